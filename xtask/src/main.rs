@@ -1,0 +1,2 @@
+//! zsock's build, test and measuring commands.
+fn main() {}

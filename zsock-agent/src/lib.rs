@@ -1,0 +1,18 @@
+//! zsock finds zombie sockets: TCP connections that are dead or stuck while everything looks up.
+//!
+//! One way through, one engine:
+//!
+//! ```text
+//! kernel events (ring buffer) ─┐
+//! look at sockets (iterators) ─┴→ decode → order → assemble ─→ records ─→ ENGINE ─→ sinks (text, NDJSON)
+//!                                                              recorded ─┘
+//! ```
+//!
+//! Invariants:
+//! - Only `source::kernel` names `aya`, only `source` touches the system.
+//! - The engine is given [`record::Record`]s and nothing else: it reads no clock and does no I/O, so a recording
+//!   is judged as the live stream was.
+//! - A fact that is unknown is absent. Nothing fills it with a default.
+
+pub mod record;
+pub mod time;

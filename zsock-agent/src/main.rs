@@ -1,0 +1,2 @@
+//! The command line `zsock`.
+fn main() {}

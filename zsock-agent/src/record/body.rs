@@ -1,0 +1,266 @@
+//! What a record can carry, one type for each `type`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Cause, Errno, Socket, State, Tcp, Verdict};
+use crate::time::Time;
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What a record carries, told apart by `type`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Body {
+    /// Tracing has begun.
+    Start(Box<Start>),
+    /// Tracing has ended.
+    End(End),
+    /// Records were lost.
+    Lost(Lost),
+    /// A verdict.
+    Verdict(Box<Verdict>),
+    /// Something that happened to a socket.
+    Event(Box<Event>),
+}
+
+/// After every hook is attached and the sockets that already existed are loaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "start")]
+pub struct Start {
+    /// zsock's version.
+    pub version: Arc<str>,
+    /// The kernel's release, as `uname -r` says.
+    pub kernel: Arc<str>,
+    /// `/proc/sys/kernel/random/boot_id`; socket ids are unique within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<Arc<str>>,
+    /// How each hook is attached, or why not.
+    pub hooks: BTreeMap<String, String>,
+    /// TCP sockets that existed.
+    pub sockets: u64,
+    /// Thresholds in force, by verdict.
+    pub settings: BTreeMap<String, Value>,
+    /// The settings of this network namespace that the verdicts use.
+    pub sysctl: BTreeMap<String, u64>,
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "end")]
+pub struct End {
+    /// Socket events seen.
+    pub events: u64,
+    /// Events lost anywhere between the kernel and the reader.
+    pub lost_events: u64,
+    /// Verdicts opened, final ones included.
+    pub verdicts: u64,
+    /// Verdicts still open.
+    pub open_verdicts: u64,
+    /// Sockets that an event was seen of.
+    pub sockets_seen: u64,
+    /// How long it ran.
+    pub duration_ms: u64,
+}
+
+/// Records that could not be handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "lost")]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// They were lost between then and the record's `ts`.
+    pub since: Time,
+    /// Where: `kernel` (the ring buffer was full) or `output` (the reader of stdout was too slow).
+    #[serde(rename = "where")]
+    pub place: Arc<str>,
+}
+
+/// Something that happened to a socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// What happened; its `type` is flattened into the line.
+    #[serde(flatten)]
+    pub what: What,
+    /// To whom.
+    pub socket: Socket,
+    /// How TCP stood after it. Empty for replayed records: the kernel keeps the times of the past, not its counters.
+    #[serde(default)]
+    pub tcp: Tcp,
+    /// Told after the fact, at its true time, with the socket's first sign of trouble.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub replayed: bool,
+    /// Not seen but concluded from what the kernel still knew.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub inferred: bool,
+}
+
+/// What can happen to a socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum What {
+    /// The TCP state changed.
+    State(StateChange),
+    /// A segment was sent again.
+    Retransmit(Retransmit),
+    /// The keepalive timer sent a probe.
+    Keepalive(Keepalive),
+    /// The peer answered after at least one probe had gone unanswered.
+    KeepaliveAnswered(KeepaliveAnswered),
+    /// The persist timer probed a closed window.
+    ZeroWindowProbe(ZeroWindowProbe),
+    /// An ACK moved a stalled connection again.
+    Progress(Progress),
+    /// The kernel reported an error on the socket.
+    Error(Errored),
+    /// A reset came in.
+    ResetReceived(Reset),
+    /// A reset went out.
+    ResetSent(Reset),
+    /// TCP is done with the socket.
+    Closed(Closed),
+    /// Facts of a socket that did not change state.
+    Sample(Sample),
+}
+
+/// A state change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChange {
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+}
+
+/// A segment sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retransmit {
+    /// Why; absent where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The segment carries FIN.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin: bool,
+    /// Time-outs in a row without progress; only with the causes that a timer makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_ms: Option<u64>,
+    /// Why the attempt did not leave this host, where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Errno>,
+}
+
+/// A keepalive probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepalive {
+    /// Sent without an answer so far, this one included.
+    pub probe: u32,
+    /// As many are sent before the kernel gives up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u32>,
+    /// Until the timer's next look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_ms: Option<u64>,
+}
+
+/// An answer to a keepalive probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepaliveAnswered {
+    /// Probes sent until the answer, the answered one included.
+    pub after_probes: u32,
+}
+
+/// A probe of a closed window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZeroWindowProbe {
+    /// Since the window closed, as zsock counts.
+    pub probe: u32,
+    /// Whether the one before was answered; absent with the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<bool>,
+    /// Until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_ms: Option<u64>,
+}
+
+/// A stalled connection moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How long it had stood still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled_ms: Option<u64>,
+    /// Time-outs in a row that it had seen.
+    pub attempts: u32,
+}
+
+/// An error that the kernel reported on the socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errored {
+    /// Which.
+    pub errno: Errno,
+}
+
+/// A reset, in or out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// Why, where the kernel says (6.12 and later, resets that we send).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// State that it was in before.
+    pub from: State,
+    /// The socket's error at that moment; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Errno>,
+    /// Since its first state change; absent where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<u64>,
+    /// Payload sent, each byte once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
+    /// Payload received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
+    /// The peer's FIN was seen.
+    pub peer_closed: bool,
+    /// A reset was received or sent.
+    pub reset: bool,
+    /// A process still holds the descriptor of the dead socket.
+    pub fd_open: bool,
+    /// The connection's own FIN was unacknowledged or unsent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin_unacked: bool,
+}
+
+/// Facts of a socket without an event of its own: at the start, or what the kernel remembers of the time before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What is told; absent for a plain look at the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact: Option<Fact>,
+}
+
+/// What the kernel still knew of a socket's past. The record's `ts` is when it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The last segment came from the peer.
+    LastReceived,
+    /// Payload was last sent for the first time or again.
+    LastSent,
+    /// The first retransmission of the stall that goes on.
+    RetransmittingSince,
+    /// The first unanswered keepalive probe.
+    ProbingSince,
+}

@@ -1,0 +1,105 @@
+//! The one notion of time: nanoseconds since the Unix epoch, taken once from the kernel's monotonic clock.
+//!
+//! The kernel stamps events with CLOCK_MONOTONIC. The agent adds one offset, read at its start, so that a stepped wall clock
+//! neither reorders records nor lengthens a stall. Reads no clock itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment, in nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// The moment `nanoseconds` after the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_ns(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_unix_ns(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero where `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` before this one.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanoseconds(duration)))
+    }
+
+    /// The moment `duration` after this one.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+
+    fn timestamp(self) -> jiff::Timestamp {
+        // A u64 of nanoseconds ends in the year 2554, well inside what jiff can say.
+        jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+/// A duration in nanoseconds, saturating after 584 years.
+#[must_use]
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A duration in whole milliseconds, saturating.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339 in UTC with nine digits, the form of `ts`.
+impl fmt::Display for Time {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:.9}", self.timestamp())
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        u64::try_from(timestamp.as_nanosecond())
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom(format_args!("{text} is before 1970")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_with_nanoseconds_and_read_back_whole() {
+        let time = Time::from_unix_ns(1_700_000_000_000_000_007);
+        let text = serde_json::to_string(&time).unwrap();
+        assert_eq!(text, "\"2023-11-14T22:13:20.000000007Z\"");
+        assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+    }
+
+    #[test]
+    fn durations_never_go_below_zero() {
+        let (early, late) = (Time::from_unix_ns(5), Time::from_unix_ns(9));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.since(early), Duration::from_nanos(4));
+    }
+}

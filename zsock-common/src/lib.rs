@@ -1,0 +1,2 @@
+//! What crosses between zsock's kernel and user space, defined once.
+#![no_std]

@@ -1,0 +1,3 @@
+//! zsock's kernel side.
+#![no_std]
+#![no_main]
