@@ -15,4 +15,5 @@
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
 pub mod record;
+pub mod source;
 pub mod time;

@@ -1,2 +1,8 @@
-//! What crosses between zsock's kernel and user space, defined once.
+//! What crosses between zsock's kernel and user space, defined once: record layouts, field offsets, settings.
+//!
+//! Holds layouts and shared numbers only: no I/O, no logic, no dependencies.
 #![no_std]
+
+pub mod offsets;
+pub mod settings;
+pub mod wire;

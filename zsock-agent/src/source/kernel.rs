@@ -1,0 +1,332 @@
+//! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::iter::IterLink;
+use aya::programs::{FExit, Iter, KProbe, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use tokio::io::unix::AsyncFd;
+use zsock_common::offsets::Offsets;
+use zsock_common::settings::{Filter, Settings};
+use zsock_common::wire::{Control, Counters, look};
+
+use crate::source::btf::{self, Types};
+use crate::source::namespaces;
+
+pub mod hooks;
+
+/// The kernel side, as `cargo xtask ebpf` built it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
+
+/// What the kernel side is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Every event, not only those of sockets in trouble.
+    pub all_events: bool,
+    /// Size of the ring buffer, a power of two.
+    pub buffer_bytes: u32,
+    /// Which sockets.
+    pub filter: Filter,
+    /// Let the programs write a log.
+    pub has_log: bool,
+}
+
+/// The running kernel side. Dropping it detaches everything.
+pub struct Kernel {
+    ebpf: Ebpf,
+    events: AsyncFd<RingBuf<MapData>>,
+    counters: PerCpuArray<MapData, Plain<Counters>>,
+    control: Array<MapData, Plain<Control>>,
+    hooks: BTreeMap<String, String>,
+    offsets: Offsets,
+    reset_reasons: BTreeMap<u32, String>,
+    timers: u32,
+}
+
+/// What a look is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At the start: name every socket, remember its holder.
+    Seed,
+    /// Sockets that have shown trouble.
+    Watch,
+}
+
+/// Fixed layouts of integers, whose bytes the kernel side reads as they are.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: `repr(C)`, integers only, no padding (asserted where they are defined or by their alignment).
+unsafe impl Pod for Plain<Offsets> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Settings> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Counters> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Control> {}
+
+impl Kernel {
+    /// Loads the programs and attaches every hook that this kernel offers.
+    ///
+    /// # Errors
+    /// Without BTF, without the right to load programs, or when not even state changes can be followed.
+    pub fn attach(options: &Options) -> Result<Self> {
+        raise_memory_lock();
+        let types = Types::read(Path::new(btf::VMLINUX))?;
+        let (offsets, _missing) = types.offsets()?;
+        let btf = Btf::from_sys_fs().context("read the kernel's types")?;
+        let mut ebpf = load(&types, offsets, options, &btf)?;
+        let events = ring(&mut ebpf)?;
+        let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
+        let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let reset_reasons = types.enum_names("sk_rst_reason", "SK_RST_REASON_");
+        let hooks = BTreeMap::new();
+        let mut kernel = Self { ebpf, events, counters, control, hooks, offsets, reset_reasons, timers: 0 };
+        for hook in hooks::ALL {
+            let how = kernel.attach_hook(hook, &btf);
+            kernel.hooks.insert(hook.name.to_owned(), how);
+        }
+        if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
+            bail!("attach to state changes: {}", kernel.hooks.get("state").map_or("unknown", String::as_str));
+        }
+        for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
+            let how = match kernel.iterator(name).and_then(|iterator| Ok(iterator.load(target, &btf)?)) {
+                Ok(()) => format!("iter/{target}"),
+                Err(error) => format!("no: {}", reason(&error)),
+            };
+            kernel.hooks.insert(name.to_owned(), how);
+        }
+        Ok(kernel)
+    }
+
+    /// How each hook is attached; `no: ` and the reason where it is not.
+    #[must_use]
+    pub fn hooks(&self) -> &BTreeMap<String, String> {
+        &self.hooks
+    }
+
+    /// Where this kernel keeps its fields.
+    #[must_use]
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Names of the reasons for resets, by number.
+    #[must_use]
+    pub fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
+    /// The programs' own log, for `-vv`.
+    ///
+    /// # Errors
+    /// When the log's buffer cannot be had.
+    pub fn log(&mut self) -> Result<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>> {
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).context("open the programs' log")?;
+        Ok(AsyncFd::new(logger)?)
+    }
+
+    /// Hands every record that has arrived to `each`.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(record) = self.events.get_mut().next() {
+            each(&record);
+        }
+    }
+
+    /// Waits until the kernel side says that there is something to read.
+    ///
+    /// # Errors
+    /// When the descriptor can no longer be waited for.
+    pub async fn readable(&mut self) -> Result<()> {
+        self.events.readable_mut().await.context("wait for the ring buffer")?.clear_ready();
+        Ok(())
+    }
+
+    /// The kernel side's counters, summed over all CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let per_cpu = self.counters.get(&0, 0).context("read the counters of the kernel side")?;
+        Ok(per_cpu.iter().fold(Counters::default(), |sum, Plain(one)| Counters {
+            produced: sum.produced + one.produced,
+            lost: sum.lost + one.lost,
+            forgotten: sum.forgotten + one.forgotten,
+            unnamed: sum.unnamed + one.unnamed,
+            existed: sum.existed + one.existed,
+        }))
+    }
+
+    /// Looks at every file of every process; what is found arrives through the ring buffer.
+    ///
+    /// # Errors
+    /// When the iterator cannot be opened or read.
+    pub fn look_at_holders(&mut self, look: Look) -> Result<()> {
+        self.announce(look)?;
+        let link = self.open("look_at_holders")?;
+        walk(link).context("walk the files of all processes")
+    }
+
+    /// Looks at every TCP socket of `namespaces`; what is found arrives through the ring buffer. Returns the namespaces that could not
+    /// be looked at, with the reason.
+    ///
+    /// # Errors
+    /// When the iterator cannot be opened.
+    pub fn look_at_sockets(
+        &mut self,
+        look: Look,
+        namespaces: &BTreeMap<u64, File>,
+    ) -> Result<Vec<(u64, anyhow::Error)>> {
+        self.announce(look)?;
+        let links = namespaces.iter().map(|_| self.open("look_at_sockets")).collect::<Result<Vec<_>>>()?;
+        let mut links = links.into_iter();
+        // The iterator walks the namespace of the thread that opens it.
+        let walked = namespaces::in_each(namespaces, |_| links.next().map_or(Ok(()), walk));
+        let failed = walked.into_iter().filter_map(|(inode, result)| match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some((inode, error)),
+            Err(errno) => Some((inode, anyhow!(errno).context("enter the network namespace"))),
+        });
+        Ok(failed.collect())
+    }
+
+    fn announce(&mut self, purpose: Look) -> Result<()> {
+        let look = match purpose {
+            Look::Seed => look::SEED,
+            Look::Watch => look::WATCH,
+        };
+        let control = Plain(Control { look, timers: self.timers });
+        self.control.set(0, control, 0).context("tell the kernel side what to look for")
+    }
+
+    fn open(&mut self, name: &str) -> Result<IterLink> {
+        let iterator = self.iterator(name)?;
+        let link = iterator.attach().with_context(|| format!("open the iterator {name}"))?;
+        Ok(iterator.take_link(link)?)
+    }
+
+    fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
+        Ok(self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
+    }
+
+    /// Attaches `hook` by its best rung and says which, or why none.
+    fn attach_hook(&mut self, hook: &hooks::Hook, btf: &Btf) -> String {
+        let mut refusals = Vec::new();
+        for rung in hook.rungs {
+            match self.attach_rung(rung, btf) {
+                Ok(()) => {
+                    self.timers |= rung.timer;
+                    return rung.label.to_owned();
+                }
+                Err(error) => refusals.push(format!("{}: {}", rung.label, reason(&error))),
+            }
+        }
+        format!("no: {}; without it no {}", refusals.join("; "), hook.loss)
+    }
+
+    fn attach_rung(&mut self, rung: &hooks::Rung, btf: &Btf) -> Result<()> {
+        for (index, (name, target)) in rung.programs.iter().enumerate() {
+            let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
+            if let Err(error) = attach(program, target, btf) {
+                for (name, _) in &rung.programs[..index] {
+                    self.ebpf.program_mut(name).map(detach);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK; where raising it is refused, loading says so.
+fn raise_memory_lock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
+fn load(types: &Types, offsets: Offsets, options: &Options, btf: &Btf) -> Result<Ebpf> {
+    let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
+    let settings = Plain(Settings {
+        all_events: u32::from(options.all_events),
+        retransmit_has_error: has_third("tcp_retransmit_skb"),
+        reset_has_reason: has_third("tcp_send_reset"),
+        filter: options.filter,
+        ..Settings::DEFAULT
+    });
+    let offsets = Plain(offsets);
+    // With no log wanted the verifier drops every line of it.
+    let log_level = if options.has_log { u8::MAX } else { 0 };
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("SETTINGS", &settings, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, true)
+        .map_max_entries("EVENTS", options.buffer_bytes)
+        .load(OBJECT)
+        .context("load the eBPF programs: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")
+}
+
+fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
+    Ok(AsyncFd::new(RingBuf::try_from(take_map(ebpf, "EVENTS")?)?)?)
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+}
+
+fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
+    match program {
+        Program::BtfTracePoint(program) => {
+            // Two hooks may share a tracepoint.
+            if program.fd().is_err() {
+                program.load(target, btf)?;
+                program.attach()?;
+            }
+        }
+        Program::FEntry(program) => {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+        Program::FExit(program) => {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+        Program::KProbe(program) => {
+            program.load()?;
+            program.attach(target, 0)?;
+        }
+        _ => bail!("no way to attach this kind of program"),
+    }
+    Ok(())
+}
+
+/// Takes back a program whose companion could not attach.
+fn detach(program: &mut Program) {
+    // A program that stays loaded without a companion does nothing but cost; there is nobody to tell.
+    let _: Result<(), ProgramError> = match program {
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => FExit::unload(program),
+        Program::KProbe(program) => KProbe::unload(program),
+        Program::BtfTracePoint(program) => program.unload(),
+        _ => Ok(()),
+    };
+}
+
+fn walk(link: IterLink) -> Result<()> {
+    let mut file = link.into_file()?;
+    let mut nothing = [0; 4096];
+    while file.read(&mut nothing)? > 0 {}
+    Ok(())
+}
+
+/// The innermost cause of an error, on one line.
+fn reason(error: &anyhow::Error) -> String {
+    let text = error.root_cause().to_string();
+    text.lines().next().unwrap_or_default().chars().take(160).collect()
+}

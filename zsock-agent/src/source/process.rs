@@ -1,0 +1,159 @@
+//! What `/proc` knows of a process: its control group, its container, whether it still exists.
+
+use std::fs;
+use std::sync::Arc;
+
+/// A process as the kernel side saw it: its id with the time of its start, which tells it from a later one of the same id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Id in the initial PID namespace.
+    pub pid: u32,
+    /// Start, CLOCK_BOOTTIME nanoseconds.
+    pub start_ns: u64,
+    /// Name of the thread group's leader, as the kernel has it: up to 15 bytes of any kind.
+    pub comm: Vec<u8>,
+}
+
+impl Process {
+    /// The process of a wire record; `None` where it names none.
+    #[must_use]
+    pub fn from_wire(wire: &zsock_common::wire::Process) -> Option<Self> {
+        let length = wire.comm.iter().position(|byte| *byte == 0).unwrap_or(wire.comm.len());
+        let comm = wire.comm[..length].to_vec();
+        (wire.tgid != 0).then_some(Self { pid: wire.tgid, start_ns: wire.start_ns, comm })
+    }
+
+    /// Whether it still runs. A process that exited and waits for its parent runs no more.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        fs::read(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| is_same_and_alive(&stat, self.start_ns))
+    }
+
+    /// Same process, whatever its name is by now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start_ns == other.start_ns
+    }
+
+    /// Its name as text, and all its bytes in hexadecimal where they are no UTF-8.
+    #[must_use]
+    pub fn name(&self) -> (Arc<str>, Option<Arc<str>>) {
+        use std::fmt::Write as _;
+        let hex = || {
+            self.comm.iter().fold(String::new(), |mut text, byte| {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+        };
+        let bytes = std::str::from_utf8(&self.comm).is_err().then(|| Arc::from(hex()));
+        (Arc::from(String::from_utf8_lossy(&self.comm)), bytes)
+    }
+
+    /// The control group it is in, and the container that this names.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<Cgroup> {
+        let table = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let path = path_of(&table)?;
+        Some(Cgroup { path: Arc::from(path), container: container_of(path).map(Arc::from) })
+    }
+}
+
+/// A control group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its path.
+    pub path: Arc<str>,
+    /// The container id that the path holds.
+    pub container: Option<Arc<str>>,
+}
+
+/// Clock ticks a second of `/proc`, the kernel's `USER_HZ`: 100 on every architecture that BPF runs on but Alpha.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Reads `/proc/PID/stat`: state is field 3, the start in ticks field 22; the name before them may hold anything.
+fn is_same_and_alive(stat: &[u8], start_ns: u64) -> bool {
+    let Some(end_of_name) = stat.iter().rposition(|byte| *byte == b')') else { return false };
+    let Ok(rest) = std::str::from_utf8(&stat[end_of_name + 1..]) else { return false };
+    let mut fields = rest.split_ascii_whitespace();
+    let is_dead = matches!(fields.next(), Some("Z" | "X" | "x") | None);
+    let ticks: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
+    !is_dead && ticks == Some(start_ns / (1_000_000_000 / TICKS_PER_SECOND))
+}
+
+/// The path in a `/proc/PID/cgroup` table: of the unified hierarchy, or where that says nothing, of a hierarchy of version 1.
+fn path_of(table: &str) -> Option<&str> {
+    let of_controller = |wanted: &str| {
+        table.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            controllers.split(',').any(|name| name == wanted).then_some(path)
+        })
+    };
+    // The unified hierarchy has no controllers in its line.
+    let unified = of_controller("");
+    let legacy = ["name=systemd", "memory", "pids"]
+        .into_iter()
+        .find_map(|name| of_controller(name).filter(|path| *path != "/"));
+    unified.filter(|path| *path != "/").or(legacy).or(unified)
+}
+
+/// The container id in a control group's path: 64 hexadecimal digits, bare or as `runtime-ID.scope`.
+fn container_of(path: &str) -> Option<&str> {
+    const DIGITS: usize = 64;
+    path.rsplit('/').find_map(|part| {
+        let part = part.strip_suffix(".scope").unwrap_or(part);
+        let id = part.get(part.len().checked_sub(DIGITS)?..)?;
+        let is_whole =
+            part.len() == DIGITS || matches!(part.as_bytes().get(part.len() - DIGITS - 1), Some(b'-' | b':'));
+        (is_whole && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4f5e2a0c9d8b7a6f5e4d3c2b1a0f9e8d7c6b5a4f3e2d1c0b9a8f7e6d5c4b3a2f";
+
+    #[test]
+    fn containers_are_found_in_the_paths_of_their_runtimes() {
+        for path in [
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/kubepods.slice/kubepods-pod12.slice/cri-containerd-{ID}.scope"),
+            format!("/kubepods/besteffort/pod12/{ID}"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+        ] {
+            assert_eq!(container_of(&path), Some(ID), "{path}");
+        }
+        for path in ["/", "/system.slice/nginx.service", "/user.slice/ab", &format!("/x{ID}")] {
+            assert_eq!(container_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_unified_path_comes_first_and_a_legacy_one_where_it_says_nothing() {
+        assert_eq!(path_of("0::/system.slice/nginx.service\n"), Some("/system.slice/nginx.service"));
+        assert_eq!(path_of("5:memory:/docker/a:b\n1:name=systemd:/docker/a:b\n0::/\n"), Some("/docker/a:b"));
+        assert_eq!(path_of("5:memory:/\n0::/\n"), Some("/"));
+        assert_eq!(path_of("garbage\n"), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start_and_a_zombie_runs_no_more() {
+        let stat = |state: &str, ticks: u64| {
+            format!("7 (a) R b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 1 1").into_bytes()
+        };
+        assert!(is_same_and_alive(&stat("S", 1234), 12_349_999_999));
+        assert!(!is_same_and_alive(&stat("S", 1235), 12_349_999_999));
+        assert!(!is_same_and_alive(&stat("Z", 1234), 12_349_999_999));
+        assert!(!is_same_and_alive(b"", 0));
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_keeps_its_bytes() {
+        let process = Process { pid: 1, start_ns: 0, comm: b"a\xffb".to_vec() };
+        assert_eq!(process.name(), (Arc::from("a\u{fffd}b"), Some(Arc::from("61ff62"))));
+    }
+}

@@ -1,0 +1,457 @@
+//! The records that the kernel side writes to the ring buffer.
+//!
+//! Every struct is `repr(C)` without padding (proved at compile time), starts with a [`Head`] that names its kind, and is
+//! read back field by field through [`Wire::decode`], so neither side casts bytes to structs.
+
+/// Something that can be read from a stream of little-endian integers.
+pub trait Wire: Sized {
+    /// Size on the wire in bytes.
+    const SIZE_BYTES: usize;
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    /// What `input` gives when its bytes end too early.
+    fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short>;
+}
+
+/// Where [`Wire`] values are read from.
+pub trait Input {
+    /// What is said when the bytes end too early.
+    type Short;
+
+    /// Takes the next `N` bytes.
+    ///
+    /// # Errors
+    /// [`Input::Short`] when fewer are left.
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Self::Short>;
+}
+
+macro_rules! integers {
+    ($($integer:ty),+) => {
+        $(impl Wire for $integer {
+            const SIZE_BYTES: usize = size_of::<Self>();
+
+            fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
+                input.take().map(Self::from_le_bytes)
+            }
+        })+
+    };
+}
+
+integers!(u8, u16, u32, u64, i32);
+
+impl<const N: usize> Wire for [u8; N] {
+    const SIZE_BYTES: usize = N;
+
+    fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
+        input.take()
+    }
+}
+
+impl Wire for [Transition; MAX_TRANSITIONS] {
+    const SIZE_BYTES: usize = MAX_TRANSITIONS * Transition::SIZE_BYTES;
+
+    fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
+        let mut all = [Transition::EMPTY; MAX_TRANSITIONS];
+        for one in &mut all {
+            *one = Transition::decode(input)?;
+        }
+        Ok(all)
+    }
+}
+
+macro_rules! wire {
+    ($($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),+ $(,)? })+) => {
+        $(
+            $(#[$doc])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $kind),+ }
+
+            impl Wire for $name {
+                const SIZE_BYTES: usize = 0 $(+ <$kind as Wire>::SIZE_BYTES)+;
+
+                fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
+                    Ok(Self { $($field: Wire::decode(input)?),+ })
+                }
+            }
+
+            const _: () = assert!(
+                size_of::<$name>() == <$name as Wire>::SIZE_BYTES,
+                concat!(stringify!($name), " has padding: reorder its fields or name the gap"),
+            );
+        )+
+    };
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal),+ $(,)?) => {
+        /// What a record is about: the number in [`Head::kind`].
+        #[repr(u16)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $name = $number),+ }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The kind of this number; `None` for one that this build does not know.
+            #[must_use]
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// [`SocketRecord`]: a state change; `detail` is from, to.
+    State = 1,
+    /// [`SocketRecord`]: a segment was sent again; `detail` is the TCP flags, the positive errno of a failed attempt.
+    Retransmit = 2,
+    /// [`SynAckRecord`]: a SYN-ACK was sent again.
+    SynAckRetransmit = 3,
+    /// [`SocketRecord`]: a keepalive probe went out; `detail` is probes out before.
+    Keepalive = 4,
+    /// [`SocketRecord`]: the peer answered a keepalive probe; `detail` is the probes sent until then.
+    KeepaliveAnswered = 5,
+    /// [`SocketRecord`]: the persist timer probed; `detail` is probes out before.
+    WindowProbe = 6,
+    /// [`SocketRecord`]: congestion control went back to Open; `detail` is the congestion state before.
+    Recovered = 7,
+    /// [`SocketRecord`]: the kernel reports an error; `detail` is the errno.
+    Error = 8,
+    /// [`SocketRecord`]: a reset came in.
+    ResetReceived = 9,
+    /// [`SocketRecord`]: a reset went out; `detail` is the kernel's reason, whether it is known.
+    ResetSent = 10,
+    /// [`SocketRecord`]: the kernel frees the socket.
+    Destroyed = 11,
+    /// [`PastRecord`]: what happened to a socket before its first sign of trouble.
+    Past = 12,
+    /// [`SocketRecord`]: a look at a socket by the iterator.
+    Look = 13,
+    /// [`HolderRecord`]: a process holds a socket.
+    Holder = 14,
+    /// [`ClockRecord`]: jiffies beside the monotonic clock.
+    Clock = 15,
+    /// [`SocketRecord`]: the retransmission timer fired and nothing left this host.
+    RetransmitFailed = 16,
+}
+
+/// State changes that a socket's memory keeps; a connection in health makes five.
+pub const MAX_TRANSITIONS: usize = 8;
+
+wire! {
+    /// The beginning of every record.
+    struct Head {
+        /// CLOCK_MONOTONIC, nanoseconds.
+        time_ns: u64,
+        /// The socket's cookie.
+        cookie: u64,
+        /// A [`Kind`].
+        kind: u16,
+        /// [`flag`] bits.
+        flags: u16,
+        /// Low half of the kernel's jiffies at `time_ns`.
+        jiffies: u32,
+    }
+
+    /// Addresses and ports of a connection. IPv4 is written as `::ffff:a.b.c.d`.
+    struct Endpoints {
+        /// Our address.
+        local: [u8; 16],
+        /// The peer's address.
+        remote: [u8; 16],
+        /// Our port, host byte order; 0 while there is none.
+        local_port: u16,
+        /// The peer's port, host byte order; 0 for a listener.
+        remote_port: u16,
+        /// Address family of the socket, `AF_INET` or `AF_INET6`.
+        family: u16,
+        /// No meaning.
+        reserved: u16,
+        /// Inode number of the network namespace; 0 where it could not be read.
+        netns: u32,
+        /// The socket's user id in the initial user namespace.
+        uid: u32,
+    }
+
+    /// How TCP stands with a socket, in the kernel's units. Names are those of the kernel's fields.
+    struct TcpFacts {
+        /// `tp->bytes_sent`, payload, each transmission counted.
+        bytes_sent: u64,
+        /// `tp->bytes_retrans`.
+        bytes_retrans: u64,
+        /// `tp->bytes_received`; counts the FIN.
+        bytes_received: u64,
+        /// Inode number in sockfs; 0 for none.
+        inode: u64,
+        /// First unacknowledged sequence number.
+        snd_una: u32,
+        /// Next sequence number to send.
+        snd_nxt: u32,
+        /// Sequence number behind what the application wrote.
+        write_seq: u32,
+        /// Next sequence number expected.
+        rcv_nxt: u32,
+        /// Sequence number that the application reads next.
+        copied_seq: u32,
+        /// The window that the peer offers, bytes.
+        snd_wnd: u32,
+        /// Congestion window, segments.
+        snd_cwnd: u32,
+        /// Smoothed round-trip time, microseconds << 3.
+        srtt_us: u32,
+        /// Retransmission time-out, jiffies.
+        icsk_rto: u32,
+        /// Its bound, jiffies; 0 where the kernel has only the constant.
+        icsk_rto_max: u32,
+        /// First retransmission of the episode, milliseconds or microseconds of the TCP clock.
+        retrans_stamp: u32,
+        /// Payload last sent, jiffies.
+        lsndtime: u32,
+        /// Last ACK received, jiffies.
+        rcv_tstamp: u32,
+        /// Payload last received, jiffies.
+        lrcvtime: u32,
+        /// First fire of the persist timer, jiffies; 0 for none.
+        probes_tstamp: u32,
+        /// When the retransmission or persist timer fires, jiffies.
+        write_timer: u32,
+        /// When the keepalive timer fires, jiffies.
+        keepalive_timer: u32,
+        /// `TCP_KEEPIDLE`, jiffies; 0 for the namespace's.
+        keepalive_time: u32,
+        /// `TCP_KEEPINTVL`, jiffies; 0 for the namespace's.
+        keepalive_intvl: u32,
+        /// `TCP_USER_TIMEOUT`, milliseconds; 0 for none.
+        user_timeout: u32,
+        /// Segments sent again since the connection began.
+        total_retrans: u32,
+        /// Time-outs since the connection began (6.12 and later).
+        total_rto: u32,
+        /// `net->ipv4.sysctl_tcp_keepalive_time`, jiffies.
+        sysctl_keepalive_time: u32,
+        /// `net->ipv4.sysctl_tcp_keepalive_intvl`, jiffies.
+        sysctl_keepalive_intvl: u32,
+        /// `sk->sk_flags`, low half.
+        sk_flags: u32,
+        /// `sk->sk_err`.
+        sk_err: i32,
+        /// `sk->sk_err_soft`.
+        sk_err_soft: i32,
+        /// TCP state.
+        state: u8,
+        /// `icsk_retransmits`.
+        retransmits: u8,
+        /// `icsk_pending`.
+        pending: u8,
+        /// `icsk_backoff`.
+        backoff: u8,
+        /// `icsk_probes_out`.
+        probes_out: u8,
+        /// `icsk_ca_state`.
+        ca_state: u8,
+        /// `icsk_syn_retries`; 0 for the namespace's.
+        syn_retries: u8,
+        /// `TCP_KEEPCNT`; 0 for the namespace's.
+        keepalive_probes: u8,
+        /// `sk->sk_shutdown`.
+        shutdown: u8,
+        /// A `struct socket` belongs to it.
+        has_socket: u8,
+        /// `tp->tcp_usec_ts`: TCP time stamps are in microseconds.
+        usec_ts: u8,
+        /// `net->ipv4.sysctl_tcp_keepalive_probes`.
+        sysctl_keepalive_probes: u8,
+        /// `net->ipv4.sysctl_tcp_retries2`.
+        sysctl_retries2: u8,
+        /// `net->ipv4.sysctl_tcp_orphan_retries`.
+        sysctl_orphan_retries: u8,
+        /// `net->ipv4.sysctl_tcp_syn_retries`.
+        sysctl_syn_retries: u8,
+        /// `net->ipv4.sysctl_tcp_syn_linear_timeouts`.
+        sysctl_syn_linear_timeouts: u8,
+        /// No meaning.
+        reserved: u32,
+    }
+
+    /// An event of one socket.
+    struct SocketRecord {
+        /// Kind, time and socket.
+        head: Head,
+        /// Between whom.
+        endpoints: Endpoints,
+        /// How TCP stands.
+        tcp: TcpFacts,
+        /// What the kind says.
+        detail: u32,
+        /// What the kind says.
+        detail2: u32,
+        /// The process that made a state change in its own name; all zero for one that a packet or timer made.
+        actor: Process,
+    }
+
+    /// A SYN-ACK sent again. No full socket exists yet.
+    struct SynAckRecord {
+        /// Kind, time and listener.
+        head: Head,
+        /// Between whom.
+        endpoints: Endpoints,
+        /// Time-outs so far.
+        num_timeout: u32,
+        /// Until the next one, jiffies; 0 where the kernel does not say.
+        timeout: u32,
+    }
+
+    /// A process (thread group).
+    struct Process {
+        /// Its id in the initial PID namespace; 0 for none.
+        tgid: u32,
+        /// No meaning.
+        reserved: u32,
+        /// When it started, CLOCK_BOOTTIME nanoseconds: tells it from a later one of the same id.
+        start_ns: u64,
+        /// Id of its control group (version 2); 0 for none.
+        cgroup: u64,
+        /// Name of the thread group's leader.
+        comm: [u8; 16],
+    }
+
+    /// A state change that was kept for later.
+    struct Transition {
+        /// CLOCK_MONOTONIC, nanoseconds.
+        time_ns: u64,
+        /// State before.
+        from: u8,
+        /// State after.
+        to: u8,
+        /// No meaning.
+        reserved: [u8; 6],
+    }
+
+    /// What a socket's own memory holds while it is healthy.
+    struct Past {
+        /// Its first state change; 0 where it is older than zsock.
+        birth_ns: u64,
+        /// State changes seen, those beyond [`MAX_TRANSITIONS`] included.
+        count: u32,
+        /// [`past_flag`] bits.
+        flags: u32,
+        /// The process that connected it, or the one found to hold it.
+        opener: Process,
+        /// The process that shut it down or closed it.
+        closer: Process,
+        /// The first of its state changes.
+        transitions: [Transition; MAX_TRANSITIONS],
+    }
+
+    /// A socket's past, told with its first sign of trouble.
+    struct PastRecord {
+        /// Kind, time and socket.
+        head: Head,
+        /// What was kept.
+        past: Past,
+    }
+
+    /// A process that holds a socket.
+    struct HolderRecord {
+        /// Kind, time and socket.
+        head: Head,
+        /// The holder.
+        holder: Process,
+        /// Inode number in sockfs.
+        inode: u64,
+    }
+
+    /// The two clocks of the kernel side, read together.
+    struct ClockRecord {
+        /// Kind and time.
+        head: Head,
+        /// Jiffies, all 64 bits.
+        jiffies: u64,
+    }
+}
+
+impl Transition {
+    /// No transition.
+    pub const EMPTY: Self = Self { time_ns: 0, from: 0, to: 0, reserved: [0; 6] };
+}
+
+/// Bits of [`Head::flags`].
+pub mod flag {
+    /// The hook could not reach the socket's own memory; ask for its past.
+    pub const PAST_ELSEWHERE: u16 = 1;
+}
+
+/// Bits of [`Past::flags`].
+pub mod past_flag {
+    /// The socket has shown trouble: its events go out.
+    pub const ANNOUNCED: u32 = 1;
+    /// Its opener was not seen opening it but found holding it.
+    pub const OPENER_FOUND: u32 = 2;
+}
+
+/// What the agent tells the kernel side while it runs, in the map `CONTROL`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// What the next look is for, a [`look`] value.
+    pub look: u32,
+    /// Timers that the timer tracepoints are for, [`timer`] bits.
+    pub timers: u32,
+}
+
+/// Values of [`Control::look`].
+pub mod look {
+    /// At the start: name every socket, find its holder, tell of those in trouble.
+    pub const SEED: u32 = 0;
+    /// Later: tell of the sockets that have shown trouble, and of those whose owner is wanted.
+    pub const WATCH: u32 = 1;
+}
+
+/// Bits of [`Control::timers`].
+pub mod timer {
+    /// `tcp_keepalive_timer`.
+    pub const KEEPALIVE: u32 = 1;
+    /// `tcp_write_timer`.
+    pub const WRITE: u32 = 2;
+}
+
+/// Bits of `sk->sk_flags`.
+///
+/// Source: `enum sock_flags` of `include/net/sock.h`; equal on every kernel looked at, 5.10 to 7.3.
+pub mod sk_flag {
+    /// `SOCK_DEAD`: no process holds it.
+    pub const DEAD: u32 = 1 << 0;
+    /// `SOCK_DONE`: the peer's FIN was received.
+    pub const DONE: u32 = 1 << 1;
+    /// `SOCK_KEEPOPEN`: `SO_KEEPALIVE` is on.
+    pub const KEEPOPEN: u32 = 1 << 3;
+}
+
+/// Counters of the kernel side, one set per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records handed over.
+    pub produced: u64,
+    /// Records for which the ring buffer had no room.
+    pub lost: u64,
+    /// Sockets whose memory could not be had; their past is unknown.
+    pub forgotten: u64,
+    /// Events of sockets without a cookie, in a network namespace that could not be entered at the start.
+    pub unnamed: u64,
+    /// TCP sockets that the look at the start found.
+    pub existed: u64,
+}
+
+impl Process {
+    /// No process.
+    pub const NONE: Self = Self { tgid: 0, reserved: 0, start_ns: 0, cgroup: 0, comm: [0; 16] };
+}

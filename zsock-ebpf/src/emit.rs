@@ -1,0 +1,135 @@
+//! Handing records to user space: reserve, fill in place, submit. What finds no room is counted.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_ringbuf_query};
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_log_ebpf::{debug, warn};
+use zsock_common::wire::{Head, Kind, Process, SocketRecord};
+
+use crate::maps::{self, EVENTS, WOKEN_NS};
+use crate::process;
+use crate::read::{self, Read};
+use crate::rodata::setting;
+
+/// At most this often trouble wakes the reader, nanoseconds. It polls every 50 ms besides.
+const WAKE_INTERVAL_NS: u64 = 10_000_000;
+
+/// Something that happened to a socket.
+pub(crate) struct Event {
+    /// What.
+    pub(crate) kind: Kind,
+    /// The socket's cookie.
+    pub(crate) cookie: u64,
+    /// When, CLOCK_MONOTONIC nanoseconds.
+    pub(crate) time_ns: u64,
+    /// What the kind says.
+    pub(crate) detail: u32,
+    /// What the kind says.
+    pub(crate) detail2: u32,
+    /// `flag` bits.
+    pub(crate) flags: u16,
+    /// The running task acts in its own name.
+    pub(crate) has_actor: bool,
+}
+
+impl Event {
+    /// An event of now.
+    #[inline(always)]
+    pub(crate) fn now(kind: Kind, cookie: u64) -> Self {
+        Self { kind, cookie, time_ns: now_ns(), detail: 0, detail2: 0, flags: 0, has_actor: false }
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing and can always be called.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The kernel's jiffies.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper takes nothing and can always be called.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Sends `event` of the `struct tcp_sock` at `sk`.
+#[inline(always)]
+pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, event: &Event) {
+    let Some(mut entry) = reserve::<SocketRecord>(ctx, event.kind) else { return };
+    // SAFETY: the slot is ours until it is submitted, and every field is written below.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    head(&mut record.head, event.kind, event.cookie, event.time_ns, event.flags);
+    read::endpoints::<R>(&mut record.endpoints, sk);
+    read::tcp_facts::<R>(&mut record.tcp, sk);
+    record.detail = event.detail;
+    record.detail2 = event.detail2;
+    if event.has_actor {
+        process::write_current(&mut record.actor);
+    } else {
+        record.actor = Process::NONE;
+    }
+    submit(entry, event.kind);
+}
+
+/// Room for one record; `None`, counted, where there is none.
+#[inline(always)]
+pub(crate) fn reserve<T: 'static>(ctx: &impl EbpfContext, kind: Kind) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve_untyped::<T>(0);
+    if entry.is_none() {
+        maps::count(|counters| counters.lost += 1);
+        warn!(ctx, "no room for a record of kind {}", kind as u16);
+    }
+    entry
+}
+
+/// Fills in the beginning of a record.
+#[inline(always)]
+pub(crate) fn head(into: &mut Head, kind: Kind, cookie: u64, time_ns: u64, flags: u16) {
+    into.time_ns = time_ns;
+    into.cookie = cookie;
+    into.kind = kind as u16;
+    into.flags = flags;
+    into.jiffies = jiffies() as u32;
+}
+
+/// Hands a record over, and wakes the reader where that is worth its price.
+#[inline(always)]
+pub(crate) fn submit<T>(entry: RingBufEntry<T>, kind: Kind) {
+    maps::count(|counters| counters.produced += 1);
+    let flags = if is_due::<T>(kind) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    entry.submit(u64::from(flags));
+}
+
+/// Whether the reader should be woken: the buffer has just filled by another mark, or there is trouble and the last wake-up is a while ago.
+#[inline(always)]
+fn is_due<T>(kind: Kind) -> bool {
+    let map = (&raw const EVENTS).cast_mut().cast::<c_void>();
+    // SAFETY: `EVENTS` is a ring buffer.
+    let available = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
+    let before = available.wrapping_sub(size_of::<T>() as u64 + 8);
+    let mark = !u64::from(setting!(wake_bytes)).wrapping_sub(1);
+    if (available ^ before) & mark != 0 {
+        return true;
+    }
+    if matches!(kind, Kind::State | Kind::Past | Kind::Look | Kind::Holder | Kind::Clock | Kind::Destroyed) {
+        return false;
+    }
+    let now = now_ns();
+    if now.wrapping_sub(WOKEN_NS.load()) < WAKE_INTERVAL_NS {
+        return false;
+    }
+    WOKEN_NS.store(now);
+    true
+}
+
+/// Counts an event of a socket that has no cookie.
+#[inline(always)]
+pub(crate) fn unnamed(ctx: &impl EbpfContext) {
+    maps::count(|counters| counters.unnamed += 1);
+    debug!(ctx, "event of a socket without a cookie");
+}

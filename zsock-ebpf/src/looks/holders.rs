@@ -1,0 +1,123 @@
+//! Every process that holds a TCP socket, in all network namespaces, `iter/task_file`.
+//!
+//! kernel: `struct bpf_iter__task_file { meta, task, fd, file }`, 5.10 to 7.3. Threads that share their files come once.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_sock_from_file;
+use zsock_common::offsets::ABSENT;
+use zsock_common::wire::{ClockRecord, HolderRecord, Kind, Process, look, past_flag, timer};
+
+use crate::looks::Row;
+use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WRITE_FUNCTION};
+use crate::read::{self, Direct, Sock};
+use crate::rodata::{offset, setting};
+use crate::{emit, memory, process};
+
+#[repr(C)]
+struct FileRow {
+    meta: *const c_void,
+    task: *const c_void,
+    fd: u32,
+    file: *mut c_void,
+}
+
+/// `bpf_iter_meta.seq_num`.
+const SEQ_NUM: u32 = 16;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
+    // SAFETY: the kernel passes its `struct bpf_iter__task_file`, which this mirrors.
+    let (meta, task, file) = unsafe { ((*row).meta, (*row).task, (*row).file) };
+    let is_seed = maps::control().look == look::SEED;
+    if is_seed && read::field::<Direct, u64>(meta, SEQ_NUM) == 0 {
+        tell_clock(&Row(row));
+    }
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    // SAFETY: `file` is an iterator's file, which the verifier knows.
+    let socket: *const c_void = unsafe { bpf_sock_from_file(file.cast()) }.cast_const().cast();
+    if socket.is_null() {
+        return 0;
+    }
+    if let Some(sk) = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut()) {
+        if is_seed {
+            learn_timers(sk);
+            found(sk, task);
+        } else {
+            held(&Row(row), sk, task);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
+    let Some(past) = maps::past(sk) else { return };
+    let cookie = sk.cookie();
+    let is_wanted = setting!(all_events) != 0 && past.opener.tgid == 0;
+    if is_wanted {
+        found(sk, task);
+    } else if !memory::is_announced(past) {
+        if TROUBLED.get_ptr(cookie).is_none() {
+            return;
+        }
+        memory::announce_past(ctx, past, cookie);
+    }
+    let Some(mut entry) = emit::reserve::<HolderRecord>(ctx, Kind::Holder) else { return };
+    // SAFETY: the slot is ours until it is submitted, and every field is written below.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    emit::head(&mut record.head, Kind::Holder, cookie, emit::now_ns(), 0);
+    process::write_holder(&mut record.holder, task);
+    record.inode =
+        if offset!(sk_ino) == ABSENT { 0 } else { read::field::<Direct, u64>(sk.as_ptr(), offset!(sk_ino)) };
+    emit::submit(entry, Kind::Holder);
+}
+
+/// Remembers who holds a socket that is older than zsock. Of several, the one that started first: the others inherited it.
+#[inline(always)]
+fn found(sk: Sock, task: *const c_void) {
+    let Some(past) = maps::past_or_new(sk) else {
+        maps::count(|counters| counters.forgotten += 1);
+        return;
+    };
+    let is_known = past.opener.tgid != 0;
+    if is_known && past.flags & past_flag::OPENER_FOUND == 0 {
+        return;
+    }
+    let mut holder = Process::NONE;
+    process::write_holder(&mut holder, task);
+    if !is_known || holder.start_ns < past.opener.start_ns {
+        past.opener = holder;
+        past.flags |= past_flag::OPENER_FOUND;
+    }
+}
+
+/// Every TCP socket's timers have the same functions, and reading them here needs neither kallsyms nor its permissions.
+#[inline(always)]
+fn learn_timers(sk: Sock) {
+    let tp = sk.tcp_sock();
+    let wanted = maps::control().timers;
+    if tp.is_null() || wanted == 0 || offset!(timer_function) == ABSENT {
+        return;
+    }
+    if wanted & timer::KEEPALIVE != 0 && offset!(keepalive_timer) != ABSENT {
+        KEEPALIVE_FUNCTION
+            .store(read::field::<Direct, u64>(tp, offset!(keepalive_timer) + offset!(timer_function)));
+    }
+    if wanted & timer::WRITE != 0 && offset!(write_timer) != ABSENT {
+        WRITE_FUNCTION.store(read::field::<Direct, u64>(tp, offset!(write_timer) + offset!(timer_function)));
+    }
+}
+
+#[inline(always)]
+fn tell_clock(ctx: &Row<FileRow>) {
+    let Some(mut entry) = emit::reserve::<ClockRecord>(ctx, Kind::Clock) else { return };
+    // SAFETY: the slot is ours until it is submitted, and every field is written below.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    emit::head(&mut record.head, Kind::Clock, 0, emit::now_ns(), 0);
+    record.jiffies = emit::jiffies();
+    emit::submit(entry, Kind::Clock);
+}

@@ -1,0 +1,149 @@
+//! Every map, and the few ways in which they are used.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::btf_map;
+use zsock_common::wire::{Control, Counters, Past};
+
+use crate::read::Sock;
+
+/// Records to user space; the agent sets its size.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<u64, 8388608> = RingBuf::new();
+
+/// Each socket's own memory.
+#[btf_map]
+static PASTS: SkStorage<Past> = SkStorage::new();
+
+/// Sockets that have shown trouble, by cookie: for hooks that cannot reach [`PASTS`]. The value is the number of keepalive
+/// probes that went unanswered.
+#[btf_map]
+pub(crate) static TROUBLED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
+
+/// What cannot be handed over is counted.
+#[btf_map]
+static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// What the timer that runs on this CPU is about.
+#[btf_map]
+static TIMERS: PerCpuArray<TimerMark, 1> = PerCpuArray::new();
+
+/// What the agent wants now.
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+
+/// When the reader was last woken for trouble, CLOCK_MONOTONIC nanoseconds.
+pub(crate) static WOKEN_NS: Shared = Shared::new(0);
+
+/// Addresses of `tcp_keepalive_timer` and `tcp_write_timer`, learnt from a socket's own timers; 0 until then, and for good
+/// where the timer tracepoints are not needed.
+pub(crate) static KEEPALIVE_FUNCTION: Shared = Shared::new(0);
+/// See [`KEEPALIVE_FUNCTION`].
+pub(crate) static WRITE_FUNCTION: Shared = Shared::new(0);
+
+/// A number in `.bss` that all CPUs see. Two that write at once leave one of their values, which is all that its users need.
+pub(crate) struct Shared(UnsafeCell<u64>);
+
+// SAFETY: only ever read and written whole, by single volatile instructions.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    const fn new(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Its value.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u64 {
+        // SAFETY: points into a static.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    /// Gives it a value.
+    #[inline(always)]
+    pub(crate) fn store(&self, value: u64) {
+        // SAFETY: points into a static.
+        unsafe { self.0.get().write_volatile(value) }
+    }
+}
+
+/// A timer's socket as it was when the timer fired.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct TimerMark {
+    /// Address of the `struct sock`; 0 while no timer of interest runs.
+    pub(crate) sk: u64,
+    /// Address of the `timer_list`.
+    pub(crate) timer: u64,
+    /// A `TimerKind`.
+    pub(crate) kind: u32,
+    /// `icsk_probes_out`.
+    pub(crate) probes_out: u8,
+    /// `icsk_retransmits`.
+    pub(crate) retransmits: u8,
+    /// `icsk_pending`.
+    pub(crate) pending: u8,
+    /// The tracepoint of a retransmission was passed since.
+    pub(crate) retransmitted: u8,
+}
+
+/// The memory of `sk`, made if it has none; `None` where the kernel has no memory for it.
+#[inline(always)]
+pub(crate) fn past_or_new(sk: Sock) -> Option<&'static mut Past> {
+    past_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+}
+
+/// The memory of `sk`, if it has one.
+#[inline(always)]
+pub(crate) fn past(sk: Sock) -> Option<&'static mut Past> {
+    past_with(sk, 0)
+}
+
+#[inline(always)]
+fn past_with(sk: Sock, flags: u64) -> Option<&'static mut Past> {
+    let map = (&raw const PASTS).cast_mut().cast::<c_void>();
+    // SAFETY: the map holds `Past` values and `sk` is a socket that the verifier knows; the memory lives as long as the socket.
+    unsafe { bpf_sk_storage_get(map, sk.as_ptr(), ptr::null_mut(), flags).cast::<Past>().as_mut() }
+}
+
+/// This CPU's counters.
+#[inline(always)]
+pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: a slot of this CPU's own; a program that interrupts this one costs at most one count.
+        add(unsafe { &mut *counters });
+    }
+}
+
+/// This CPU's timer mark.
+#[inline(always)]
+pub(crate) fn timer_mark() -> Option<&'static mut TimerMark> {
+    // SAFETY: a slot of this CPU's own, used between a timer's entry and exit, which do not nest.
+    TIMERS.get_ptr_mut(0).map(|mark| unsafe { &mut *mark })
+}
+
+/// What the agent wants now.
+#[inline(always)]
+pub(crate) fn control() -> Control {
+    CONTROL.get(0).copied().unwrap_or(Control { look: 0, timers: 0 })
+}
+
+/// Set once a timer has put a socket into [`TROUBLED`] whose memory it could not reach.
+static UNANNOUNCED: Shared = Shared::new(0);
+
+/// Notes that [`TROUBLED`] holds sockets that are not announced.
+#[inline(always)]
+pub(crate) fn set_unannounced() {
+    UNANNOUNCED.store(1);
+}
+
+/// Whether [`TROUBLED`] may hold sockets that are not announced.
+#[inline(always)]
+pub(crate) fn has_unannounced() -> bool {
+    UNANNOUNCED.load() != 0
+}

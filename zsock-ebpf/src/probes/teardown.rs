@@ -1,0 +1,30 @@
+//! The end of a socket's life, `tp_btf/tcp_destroy_sock`.
+//!
+//! kernel: `(struct sock *sk)`, 5.10 to 7.3.
+
+use core::ffi::c_void;
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use zsock_common::wire::Kind;
+
+use crate::emit::{self, Event};
+use crate::maps::{self, TROUBLED};
+use crate::memory;
+use crate::read::{Direct, Sock};
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn tcp_destroy_sock(ctx: BtfTracePointContext) -> u32 {
+    let sk: *mut c_void = ctx.arg(0);
+    if let Some(sk) = Sock::tcp(sk)
+        && maps::past(sk).is_some_and(|past| memory::is_announced(past))
+    {
+        let cookie = sk.cookie();
+        let _ = TROUBLED.remove(cookie);
+        let tp = sk.tcp_sock();
+        if !tp.is_null() {
+            emit::socket_event::<Direct>(&ctx, tp, &Event::now(Kind::Destroyed, cookie));
+        }
+    }
+    0
+}

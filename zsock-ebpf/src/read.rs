@@ -1,0 +1,280 @@
+//! Reading kernel memory: the only place that dereferences it.
+//!
+//! A pointer whose type the verifier knows is read directly, one instruction a field, and a wrong offset is refused when
+//! the program is loaded. Where no typed pointer exists (a socket behind its timer) `bpf_probe_read_kernel` reads at the
+//! same offsets.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use zsock_common::offsets::ABSENT;
+use zsock_common::wire::{Endpoints, TcpFacts};
+
+use crate::rodata::offset;
+
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPV4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
+/// A `struct sock *` of a tracepoint or iterator, whose type the verifier knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(*mut c_void);
+
+/// A way to load from kernel memory.
+pub(crate) trait Read {
+    /// The `T` at byte `offset` of the structure at `base`.
+    ///
+    /// # Safety
+    /// For [`Direct`] the verifier must know the type of `base`. Any address will do for [`Probed`].
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T;
+}
+
+/// Plain loads, checked by the verifier.
+pub(crate) struct Direct;
+
+/// Loads through `bpf_probe_read_kernel`; an address that cannot be read gives zeros.
+pub(crate) struct Probed;
+
+impl Read for Direct {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
+        // SAFETY: the verifier checks this very access against the kernel's type of `base`.
+        unsafe { base.byte_add((offset & 0xffff) as usize).cast::<T>().read_volatile() }
+    }
+}
+
+impl Read for Probed {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
+        let mut value = MaybeUninit::<T>::zeroed();
+        let from = (base as usize).wrapping_add((offset & 0xffff) as usize) as *const c_void;
+        // SAFETY: writes `size_of::<T>()` bytes into `value`, zeros where `from` cannot be read; `T` is an integer.
+        unsafe {
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+            value.assume_init()
+        }
+    }
+}
+
+/// The field at `offset`, its default where this kernel has none.
+#[inline(always)]
+pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32) -> T {
+    if offset == ABSENT || base.is_null() {
+        return T::default();
+    }
+    // SAFETY: `base` comes from a hook's arguments or from a field of pointer type that was loaded from one.
+    unsafe { R::load(base, offset) }
+}
+
+/// The pointer at `offset`, null where this kernel has none.
+#[inline(always)]
+pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_void {
+    if offset == ABSENT || base.is_null() {
+        return core::ptr::null();
+    }
+    // SAFETY: as in `field`; the verifier knows the type of a pointer that is loaded directly.
+    unsafe { R::load(base, offset) }
+}
+
+/// The bit field described by `offset`.
+#[inline(always)]
+pub(crate) fn bits<R: Read>(base: *const c_void, offset: u32) -> u8 {
+    let byte: u8 = field::<R, u8>(base, offset);
+    let (shift, width) = (offset >> 16 & 0xff, offset >> 24);
+    if offset == ABSENT || width == 0 { byte } else { (byte >> shift) & ((1u32 << width) - 1) as u8 }
+}
+
+impl Sock {
+    /// The socket of a hook's argument; `None` for null and for what is not a full TCP socket.
+    #[inline(always)]
+    pub(crate) fn tcp(sk: *mut c_void) -> Option<Self> {
+        if sk.is_null() {
+            return None;
+        }
+        let state: u8 = field::<Direct, u8>(sk, offset!(skc_state));
+        // TIME_WAIT and NEW_SYN_RECV are smaller than a `struct sock` and end before the next field.
+        if state == 6 || state == 12 {
+            return None;
+        }
+        (field::<Direct, u16>(sk, offset!(sk_protocol)) == IPPROTO_TCP).then_some(Self(sk))
+    }
+
+    /// The socket of an iterator's row, whose type is the smaller `struct sock_common`.
+    #[inline(always)]
+    pub(crate) fn of_row(sk_common: *mut c_void) -> Self {
+        Self(sk_common)
+    }
+
+    /// For helpers.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0
+    }
+
+    /// The socket's cookie, made by the kernel at the first call.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        // SAFETY: `self.0` is a socket that the verifier knows.
+        unsafe { bpf_get_socket_cookie(self.0) }
+    }
+
+    /// The same socket as a `struct tcp_sock *`; null where it is not one.
+    #[inline(always)]
+    pub(crate) fn tcp_sock(self) -> *const c_void {
+        // SAFETY: `self.0` is a socket that the verifier knows.
+        unsafe { bpf_skc_to_tcp_sock(self.0) }.cast_const().cast()
+    }
+}
+
+/// Fills in between whom.
+#[inline(always)]
+pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
+    let family: u16 = field::<R, u16>(sk, offset!(skc_family));
+    into.family = family;
+    into.reserved = 0;
+    if family == AF_INET6 {
+        into.local = field::<R, [u64; 2]>(sk, offset!(skc_v6_rcv_saddr)).bytes();
+        into.remote = field::<R, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes();
+    } else {
+        into.local = mapped(field::<R, u32>(sk, offset!(skc_rcv_saddr)));
+        into.remote = mapped(field::<R, u32>(sk, offset!(skc_daddr)));
+    }
+    let number: u16 = field::<R, u16>(sk, offset!(skc_num));
+    // At the change to CLOSE the port has been put back already; the inet_sock still has it.
+    into.local_port =
+        if number == 0 { u16::from_be(field::<R, u16>(sk, offset!(inet_sport))) } else { number };
+    into.remote_port = u16::from_be(field::<R, u16>(sk, offset!(skc_dport)));
+    into.netns = field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode));
+    into.uid = field::<R, u32>(sk, offset!(sk_uid));
+}
+
+/// The same of a request that is not a full socket yet.
+#[inline(always)]
+pub(crate) fn request_endpoints(into: &mut Endpoints, request: *const c_void, listener: *const c_void) {
+    let family: u16 = field::<Direct, u16>(request, offset!(skc_family));
+    into.family = family;
+    into.reserved = 0;
+    if family == AF_INET6 {
+        into.local = field::<Direct, [u64; 2]>(request, offset!(skc_v6_rcv_saddr)).bytes();
+        into.remote = field::<Direct, [u64; 2]>(request, offset!(skc_v6_daddr)).bytes();
+    } else {
+        into.local = mapped(field::<Direct, u32>(request, offset!(skc_rcv_saddr)));
+        into.remote = mapped(field::<Direct, u32>(request, offset!(skc_daddr)));
+    }
+    into.local_port = field::<Direct, u16>(request, offset!(skc_num));
+    into.remote_port = u16::from_be(field::<Direct, u16>(request, offset!(skc_dport)));
+    into.netns = field::<Direct, u32>(pointer::<Direct>(listener, offset!(skc_net)), offset!(netns_inode));
+    into.uid = field::<Direct, u32>(listener, offset!(sk_uid));
+}
+
+trait Bytes {
+    fn bytes(self) -> [u8; 16];
+}
+
+impl Bytes for [u64; 2] {
+    #[inline(always)]
+    fn bytes(self) -> [u8; 16] {
+        // SAFETY: same size, and every bit pattern is a byte.
+        unsafe { core::mem::transmute(self) }
+    }
+}
+
+#[inline(always)]
+fn mapped(address: u32) -> [u8; 16] {
+    [0, u64::from(IPV4_MAPPED) | u64::from(address) << 32].bytes()
+}
+
+/// Fills in how TCP stands. `sk` is a `struct tcp_sock`.
+#[inline(always)]
+pub(crate) fn tcp_facts<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
+    timers::<R>(into, sk);
+    sequence::<R>(into, sk);
+    socket::<R>(into, sk);
+    namespace::<R>(into, pointer::<R>(sk, offset!(skc_net)));
+    into.reserved = 0;
+}
+
+#[inline(always)]
+fn timers<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
+    into.icsk_rto = field::<R, u32>(sk, offset!(icsk_rto));
+    into.icsk_rto_max = field::<R, u32>(sk, offset!(icsk_rto_max));
+    into.retransmits = field::<R, u8>(sk, offset!(icsk_retransmits));
+    into.pending = field::<R, u8>(sk, offset!(icsk_pending));
+    into.backoff = field::<R, u8>(sk, offset!(icsk_backoff));
+    into.probes_out = field::<R, u8>(sk, offset!(icsk_probes_out));
+    into.ca_state = bits::<R>(sk, offset!(icsk_ca_state));
+    into.syn_retries = field::<R, u8>(sk, offset!(icsk_syn_retries));
+    into.probes_tstamp = field::<R, u32>(sk, offset!(icsk_probes_tstamp));
+    into.user_timeout = field::<R, u32>(sk, offset!(icsk_user_timeout));
+    into.retrans_stamp = field::<R, u32>(sk, offset!(retrans_stamp));
+    into.usec_ts = bits::<R>(sk, offset!(usec_ts));
+    into.total_retrans = field::<R, u32>(sk, offset!(total_retrans));
+    into.total_rto = u32::from(field::<R, u16>(sk, offset!(total_rto)));
+    into.keepalive_time = field::<R, u32>(sk, offset!(keepalive_time));
+    into.keepalive_intvl = field::<R, u32>(sk, offset!(keepalive_intvl));
+    into.keepalive_probes = field::<R, u8>(sk, offset!(keepalive_probes));
+    // Where the kernel keeps a deadline of its own, the timer may fire early and be armed again.
+    into.write_timer = if offset!(icsk_timeout) == ABSENT {
+        expires::<R>(sk, offset!(write_timer))
+    } else {
+        field::<R, u32>(sk, offset!(icsk_timeout))
+    };
+    into.keepalive_timer = expires::<R>(sk, offset!(keepalive_timer));
+}
+
+#[inline(always)]
+fn expires<R: Read>(sk: *const c_void, timer: u32) -> u32 {
+    if timer == ABSENT || offset!(timer_expires) == ABSENT {
+        return 0;
+    }
+    field::<R, u32>(sk, timer + offset!(timer_expires))
+}
+
+#[inline(always)]
+fn sequence<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
+    into.bytes_sent = field::<R, u64>(sk, offset!(bytes_sent));
+    into.bytes_retrans = field::<R, u64>(sk, offset!(bytes_retrans));
+    into.bytes_received = field::<R, u64>(sk, offset!(bytes_received));
+    into.snd_una = field::<R, u32>(sk, offset!(snd_una));
+    into.snd_nxt = field::<R, u32>(sk, offset!(snd_nxt));
+    into.write_seq = field::<R, u32>(sk, offset!(write_seq));
+    into.rcv_nxt = field::<R, u32>(sk, offset!(rcv_nxt));
+    into.copied_seq = field::<R, u32>(sk, offset!(copied_seq));
+    into.snd_wnd = field::<R, u32>(sk, offset!(snd_wnd));
+    into.snd_cwnd = field::<R, u32>(sk, offset!(snd_cwnd));
+    into.srtt_us = field::<R, u32>(sk, offset!(srtt_us));
+    into.lsndtime = field::<R, u32>(sk, offset!(lsndtime));
+    into.rcv_tstamp = field::<R, u32>(sk, offset!(rcv_tstamp));
+    into.lrcvtime = field::<R, u32>(sk, offset!(icsk_lrcvtime));
+}
+
+#[inline(always)]
+fn socket<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
+    let socket = pointer::<R>(sk, offset!(sk_socket));
+    into.has_socket = u8::from(!socket.is_null());
+    into.inode = if offset!(sk_ino) != ABSENT {
+        field::<R, u64>(sk, offset!(sk_ino))
+    } else if socket.is_null() {
+        0
+    } else {
+        let file = pointer::<R>(socket, offset!(socket_file));
+        field::<R, u64>(pointer::<R>(file, offset!(file_inode)), offset!(inode_number))
+    };
+    into.sk_flags = field::<R, u32>(sk, offset!(skc_flags));
+    into.sk_err = field::<R, u32>(sk, offset!(sk_err)) as i32;
+    into.sk_err_soft = field::<R, u32>(sk, offset!(sk_err_soft)) as i32;
+    into.state = field::<R, u8>(sk, offset!(skc_state));
+    into.shutdown = field::<R, u8>(sk, offset!(sk_shutdown));
+}
+
+#[inline(always)]
+fn namespace<R: Read>(into: &mut TcpFacts, net: *const c_void) {
+    into.sysctl_keepalive_time = field::<R, u32>(net, offset!(sysctl_keepalive_time));
+    into.sysctl_keepalive_intvl = field::<R, u32>(net, offset!(sysctl_keepalive_intvl));
+    into.sysctl_keepalive_probes = field::<R, u8>(net, offset!(sysctl_keepalive_probes));
+    into.sysctl_retries2 = field::<R, u8>(net, offset!(sysctl_retries2));
+    into.sysctl_orphan_retries = field::<R, u8>(net, offset!(sysctl_orphan_retries));
+    into.sysctl_syn_retries = field::<R, u8>(net, offset!(sysctl_syn_retries));
+    into.sysctl_syn_linear_timeouts = field::<R, u8>(net, offset!(sysctl_syn_linear_timeouts));
+}
