@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command;
 use crate::workspace::Workspace;
@@ -79,7 +79,7 @@ pub(crate) fn rust_src(workspace: &Workspace, sysroot: &Path) -> Result<()> {
     })
 }
 
-/// The command that copies an object without the sections that debuggers need. Every Rust installation has it,
+/// The command that copies an object without the sections that debuggers need. Every toolchain of rustup's has it,
 /// beside the LLVM that compiled the object.
 pub(crate) fn objcopy(workspace: &Workspace, sysroot: &Path) -> Result<Command> {
     let host = command::output(workspace.command("rustc").args(["--print", "host-tuple"]))?;
@@ -126,11 +126,9 @@ fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
     command::run(
         workspace.command("cp").arg("-r").args([&unpacked.join(DEBIAN_RUST_SRC_LIBRARY).join("."), &partial]),
     )?;
-    if library.exists() {
-        bail!("{} exists, but has no core/src/lib.rs; remove it and try again", library.display());
-    }
     fs::rename(&partial, library)
-        .with_context(|| format!("cannot rename {} to {}", partial.display(), library.display()))
+        .with_context(|| format!("cannot rename {} to {}", partial.display(), library.display()))?;
+    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))
 }
 
 /// The mirror of Debian that this machine's apt is set up with, or else the public one.
