@@ -14,6 +14,7 @@
 //!   is judged as the live stream was.
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
+pub mod kernel_rules;
 pub mod record;
 pub mod source;
 pub mod time;

@@ -1,0 +1,199 @@
+//! The one test command: every check and every test, all of them even after a failure, added up at the end.
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command;
+use crate::ebpf;
+use crate::tally::{Reader, Tally};
+use crate::tidy;
+use crate::workspace::Workspace;
+
+/// The crates that are compiled for user space.
+const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common", "--package=xtask"];
+/// The test target that needs root and network namespaces.
+const KERNEL_TESTS: &str = "kernel";
+/// Programs that the tests in network namespaces call, and Debian's packages of them.
+const KERNEL_TEST_TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+
+/// Runs everything and prints the closing line `N passed, N failed, N skipped`, where a check counts as one test.
+///
+/// # Errors
+/// When the tests cannot even be listed. A failed test is no error, but the exit code's business.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let mut session = Session::default();
+    prepare_kernel_tests(workspace);
+
+    session.check("formatting", || command::run(workspace.cargo().args(["fmt", "--all", "--check"])));
+    session.check("clippy, user space", || {
+        let mut clippy = workspace.cargo();
+        clippy.args(["clippy", "--locked", "--all-targets"]).args(USER_SPACE);
+        command::run(clippy.args(["--", "-D", "warnings"]))
+    });
+    session.check("clippy, eBPF", || ebpf::clippy(workspace));
+    session.check("the committed eBPF object", || ebpf::check(workspace));
+    session.check("tidy", || tidy::run(workspace));
+
+    let tests = integration_tests(workspace)?;
+    let (kernel, others): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test == KERNEL_TESTS);
+    let mut unit = cargo_test(workspace);
+    unit.args(USER_SPACE).args(["--lib", "--bins"]).args(others.iter().map(|test| format!("--test={test}")));
+    session.tests("unit and command line tests", &mut unit);
+    let mut doc = cargo_test(workspace);
+    session.tests("examples in the documentation", doc.args(["--package=zsock-agent", "--doc"]));
+    if !kernel.is_empty() {
+        let mut end_to_end = cargo_test(workspace);
+        end_to_end.args(["--package=zsock-agent", "--test", KERNEL_TESTS]);
+        let skipped = session.tests("end-to-end tests in network namespaces", &mut end_to_end).skipped;
+        if skipped > 0 && is_ci() {
+            session.fail(format!("end-to-end tests: {skipped} skipped, and CI=true promises their set-up"));
+        }
+    }
+    Ok(session.close())
+}
+
+/// What ran so far.
+#[derive(Default)]
+struct Session {
+    tally: Tally,
+    failures: Vec<String>,
+}
+
+impl Session {
+    /// Runs a check that is passed or failed as a whole.
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        println!("\n== {name}");
+        match check() {
+            Ok(()) => self.tally.passed += 1,
+            Err(error) => self.fail(format!("{name}: {error:#}")),
+        }
+    }
+
+    /// Runs a test command and adds what it counts.
+    fn tests(&mut self, name: &str, command: &mut Command) -> Tally {
+        println!("\n== {name}");
+        match run_tests(command) {
+            Ok((tally, problem)) => {
+                println!("== {name}: {tally}");
+                self.tally += tally;
+                match problem {
+                    // The tests that failed are counted; a program that did not compile or crashed is one more.
+                    Some(problem) if tally.failed > 0 => self.failures.push(format!("{name}: {problem}")),
+                    Some(problem) => self.fail(format!("{name}: {problem}")),
+                    None => {}
+                }
+                tally
+            }
+            Err(error) => {
+                self.fail(format!("{name}: {error:#}"));
+                Tally::default()
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: String) {
+        println!("== FAILED {failure}");
+        self.tally.failed += 1;
+        self.failures.push(failure);
+    }
+
+    /// Lists what failed and prints the closing line.
+    fn close(self) -> ExitCode {
+        println!();
+        for failure in &self.failures {
+            println!("FAILED {failure}");
+        }
+        println!("{}", self.tally);
+        if self.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Runs a test command, showing its output as it comes. Gives its counts, and what is wrong where something is.
+fn run_tests(command: &mut Command) -> Result<(Tally, Option<String>)> {
+    let described = command::described(command);
+    println!("xtask: {described}");
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {described}"))?;
+    let mut reader = Reader::default();
+    let stdout = child.stdout.take().with_context(|| format!("{described} has no stdout"))?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.with_context(|| format!("cannot read what {described} writes"))?;
+        let line = String::from_utf8_lossy(&line);
+        // The one closing line of all tests comes at the end of all tests.
+        if !reader.line(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for {described}"))?;
+    let tally = reader.tally();
+    let problem = if !status.success() {
+        Some(format!("{described} ended with {status}"))
+    } else if tally.failed > 0 {
+        Some(format!("{described} ended with {status} although tests failed"))
+    } else {
+        None
+    };
+    Ok((tally, problem))
+}
+
+fn cargo_test(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--locked", "--no-fail-fast"]);
+    cargo
+}
+
+/// Names of all integration test targets.
+fn integration_tests(workspace: &Workspace) -> Result<Vec<String>> {
+    Ok(workspace.members()?.into_iter().flat_map(|member| member.tests).collect())
+}
+
+/// Installs what the tests in network namespaces call, or says which tests will be skipped and why.
+fn prepare_kernel_tests(workspace: &Workspace) {
+    println!("== set-up");
+    if !is_root() {
+        println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: they need root");
+        return;
+    }
+    let packages: Vec<&str> = KERNEL_TEST_TOOLS
+        .iter()
+        .filter(|(program, _)| command::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    match install(workspace, &packages) {
+        Ok(()) => {
+            println!("xtask: root, ip and nft are there for the end-to-end tests in network namespaces");
+        }
+        Err(error) => {
+            println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: {error:#}");
+        }
+    }
+}
+
+fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let wanted = packages.join(" ");
+    if command::find("apt-get").is_none() {
+        bail!("they need {wanted}, and there is no apt-get here to install it; install it by other means");
+    }
+    let apt_get = |arguments: &[&str]| {
+        let mut apt_get = workspace.command("apt-get");
+        command::run(apt_get.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    println!("xtask: installing {wanted}");
+    apt_get(&["update"])
+        .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true")
+}
