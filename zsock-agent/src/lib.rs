@@ -14,5 +14,8 @@
 //!   is judged as the live stream was.
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
+pub mod cli;
 pub mod record;
+pub mod run;
+pub mod select;
 pub mod time;
