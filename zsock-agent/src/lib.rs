@@ -18,4 +18,5 @@ pub mod cli;
 pub mod record;
 pub mod run;
 pub mod select;
+pub mod sink;
 pub mod time;
