@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::record::{State, VerdictName, printable};
-use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors};
+use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 
 mod values;
 
@@ -167,7 +167,7 @@ impl Color {
 #[command(next_help_heading = "Selectors")]
 pub struct SelectorArgs {
     /// Process id of the owner
-    #[arg(long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long = "pid", value_name = "PID", value_parser = values::pid)]
     pub pids: Vec<u32>,
 
     /// Name of the owner's process, whole, as in /proc/PID/comm: at most 15 bytes
@@ -175,7 +175,7 @@ pub struct SelectorArgs {
     pub comms: Vec<String>,
 
     /// Port of either end, 1 to 65535
-    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = parse_port)]
     pub ports: Vec<u16>,
 
     /// Our end.

@@ -10,7 +10,7 @@ use crate::record::{Body, Event, Record, Socket, State, VerdictName, What};
 mod endpoint;
 mod places;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, parse_port};
 pub use places::{CgroupPath, NetnsArg};
 
 /// What the user asked to see; empty means everything.

@@ -67,6 +67,14 @@ pub fn comm(text: &str) -> Result<String, String> {
     Err(format!("the kernel keeps {COMM_MAX_BYTES} bytes of a process name; give what it keeps, `{kept}`"))
 }
 
+/// A process id.
+pub(super) fn pid(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err("a process id is a number from 1 up; --comm selects by name".to_owned()),
+    }
+}
+
 /// One `--threshold`, checked as far as its text goes.
 pub(super) fn threshold(text: &str) -> Result<String, String> {
     match text.split_once('=') {

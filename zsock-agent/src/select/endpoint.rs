@@ -75,7 +75,11 @@ impl FromStr for Endpoint {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, String> {
+/// A port that a connection can have.
+///
+/// # Errors
+/// Anything else, with the rule.
+pub fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("`{text}` is no port: a port is a number from 1 to 65535")),
