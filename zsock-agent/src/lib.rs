@@ -14,7 +14,11 @@
 //!   is judged as the live stream was.
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
+pub mod cli;
 pub mod kernel_rules;
 pub mod record;
+pub mod run;
+pub mod select;
+pub mod sink;
 pub mod source;
 pub mod time;

@@ -1,0 +1,354 @@
+//! The command line: every option with its help, and the checks that need nothing but the text itself.
+//!
+//! Does no I/O except where a path has to be resolved ([`SelectorArgs::resolve`]).
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{
+    ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
+
+use crate::record::{State, VerdictName, printable};
+use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
+
+mod values;
+
+pub use values::{buffer_size_bytes, comm, duration};
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done: ended by --duration, SIGINT, SIGTERM or a closed stdout
+  1  failed: one line `error: …` says what to do next, the lines below it why
+  2  wrong usage";
+
+const TRACE_NOTES: &str = "\
+Needs:
+  root, or CAP_BPF and CAP_PERFMON. To load the sockets that already exist in
+  other network namespaces zsock enters each of them: CAP_SYS_ADMIN and
+  CAP_SYS_PTRACE.
+
+Selecting:
+  Every selector may be given more than once. Values of one kind widen the
+  selection, each further kind narrows it: `--comm nginx --comm envoy --port 443`
+  means port 443 of nginx or envoy. A socket whose fact is not known (no owner,
+  no control group) is not selected by a selector of that kind.
+
+Examples:
+  # Sockets in trouble, and verdicts on them
+  zsock trace
+  # Only connections that died without a word
+  zsock trace --events none --verdict silent_death
+  # All that happens on port 5432, for a pipeline
+  zsock trace --events all --port 5432 -o json
+  # One service's connections to its databases; IPv6 in brackets before a port
+  zsock trace --comm api --remote 10.0.0.0/8:5432 --remote '[2001:db8::]/32:5432'
+  # Five minutes, with more patience
+  zsock trace --duration 5m --threshold stuck_retransmission=6
+
+";
+
+const LOCAL_HELP: &str = "\
+Our end: 10.0.0.1, 10.0.0.0/8, 10.0.0.0/8:443, 2001:db8::/32, [2001:db8::1]:443 or :443";
+
+/// Finds zombie sockets: which TCP connection is dead or stuck, since when, why and whose it is.
+#[derive(Debug, Parser)]
+#[command(name = "zsock", version, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow live sockets: events and verdicts as they happen
+    #[command(
+        after_help = "Needs root, or CAP_BPF and CAP_PERFMON; `--help` has more on each option, and examples.",
+        after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
+    )]
+    Trace(TraceArgs),
+}
+
+/// The options of `zsock trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Which socket events to print beside the verdicts
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Events::Trouble)]
+    pub events: Events,
+
+    /// How records are written to stdout
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+
+    /// When to colour text
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
+
+    /// When a verdict opens: a count, a duration or a percentage; repeatable
+    ///
+    /// When a verdict opens, in place of its default: a count (`stuck_retransmission=5`), a duration
+    /// (`close_wait_leak=2s`) or a percentage (`fd_pressure=90%`), whichever the verdict measures. Repeatable.
+    #[arg(long = "threshold", value_name = "VERDICT=VALUE", value_parser = values::threshold)]
+    pub thresholds: Vec<String>,
+
+    /// End after this long, such as 500ms, 30s, 5m or 2h [default: go on until interrupted]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB
+    ///
+    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB. Events that find it full
+    /// are lost; `lost` records count them. It is locked memory.
+    #[arg(long = "buffer-size", value_name = "SIZE", default_value = "8MiB", value_parser = buffer_size_bytes)]
+    pub buffer_size_bytes: u32,
+
+    /// Say on stderr what zsock itself does; repeat for more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Which sockets and verdicts.
+    #[command(flatten)]
+    pub selectors: SelectorArgs,
+}
+
+/// Which socket events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Events {
+    /// A socket appears with its first sign of trouble, and then with its history from birth
+    Trouble,
+    /// Every socket, as it happens
+    All,
+    /// No events, verdicts only
+    None,
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For a person
+    Text,
+    /// One JSON object a line (NDJSON), schema 1
+    Json,
+}
+
+/// When text is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set or TERM is `dumb`
+    Auto,
+    /// Everywhere, whatever `NO_COLOR` says
+    Always,
+    /// Nowhere
+    Never,
+}
+
+impl Color {
+    /// Whether text written to stdout is to be coloured. `terminal` says whether stdout is one, `variable` looks up
+    /// the environment.
+    #[must_use]
+    pub fn applies(self, terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+                terminal && !refused && variable("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
+
+/// Which sockets a command is about, the same on every command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Selectors")]
+pub struct SelectorArgs {
+    /// Process id of the owner
+    #[arg(long = "pid", value_name = "PID", value_parser = values::pid)]
+    pub pids: Vec<u32>,
+
+    /// Name of the owner's process, whole, as in /proc/PID/comm: at most 15 bytes
+    #[arg(long = "comm", value_name = "NAME", value_parser = comm)]
+    pub comms: Vec<String>,
+
+    /// Port of either end, 1 to 65535
+    #[arg(long = "port", value_name = "PORT", value_parser = parse_port)]
+    pub ports: Vec<u16>,
+
+    /// Our end.
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]", help = LOCAL_HELP)]
+    pub local: Vec<Endpoint>,
+
+    /// The peer's end, written like --local
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]")]
+    pub remote: Vec<Endpoint>,
+
+    /// Network namespace: a path such as /run/netns/blue or /proc/PID/ns/net, or its inode number
+    #[arg(long, value_name = "PATH|INODE")]
+    pub netns: Vec<NetnsArg>,
+
+    /// Control group of the owner and all below it, as in /proc/PID/cgroup: /system.slice
+    #[arg(long = "cgroup", value_name = "PATH")]
+    pub cgroups: Vec<CgroupPath>,
+
+    /// TCP state; of a state change, either side
+    #[arg(long = "state", value_name = "STATE", ignore_case = true,
+          value_parser = PossibleValuesParser::new(State::names()))]
+    pub states: Vec<String>,
+
+    /// Print these verdicts only; events are not affected (see --events)
+    #[arg(long = "verdict", value_name = "VERDICT",
+          value_parser = PossibleValuesParser::new(VerdictName::ALL.iter().map(|verdict| verdict.name())))]
+    pub verdicts: Vec<String>,
+}
+
+impl SelectorArgs {
+    /// The selectors, with paths of network namespaces resolved to their inode numbers.
+    ///
+    /// # Errors
+    /// A path that cannot be looked up or is no namespace.
+    pub fn resolve(self) -> anyhow::Result<Selectors> {
+        Ok(Selectors {
+            pids: self.pids,
+            comms: self.comms,
+            ports: self.ports,
+            local: self.local,
+            remote: self.remote,
+            netns: self.netns.iter().map(NetnsArg::inode).collect::<anyhow::Result<_>>()?,
+            cgroups: self.cgroups,
+            // clap let known names through only.
+            states: self.states.iter().filter_map(|name| State::from_name(name)).collect(),
+            verdicts: self.verdicts.iter().filter_map(|name| VerdictName::from_name(name)).collect(),
+        })
+    }
+}
+
+/// The command line of this process. Prints help, version or what is wrong with the usage, and exits, where there
+/// is nothing to run.
+#[must_use]
+pub fn parse() -> Cli {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let matches = Cli::command().color(help_color(&arguments)).get_matches_from(&arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// How help and usage errors are coloured: they are written before `--color` has been parsed, so it is looked for here.
+fn help_color(arguments: &[OsString]) -> ColorChoice {
+    let mut choice = ColorChoice::Auto;
+    for (at, argument) in arguments.iter().enumerate() {
+        let value = match argument.to_str() {
+            Some("--color") => arguments.get(at + 1).and_then(|next| next.to_str()),
+            other => other.and_then(|joined| joined.strip_prefix("--color=")),
+        };
+        choice = match value {
+            Some("auto") => ColorChoice::Auto,
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            _ => choice,
+        };
+    }
+    choice
+}
+
+/// What is printed of an error that ends the program: `error: …`, and its causes below, one a line.
+#[must_use]
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {}\n", printable(&error.to_string()));
+    for cause in error.chain().skip(1) {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "  because: {}", printable(&cause.to_string()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_has_help() {
+        Cli::command()
+            .mut_subcommands(|command| command.help_expected(true))
+            .help_expected(true)
+            .debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_its_causes_one_line_each() {
+        let error = anyhow::anyhow!("permission denied (EPERM)")
+            .context("load the program \"retransmit\u{1b}[2J\n\"")
+            .context("attach the hooks: run as root");
+        let expected = "error: attach the hooks: run as root\n  \
+                        because: load the program \"retransmit\\u{1b}[2J\\u{a}\"\n  \
+                        because: permission denied (EPERM)\n";
+        assert_eq!(explain(&error), expected);
+    }
+
+    #[test]
+    fn colour_is_for_terminals_and_no_color_is_honoured() {
+        let nothing = |_: &str| None;
+        let no_color = |name: &str| (name == "NO_COLOR").then(|| OsString::from("1"));
+        let empty = |name: &str| (name == "NO_COLOR").then(OsString::new);
+        let dumb = |name: &str| (name == "TERM").then(|| OsString::from("dumb"));
+        assert!(Color::Auto.applies(true, nothing));
+        assert!(!Color::Auto.applies(false, nothing));
+        assert!(!Color::Auto.applies(true, no_color));
+        assert!(Color::Auto.applies(true, empty));
+        assert!(!Color::Auto.applies(true, dumb));
+        assert!(Color::Always.applies(false, no_color));
+        assert!(!Color::Never.applies(true, nothing));
+    }
+
+    #[test]
+    fn help_is_coloured_as_the_color_option_says_although_it_comes_first() {
+        let choice = |text: &str| help_color(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice("zsock trace --help"), ColorChoice::Auto);
+        assert_eq!(choice("zsock trace --help --color never"), ColorChoice::Never);
+        assert_eq!(choice("zsock trace --color=always --pid x"), ColorChoice::Always);
+        assert_eq!(choice("zsock trace --color"), ColorChoice::Auto);
+    }
+
+    #[test]
+    fn selectors_become_settings() {
+        let cli = Cli::try_parse_from([
+            "zsock",
+            "trace",
+            "--pid",
+            "7",
+            "--pid",
+            "8",
+            "--comm",
+            "nginx",
+            "--port",
+            "443",
+            "--local",
+            ":80",
+            "--remote",
+            "10.0.0.0/8:5432",
+            "--netns",
+            "4026531840",
+            "--cgroup",
+            "/system.slice/",
+            "--state",
+            "close_wait",
+            "--verdict",
+            "silent_death",
+        ]);
+        let Command::Trace(arguments) = cli.unwrap().command;
+        let expected = Selectors {
+            pids: vec![7, 8],
+            comms: vec!["nginx".to_owned()],
+            ports: vec![443],
+            local: vec![":80".parse().unwrap()],
+            remote: vec!["10.0.0.0/8:5432".parse().unwrap()],
+            netns: vec![4_026_531_840],
+            cgroups: vec!["/system.slice".parse().unwrap()],
+            states: vec![State::CLOSE_WAIT],
+            verdicts: vec![VerdictName::SilentDeath],
+        };
+        assert_eq!(arguments.selectors.resolve().unwrap(), expected);
+    }
+}

@@ -1,0 +1,74 @@
+//! NDJSON: one record a line, as the schema says.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use serde::Serialize as _;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+use crate::record::{Record, printable};
+
+/// The line of a record.
+pub(super) fn render(record: &Record) -> Vec<u8> {
+    let mut line = Vec::new();
+    record
+        .serialize(&mut Serializer::with_formatter(&mut line, Printable))
+        .expect("the maps of a record have strings for keys, and a Vec takes every byte");
+    line.push(b'\n');
+    line
+}
+
+/// Compact JSON that a terminal shows as it is. JSON itself wants escapes for the control characters of ASCII only;
+/// others move cursors and hide text as well.
+struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let shows = |text: &str| matches!(printable(text), Cow::Borrowed(_));
+        if shows(fragment) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        for c in fragment.chars() {
+            let (mut eight, mut sixteen) = ([0; 4], [0; 2]);
+            let text = c.encode_utf8(&mut eight);
+            if shows(text) {
+                writer.write_all(text.as_bytes())?;
+            } else {
+                c.encode_utf16(&mut sixteen).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn every_record_is_one_line_of_json() {
+        let lines: Vec<u8> = samples::all().iter().flat_map(render).collect();
+        insta::assert_snapshot!(String::from_utf8(lines).unwrap());
+    }
+
+    #[test]
+    fn hostile_names_are_escaped_and_read_back_whole() {
+        for record in samples::all() {
+            let line = String::from_utf8(render(&record)).unwrap();
+            assert!(matches!(printable(line.strip_suffix('\n').unwrap()), Cow::Borrowed(_)), "{line:?}");
+            assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn characters_beyond_16_bits_are_escaped_in_two_units() {
+        let host = std::sync::Arc::from("a\u{e0041}\u{7f}ü");
+        let body = crate::record::Body::End(crate::record::End::default());
+        let record = Record::new(crate::time::Time::from_unix_ns(0), &host, body);
+        let line = String::from_utf8(render(&record)).unwrap();
+        assert!(line.contains(r#""host":"a\udb40\udc41\u007fü""#), "{line}");
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+}

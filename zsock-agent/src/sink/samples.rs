@@ -1,0 +1,262 @@
+//! One record of each type, with hostile names among them, and a timeline.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::TimelineEntry;
+use crate::record::{
+    Body, Cause, Closed, End, Errno, Errored, Event, Fact, Family, Keepalive, KeepaliveAnswered,
+    KeepaliveSettings, Lost, Outcome, Phase, Progress, Record, Reset, Retransmit, Sample, Severity, Socket,
+    SocketId, Start, State, StateChange, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
+};
+use crate::time::Time;
+
+/// 2023-11-14T22:13:20Z and so many milliseconds.
+fn at(ms: u64) -> Time {
+    Time::from_unix_ns((1_700_000_000_000 + ms) * 1_000_000)
+}
+
+fn nginx() -> Socket {
+    Socket {
+        id: SocketId(0x1f),
+        family: Family::Ipv4,
+        local: Some("10.0.1.4:443".parse().unwrap()),
+        remote: Some("192.0.2.7:50000".parse().unwrap()),
+        v4mapped: true,
+        netns: Some(4_026_531_840),
+        pid: Some(812),
+        comm: Some("nginx".into()),
+        comm_hex: None,
+        uid: Some(33),
+        inode: Some(99_120),
+        cgroup: Some("/system.slice/nginx.service".into()),
+        container: None,
+        orphan: false,
+        owner_exited: None,
+        listener: None,
+    }
+}
+
+/// A socket whose owner wants to be no part of the output.
+fn hostile() -> Socket {
+    Socket {
+        comm: Some("\u{1b}[2J\n\u{202e}x\u{fffd}".into()),
+        comm_hex: Some("1b5b324a0ae280ae78ff".into()),
+        cgroup: Some("/x\r\u{1b}]0;owned\u{7}".into()),
+        container: Some("\u{9b}31m".into()),
+        ..nginx()
+    }
+}
+
+/// A socket of which nearly nothing is known.
+fn stranger() -> Socket {
+    Socket {
+        local: None,
+        remote: Some("[2001:db8::1]:5432".parse().unwrap()),
+        family: Family::Ipv6,
+        v4mapped: false,
+        netns: None,
+        pid: None,
+        comm: None,
+        uid: None,
+        inode: None,
+        cgroup: None,
+        ..nginx()
+    }
+}
+
+fn orphan() -> Socket {
+    Socket { orphan: true, owner_exited: Some(true), ..nginx() }
+}
+
+fn tcp() -> Tcp {
+    Tcp {
+        state: Some(State::ESTABLISHED),
+        rto_ms: Some(800),
+        srtt_us: Some(250),
+        unacked_bytes: Some(24),
+        unsent_bytes: Some(12_288),
+        unread_bytes: Some(0),
+        last_sent_ms: Some(1_600),
+        last_received_ms: Some(7_215_000),
+        keepalive: Some(KeepaliveSettings {
+            enabled: true,
+            idle_ms: 7_200_000,
+            interval_ms: 75_000,
+            probes: 9,
+        }),
+        user_timeout_ms: Some(30_000),
+        ..Tcp::default()
+    }
+}
+
+fn rto(attempt: u32, next_ms: u64) -> What {
+    let (attempt, next_ms) = (Some(attempt), Some(next_ms));
+    What::Retransmit(Retransmit { cause: Some(Cause::Rto), fin: false, attempt, next_ms, failed: None })
+}
+
+fn state(from: State, to: State) -> What {
+    What::State(StateChange { from, to })
+}
+
+fn whats() -> Vec<(What, Socket, Tcp)> {
+    let unmeasured = Retransmit { cause: None, fin: true, attempt: None, next_ms: None, failed: None };
+    let syn_ack = Retransmit {
+        cause: Some(Cause::SynAck),
+        fin: false,
+        failed: Some(Errno::named("ENETUNREACH")),
+        ..unmeasured
+    };
+    let closed = Closed {
+        from: State::ESTABLISHED,
+        errno: Some(Errno::named("ETIMEDOUT")),
+        lifetime_ms: Some(11_000_000),
+        bytes_sent: Some(5_000_000_000),
+        bytes_received: Some(1),
+        peer_closed: true,
+        reset: true,
+        fd_open: true,
+        fin_unacked: true,
+    };
+    let forgotten = Closed {
+        errno: None,
+        lifetime_ms: None,
+        bytes_sent: None,
+        bytes_received: None,
+        peer_closed: false,
+        reset: false,
+        fd_open: false,
+        fin_unacked: false,
+        ..closed.clone()
+    };
+    let probe =
+        |probe, answered| What::ZeroWindowProbe(ZeroWindowProbe { probe, answered, next_ms: Some(400) });
+    let reset = |reason: Option<&str>| Reset { reason: reason.map(Arc::from) };
+    let nothing = Tcp::default;
+    vec![
+        (state(State::SYN_SENT, State::ESTABLISHED), nginx(), tcp()),
+        (state(State(13), State(77)), stranger(), nothing()),
+        (rto(3, 1_600), hostile(), tcp()),
+        (What::Retransmit(unmeasured), stranger(), nothing()),
+        (What::Retransmit(syn_ack), Socket { listener: Some(SocketId(7)), ..stranger() }, nothing()),
+        (What::Keepalive(Keepalive { probe: 2, of: Some(9), next_ms: Some(75_000) }), nginx(), tcp()),
+        (What::Keepalive(Keepalive { probe: 2, of: None, next_ms: None }), nginx(), nothing()),
+        (What::KeepaliveAnswered(KeepaliveAnswered { after_probes: 2 }), nginx(), tcp()),
+        (probe(1, None), nginx(), tcp()),
+        (probe(2, Some(true)), nginx(), tcp()),
+        (probe(3, Some(false)), nginx(), nothing()),
+        (What::Progress(Progress { stalled_ms: Some(3_000), attempts: 4 }), nginx(), tcp()),
+        (What::Progress(Progress { stalled_ms: None, attempts: 1 }), nginx(), tcp()),
+        (What::Error(Errored { errno: Errno::named("ETIMEDOUT") }), nginx(), tcp()),
+        (What::ResetReceived(reset(None)), nginx(), tcp()),
+        (What::ResetSent(reset(Some("NOT_SPECIFIED"))), orphan(), tcp()),
+        (What::Closed(closed), nginx(), nothing()),
+        (What::Closed(forgotten), stranger(), nothing()),
+        (What::Sample(Sample { fact: None }), nginx(), tcp()),
+        (What::Sample(Sample { fact: Some(Fact::LastReceived) }), nginx(), nothing()),
+        (What::Sample(Sample { fact: Some(Fact::LastSent) }), nginx(), nothing()),
+        (What::Sample(Sample { fact: Some(Fact::RetransmittingSince) }), nginx(), nothing()),
+        (What::Sample(Sample { fact: Some(Fact::ProbingSince) }), nginx(), nothing()),
+    ]
+}
+
+fn verdict(verdict: VerdictName, phase: Phase, outcome: Option<Outcome>, severity: Severity) -> Verdict {
+    let evidence =
+        json!({"attempts": 4, "stalled_ms": 3_000, "unacked_bytes": 24, "gives_up_in_ms": 924_000});
+    Verdict {
+        verdict,
+        phase,
+        outcome,
+        severity,
+        socket: nginx(),
+        tcp: tcp(),
+        since: at(17_000),
+        evidence: evidence.as_object().unwrap().clone(),
+        summary: "192.0.2.7 has acknowledged nothing of the 24 bytes that nginx sent 3 s ago.".to_owned(),
+        advice: vec![
+            "Set TCP_USER_TIMEOUT to 20000 ms on this socket.".to_owned(),
+            "Look for a firewall between 10.0.1.4 and 192.0.2.7.".to_owned(),
+        ],
+    }
+}
+
+fn verdicts() -> Vec<Verdict> {
+    let stuck =
+        |phase, outcome| verdict(VerdictName::StuckRetransmission, phase, outcome, Severity::Critical);
+    let unknown = Verdict {
+        socket: hostile(),
+        tcp: Tcp::default(),
+        since: at(0).before(std::time::Duration::from_hours(24)),
+        evidence: serde_json::Map::new(),
+        summary: "\u{1b}[2J died.\n".to_owned(),
+        advice: vec!["Ask \u{202e}bob.".to_owned()],
+        ..verdict(VerdictName::SilentDeath, Phase::Closed, None, Severity::Critical)
+    };
+    let warning = verdict(VerdictName::OrphanStuck, Phase::Closed, Some(Outcome::Reset), Severity::Warning);
+    let info = verdict(VerdictName::KeepaliveUnanswered, Phase::Updated, None, Severity::Info);
+    vec![
+        stuck(Phase::Opened, None),
+        stuck(Phase::Closed, Some(Outcome::Recovered)),
+        unknown,
+        Verdict { socket: orphan(), ..warning },
+        info,
+    ]
+}
+
+/// Records of every type, a millisecond apart.
+pub(super) fn all() -> Vec<Record> {
+    let start = Start {
+        version: "0.1.0".into(),
+        kernel: "6.18.0".into(),
+        boot_id: Some("6a2ad7ac-8e5b-4bd1-9c0e-2ab4cfb3c1b8".into()),
+        hooks: [("retransmit", "tp_btf/tcp_retransmit_skb"), ("state", "tp_btf/inet_sock_set_state")]
+            .map(|(hook, how)| (hook.to_owned(), how.to_owned()))
+            .into(),
+        sockets: 42,
+        settings: [("stuck_retransmission".to_owned(), json!(4))].into(),
+        sysctl: [("tcp_keepalive_time".to_owned(), 7_200)].into(),
+    };
+    let lost = |place: &str| Body::Lost(Lost { count: 12, since: at(0), place: place.into() });
+    let end = End {
+        events: 120,
+        lost_events: 12,
+        verdicts: 3,
+        open_verdicts: 1,
+        sockets_seen: 42,
+        duration_ms: 30_000,
+    };
+    let events = whats().into_iter().map(|(what, socket, tcp)| {
+        // Replayed and inferred records are those without TCP's counters.
+        let (replayed, inferred) =
+            (tcp == Tcp::default(), matches!(what, What::Sample(Sample { fact: Some(_) })));
+        Body::Event(Box::new(Event { what, socket, tcp, replayed, inferred }))
+    });
+    let host = Arc::from("web-1");
+    [Body::Start(Box::new(start))]
+        .into_iter()
+        .chain(events)
+        .chain(verdicts().into_iter().map(|verdict| Body::Verdict(Box::new(verdict))))
+        .chain([lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(end)])
+        .zip(20_000..)
+        .map(|(body, ms)| Record::new(at(ms), &host, body))
+        .collect()
+}
+
+/// Two hours of peace, then a stall.
+pub(super) fn timeline() -> Vec<TimelineEntry> {
+    let entry =
+        |ms, what, tcp, replayed, inferred| TimelineEntry { at: at(ms), what, tcp, replayed, inferred };
+    let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
+    vec![
+        TimelineEntry {
+            at: birth,
+            ..entry(0, state(State::SYN_SENT, State::ESTABLISHED), Tcp::default(), true, false)
+        },
+        entry(16_900, What::Sample(Sample { fact: Some(Fact::LastReceived) }), Tcp::default(), true, true),
+        entry(17_200, rto(1, 400), tcp(), false, false),
+        entry(17_600, rto(2, 800), tcp(), false, false),
+        entry(18_400, rto(3, 1_600), tcp(), false, false),
+        entry(20_000, rto(4, 3_200), tcp(), false, false),
+    ]
+}

@@ -1,0 +1,186 @@
+//! The words for what a record says.
+
+use std::net::SocketAddr;
+
+use crate::record::{
+    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Progress, Retransmit, Sample, Socket, State, Tcp,
+    What, ZeroWindowProbe, printable,
+};
+use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
+
+/// The name of an event, as in its record's `type`.
+pub(super) const fn name(what: &What) -> &'static str {
+    match what {
+        What::State(_) => "state",
+        What::Retransmit(_) => "retransmit",
+        What::Keepalive(_) => "keepalive",
+        What::KeepaliveAnswered(_) => "keepalive_answered",
+        What::ZeroWindowProbe(_) => "zero_window_probe",
+        What::Progress(_) => "progress",
+        What::Error(_) => "error",
+        What::ResetReceived(_) => "reset_received",
+        What::ResetSent(_) => "reset_sent",
+        What::Closed(_) => "closed",
+        What::Sample(_) => "sample",
+    }
+}
+
+/// The process that holds or last held a socket: `nginx[812]`.
+pub(super) fn owner(socket: &Socket) -> String {
+    let comm = known(socket.comm.as_deref(), |comm| printable(comm).into_owned());
+    let owner = match socket.pid {
+        Some(pid) => format!("{comm}[{pid}]"),
+        None => comm,
+    };
+    if socket.orphan { format!("{owner}, orphan") } else { owner }
+}
+
+/// Our end and the peer's.
+pub(super) fn ends(socket: &Socket) -> String {
+    let end = |end: Option<SocketAddr>| known(end, |end| end.to_string());
+    format!("{} → {}", end(socket.local), end(socket.remote))
+}
+
+/// What is known of where a socket belongs, beside owner and ends.
+pub(super) fn identity(socket: &Socket) -> Vec<String> {
+    let named =
+        |name: &str, value: Option<String>| value.map(|value| format!("{name} {}", printable(&value)));
+    let owner_exited = socket
+        .owner_exited
+        .map(|exited| if exited { "its last process exited" } else { "its last process lives" });
+    [
+        named("id", Some(socket.id.to_string())),
+        named("netns", socket.netns.map(|netns| netns.to_string())),
+        named("uid", socket.uid.map(|uid| uid.to_string())),
+        named("inode", socket.inode.map(|inode| inode.to_string())),
+        named("cgroup", socket.cgroup.as_deref().map(str::to_owned)),
+        named("container", socket.container.as_deref().map(str::to_owned)),
+        owner_exited.map(str::to_owned),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// How TCP stood with a socket.
+pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
+    if *tcp == Tcp::default() {
+        return vec![UNKNOWN.to_owned()];
+    }
+    let ago = |value| known(value, |value| format!("{} ago", milliseconds(value)));
+    let mut phrases = vec![
+        known(tcp.state, |state| state.to_string()),
+        format!("rto {}", known(tcp.rto_ms, milliseconds)),
+        format!("srtt {}", known(tcp.srtt_us, |us| duration(std::time::Duration::from_micros(us)))),
+        format!("unacknowledged {}", known(tcp.unacked_bytes, bytes)),
+        format!("unsent {}", known(tcp.unsent_bytes, bytes)),
+        format!("unread {}", known(tcp.unread_bytes, bytes)),
+        format!("last sent {}", ago(tcp.last_sent_ms)),
+        format!("last heard {}", ago(tcp.last_received_ms)),
+        format!("keepalive {}", known(tcp.keepalive, keepalive_settings)),
+    ];
+    // Where it is absent it is not set or not known; neither can be said.
+    phrases.extend(tcp.user_timeout_ms.map(|ms| format!("user timeout {}", milliseconds(ms))));
+    phrases
+}
+
+/// The numbers of an event, and those of TCP that matter with it.
+pub(super) fn details(what: &What, tcp: &Tcp) -> String {
+    let phrases = match what {
+        What::State(change) => vec![format!("{} → {}", change.from, change.to)],
+        What::Retransmit(it) => retransmit(it, tcp),
+        What::Keepalive(it) => keepalive(it, tcp),
+        What::KeepaliveAnswered(it) => vec![format!("after {}", count(it.after_probes.into(), "probe"))],
+        What::ZeroWindowProbe(it) => zero_window_probe(*it, tcp),
+        What::Progress(it) => progress(*it),
+        What::Error(it) => vec![printable(it.errno.name()).into_owned()],
+        What::ResetReceived(it) | What::ResetSent(it) => {
+            vec![format!("reason {}", known(it.reason.as_deref(), |reason| printable(reason).into_owned()))]
+        }
+        What::Closed(it) => closed(it),
+        What::Sample(it) => sample(it, tcp),
+    };
+    phrases.join(", ")
+}
+
+fn retransmit(it: &Retransmit, tcp: &Tcp) -> Vec<String> {
+    let mut phrases = vec![it.cause.map_or_else(|| format!("cause {UNKNOWN}"), |cause| cause.to_string())];
+    if it.fin {
+        phrases.push("FIN".to_owned());
+    }
+    // Only a timer counts its attempts and knows the next.
+    if it.attempt.is_some() || matches!(it.cause, Some(Cause::Rto | Cause::Syn | Cause::SynAck)) {
+        phrases.push(format!("attempt {}", known(it.attempt, |attempt| attempt.to_string())));
+        phrases.push(next(it.next_ms));
+    }
+    phrases.extend(tcp.rto_ms.map(|rto| format!("rto {}", milliseconds(rto))));
+    phrases.extend(tcp.unacked_bytes.map(|unacked| format!("{} unacknowledged", bytes(unacked))));
+    phrases.extend(
+        it.failed.as_ref().map(|errno| format!("did not leave this host: {}", printable(errno.name()))),
+    );
+    phrases
+}
+
+fn keepalive(it: &Keepalive, tcp: &Tcp) -> Vec<String> {
+    let of = known(it.of, |of| of.to_string());
+    let mut phrases = vec![format!("probe {} of {of}", it.probe), next(it.next_ms)];
+    phrases.extend(last_heard(tcp));
+    phrases
+}
+
+fn zero_window_probe(it: ZeroWindowProbe, tcp: &Tcp) -> Vec<String> {
+    let mut phrases = vec![format!("probe {}", it.probe)];
+    phrases.extend(it.answered.map(|answered| {
+        format!("the one before was {}", if answered { "answered" } else { "not answered" })
+    }));
+    phrases.push(next(it.next_ms));
+    phrases.extend(tcp.unsent_bytes.map(|unsent| format!("{} unsent", bytes(unsent))));
+    phrases
+}
+
+fn progress(it: Progress) -> Vec<String> {
+    vec![format!("stalled {}", known(it.stalled_ms, milliseconds)), count(it.attempts.into(), "time-out")]
+}
+
+fn closed(it: &Closed) -> Vec<String> {
+    let flags = [
+        (it.peer_closed, "the peer closed"),
+        (it.reset, "reset"),
+        (it.fin_unacked, "FIN never acknowledged"),
+        (it.fd_open, "a process still holds the descriptor"),
+    ];
+    let mut phrases = vec![format!("from {}", it.from)];
+    phrases.extend(it.errno.as_ref().map(|errno| printable(errno.name()).into_owned()));
+    phrases.push(format!("lived {}", known(it.lifetime_ms, milliseconds)));
+    phrases.push(format!("sent {}", known(it.bytes_sent, bytes)));
+    phrases.push(format!("received {}", known(it.bytes_received, bytes)));
+    phrases.extend(flags.iter().filter(|(is, _)| *is).map(|(_, phrase)| (*phrase).to_owned()));
+    phrases
+}
+
+fn sample(it: &Sample, tcp: &Tcp) -> Vec<String> {
+    let fact = it.fact.map(|fact| match fact {
+        Fact::LastReceived => "the last segment came from the peer",
+        Fact::LastSent => "payload was last sent",
+        Fact::RetransmittingSince => "the first retransmission of this stall",
+        Fact::ProbingSince => "the first unanswered keepalive probe",
+    });
+    let state = tcp.state.as_ref().map(State::to_string);
+    [fact.map(str::to_owned), state, last_heard(tcp)].into_iter().flatten().collect()
+}
+
+fn next(next_ms: Option<u64>) -> String {
+    format!("next in {}", known(next_ms, milliseconds))
+}
+
+fn last_heard(tcp: &Tcp) -> Option<String> {
+    tcp.last_received_ms.map(|ms| format!("last heard {} ago", milliseconds(ms)))
+}
+
+fn keepalive_settings(settings: KeepaliveSettings) -> String {
+    if !settings.enabled {
+        return "off".to_owned();
+    }
+    let (idle, interval) = (milliseconds(settings.idle_ms), milliseconds(settings.interval_ms));
+    format!("after {idle} ({} every {interval})", count(settings.probes.into(), "probe"))
+}
