@@ -15,6 +15,8 @@
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
 pub mod cli;
+pub mod detect;
+pub mod engine;
 pub mod kernel_rules;
 pub mod record;
 pub mod run;

@@ -1,0 +1,208 @@
+//! The detectors: one file each with its rule, threshold, evidence, sentence, advice and tests, and one line in a list here.
+//!
+//! They judge from the facts of one socket and the event that was just applied to them, and from nothing else.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::engine::Facts;
+use crate::record::{Closed, Event, Outcome, Severity, State, VerdictName, What};
+use crate::time::{Time, milliseconds};
+
+mod connect_blackhole;
+mod keepalive_unanswered;
+mod orphan_stuck;
+mod silent_death;
+mod stale_reset;
+#[cfg(test)]
+pub(crate) mod story;
+mod stuck_retransmission;
+mod threshold;
+mod words;
+
+pub use threshold::{ThresholdError, Thresholds};
+
+/// The verdicts that open and close, in the order in which they are judged: one that hands over to another comes before it.
+pub(crate) const CONDITIONS: [&Condition; 4] = [
+    &connect_blackhole::CONDITION,
+    &stuck_retransmission::CONDITION,
+    &keepalive_unanswered::CONDITION,
+    &orphan_stuck::CONDITION,
+];
+
+/// The verdicts on a connection that has ended, given after its conditions are closed.
+pub(crate) const FINALS: [&Final; 2] = [&silent_death::FINAL, &stale_reset::FINAL];
+
+/// A verdict on a condition that comes and goes.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) name: VerdictName,
+    pub(crate) severity: Severity,
+    /// What is counted, by its name in the evidence.
+    pub(crate) counts: &'static str,
+    /// What it is called in the sentence that tells its end.
+    pub(crate) noun: &'static str,
+    /// How many in a row the event shows, where they are enough for the verdict.
+    pub(crate) holds: fn(&Scene<'_>) -> Option<u32>,
+    /// The claim, from facts for which `holds` gave this count.
+    pub(crate) claim: fn(&Scene<'_>, u32) -> Claim,
+    /// How the event ended it, if it did.
+    pub(crate) ends: fn(&Scene<'_>) -> Option<Outcome>,
+}
+
+/// A verdict given once, when the connection has ended.
+#[derive(Debug)]
+pub(crate) struct Final {
+    pub(crate) name: VerdictName,
+    pub(crate) severity: Severity,
+    /// The claim, where the event makes it true.
+    pub(crate) judge: fn(&Scene<'_>) -> Option<Claim>,
+}
+
+/// What a verdict says.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// When the condition began.
+    pub(crate) since: Time,
+    pub(crate) evidence: Map<String, Value>,
+    pub(crate) summary: String,
+    pub(crate) advice: Vec<String>,
+}
+
+/// An event and the facts after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) at: Time,
+    pub(crate) event: &'a Event,
+    pub(crate) facts: &'a Facts,
+    pub(crate) thresholds: &'a Thresholds,
+}
+
+impl Scene<'_> {
+    /// The end of the connection, where this is it.
+    pub(crate) fn closed(&self) -> Option<&Closed> {
+        if let What::Closed(closed) = &self.event.what { Some(closed) } else { None }
+    }
+
+    /// Whether the socket is still in TCP's hands.
+    pub(crate) fn lives(&self) -> bool {
+        self.closed().is_none() && self.facts.state != Some(State::CLOSE)
+    }
+
+    /// How long nothing had come from the peer before that was sent which it has not acknowledged; absent where either time is
+    /// unknown, or where something has come since.
+    pub(crate) fn idle_before_stall(&self) -> Option<Duration> {
+        let tcp = &self.facts.tcp;
+        tcp.last_received_ms?.checked_sub(tcp.stalled_ms?).map(Duration::from_millis)
+    }
+
+    /// How long nothing that was sent has been acknowledged; absent where that is not known.
+    pub(crate) fn stalled(&self) -> Option<Duration> {
+        let stalled_ms = self.facts.tcp.stalled_ms?;
+        Some(self.at.since(self.facts.tcp_at.before(Duration::from_millis(stalled_ms))))
+    }
+
+    /// When a stall began: where its length is not known, with the first retransmission, and where that is not known, now.
+    pub(crate) fn stalled_since(&self) -> Time {
+        let first_sent = self.stalled().map(|stalled| self.at.before(stalled));
+        first_sent.or(self.facts.retransmitting_since).unwrap_or(self.at)
+    }
+
+    /// Until the kernel gives up, for the evidence.
+    fn gives_up_in_ms(&self) -> Option<u64> {
+        self.facts.gives_up_in(self.at).map(milliseconds)
+    }
+}
+
+/// How a connection that had stood came to its end, once it has.
+fn ending(scene: &Scene<'_>) -> Option<Outcome> {
+    let closed = scene.closed()?;
+    let by_peer = |errno: &str| closed.reset && ["ECONNRESET", "EPIPE"].contains(&errno);
+    let reset = scene.facts.reset_received.is_some()
+        || closed.errno.as_ref().is_some_and(|errno| by_peer(errno.name()));
+    Some(if reset {
+        Outcome::Reset
+    } else if silent_death::by_timer(scene, closed) {
+        Outcome::SilentDeath
+    } else if finished_in_order(scene, closed) {
+        Outcome::Recovered
+    } else {
+        Outcome::Closed
+    })
+}
+
+/// Everything that was sent, FIN included, has been acknowledged.
+fn finished_in_order(scene: &Scene<'_>, closed: &Closed) -> bool {
+    let tcp = &scene.event.tcp;
+    closed.errno.is_none()
+        && !closed.reset
+        && !closed.fin_unacked
+        && tcp.unacked_bytes == Some(0)
+        && tcp.unsent_bytes == Some(0)
+}
+
+/// Evidence from facts of which some may be unknown: those are left out.
+fn evidence<const N: usize>(facts: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// A known number as evidence.
+fn number(value: impl Into<u64>) -> Option<Value> {
+    Some(Value::from(value.into()))
+}
+
+/// A known duration as evidence.
+fn in_ms(duration: Duration) -> Option<Value> {
+    number(milliseconds(duration))
+}
+
+/// A verdict that is open.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) condition: &'static Condition,
+    /// What was said last.
+    claim: Claim,
+    /// The count at which it was said.
+    said_at: u32,
+    /// The highest count since.
+    counted: u32,
+}
+
+impl Open {
+    /// Opens a verdict.
+    pub(crate) fn new(condition: &'static Condition, scene: &Scene<'_>, count: u32) -> Self {
+        Self { condition, claim: (condition.claim)(scene, count), said_at: count, counted: count }
+    }
+
+    /// The claim as it was made last.
+    pub(crate) fn claim(&self) -> Claim {
+        self.claim.clone()
+    }
+
+    /// The renewed claim where the count has doubled since it was said last; more often would tell nobody anything new.
+    pub(crate) fn update(&mut self, scene: &Scene<'_>, count: u32) -> Option<Claim> {
+        self.counted = self.counted.max(count);
+        if count < self.said_at.saturating_mul(2) {
+            return None;
+        }
+        let since = self.claim.since;
+        self.claim = Claim { since, ..(self.condition.claim)(scene, count) };
+        self.said_at = count;
+        Some(self.claim())
+    }
+
+    /// The last claim with the final numbers; what lay ahead is left out, for it is over.
+    pub(crate) fn close(self, scene: &Scene<'_>, outcome: Outcome) -> Claim {
+        let Self { condition, mut claim, counted, .. } = self;
+        let lasted = scene.at.since(claim.since);
+        claim.evidence.remove("gives_up_in_ms");
+        claim.evidence.remove("next_ms");
+        claim.evidence.insert(condition.counts.to_owned(), Value::from(counted));
+        if let Some(stalled_ms) = claim.evidence.get_mut("stalled_ms") {
+            *stalled_ms = Value::from(milliseconds(lasted));
+        }
+        claim.summary = words::ended(&scene.facts.socket, condition.noun, lasted, outcome);
+        claim
+    }
+}

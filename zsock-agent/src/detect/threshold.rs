@@ -1,0 +1,240 @@
+//! The thresholds of the verdicts and how they are written: `stuck_retransmission=5`, `stale_reset=2s`.
+//!
+//! Each default stands, with its reason, in its verdict's own file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
+use crate::record::VerdictName;
+use crate::time::milliseconds;
+
+/// From where on each verdict holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// SYNs sent again without an answer.
+    pub connect_blackhole: u32,
+    /// Time-outs in a row without ACK progress.
+    pub stuck_retransmission: u32,
+    /// Keepalive probes sent without an answer, the last one included.
+    pub keepalive_unanswered: u32,
+    /// Without a segment from the peer before what was answered by a reset was sent.
+    pub stale_reset: Duration,
+    /// Time-outs, or probes of an open window, in a row without ACK progress.
+    pub orphan_stuck: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            connect_blackhole: connect_blackhole::SYNS,
+            stuck_retransmission: stuck_retransmission::TIMEOUTS,
+            keepalive_unanswered: keepalive_unanswered::PROBES,
+            stale_reset: stale_reset::IDLE,
+            orphan_stuck: orphan_stuck::ATTEMPTS,
+        }
+    }
+}
+
+/// Why a threshold cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ThresholdError {
+    /// There is no `=` in it.
+    #[error("threshold {0:?} is not of the form VERDICT=VALUE; write, for instance, stuck_retransmission=5")]
+    Shape(String),
+    /// No verdict has this name.
+    #[error("no verdict is called {name:?}; those with a threshold are {known}")]
+    Unknown {
+        /// As it was written.
+        name: String,
+        /// Those that exist, comma-separated.
+        known: String,
+    },
+    /// The verdict has none to set.
+    #[error("{0} has no threshold: it is final, given when the connection has ended")]
+    Final(VerdictName),
+    /// The value is no count, or one below the least that makes sense.
+    #[error("{verdict} takes a count, a whole number of at least {least}; {value:?} is none")]
+    Count {
+        /// Whose threshold.
+        verdict: VerdictName,
+        /// As it was written.
+        value: String,
+        /// The least that makes sense.
+        least: u32,
+    },
+    /// The value is no duration, or zero.
+    #[error(
+        "{verdict} takes a duration above zero, a whole number with ms, s, m or h such as 500ms or 30s; {value:?} is none"
+    )]
+    Duration {
+        /// Whose threshold.
+        verdict: VerdictName,
+        /// As it was written.
+        value: String,
+    },
+}
+
+impl Thresholds {
+    /// Sets one threshold from `VERDICT=VALUE`.
+    ///
+    /// # Errors
+    /// Where the form, the name or the kind of the value is wrong; the error states the rule. Nothing is changed then.
+    pub fn set(&mut self, assignment: &str) -> Result<(), ThresholdError> {
+        let (name, value) =
+            assignment.split_once('=').ok_or_else(|| ThresholdError::Shape(assignment.to_owned()))?;
+        let verdict = VerdictName::from_name(name).ok_or_else(|| ThresholdError::Unknown {
+            name: name.to_owned(),
+            known: self.names().join(", "),
+        })?;
+        match self.knob(verdict).ok_or(ThresholdError::Final(verdict))? {
+            Knob::Count { set, least } => {
+                *set = value
+                    .parse()
+                    .ok()
+                    .filter(|count| *count >= least)
+                    .ok_or_else(|| ThresholdError::Count { verdict, value: value.to_owned(), least })?;
+            }
+            Knob::Duration(set) => {
+                *set = parse_duration(value)
+                    .filter(|duration| !duration.is_zero())
+                    .ok_or_else(|| ThresholdError::Duration { verdict, value: value.to_owned() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The thresholds in force as `start` tells them: counts by the verdict's name, durations by the name with `_ms`.
+    #[must_use]
+    pub fn settings(&self) -> BTreeMap<String, Value> {
+        let mut copy = self.clone();
+        let setting = |&verdict: &VerdictName| {
+            Some(match copy.knob(verdict)? {
+                Knob::Count { set, .. } => (verdict.to_string(), Value::from(*set)),
+                Knob::Duration(set) => (format!("{verdict}_ms"), Value::from(milliseconds(*set))),
+            })
+        };
+        VerdictName::ALL.iter().filter_map(setting).collect()
+    }
+
+    /// The names that can be set.
+    fn names(&mut self) -> Vec<&'static str> {
+        let settable = VerdictName::ALL.iter().filter(|&&verdict| self.knob(verdict).is_some());
+        settable.map(|verdict| verdict.name()).collect()
+    }
+
+    fn knob(&mut self, verdict: VerdictName) -> Option<Knob<'_>> {
+        Some(match verdict {
+            VerdictName::ConnectBlackhole => Knob::Count { set: &mut self.connect_blackhole, least: 1 },
+            VerdictName::StuckRetransmission => Knob::Count { set: &mut self.stuck_retransmission, least: 1 },
+            // One probe is what every healthy idle connection sends.
+            VerdictName::KeepaliveUnanswered => Knob::Count { set: &mut self.keepalive_unanswered, least: 2 },
+            VerdictName::StaleReset => Knob::Duration(&mut self.stale_reset),
+            VerdictName::OrphanStuck => Knob::Count { set: &mut self.orphan_stuck, least: 1 },
+            VerdictName::SilentDeath => return None,
+        })
+    }
+}
+
+/// One threshold and what may be written for it.
+enum Knob<'a> {
+    Count { set: &'a mut u32, least: u32 },
+    Duration(&'a mut Duration),
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().ok()?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(assignment: &str) -> Result<BTreeMap<String, Value>, String> {
+        let mut thresholds = Thresholds::default();
+        thresholds.set(assignment).map(|()| thresholds.settings()).map_err(|error| error.to_string())
+    }
+
+    fn settings(json: &str) -> BTreeMap<String, Value> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        assert_eq!(
+            Thresholds::default().settings(),
+            settings(
+                r#"{"connect_blackhole": 3, "stuck_retransmission": 4, "keepalive_unanswered": 2,
+                    "stale_reset_ms": 30000, "orphan_stuck": 3}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_threshold_is_a_count_or_a_duration_as_its_verdict_says() {
+        let stale_reset =
+            |text: &str| set(&format!("stale_reset={text}")).map(|all| all["stale_reset_ms"].clone());
+        assert_eq!(
+            ["500ms", "2s", "5m", "1h"].map(stale_reset),
+            [500, 2_000, 300_000, 3_600_000].map(|ms| Ok(Value::from(ms)))
+        );
+        assert_eq!(
+            set("stuck_retransmission=5"),
+            Ok(settings(
+                r#"{"connect_blackhole": 3, "stuck_retransmission": 5, "keepalive_unanswered": 2,
+                    "stale_reset_ms": 30000, "orphan_stuck": 3}"#
+            ))
+        );
+    }
+
+    #[test]
+    fn a_wrong_threshold_is_told_the_rule() {
+        let names =
+            "connect_blackhole, stuck_retransmission, keepalive_unanswered, stale_reset, orphan_stuck";
+        let count = |verdict: &str, least: u32, value: &str| {
+            format!("{verdict} takes a count, a whole number of at least {least}; {value:?} is none")
+        };
+        let duration = |value: &str| {
+            format!(
+                "stale_reset takes a duration above zero, a whole number with ms, s, m or h such as 500ms or 30s; {value:?} is none"
+            )
+        };
+        for (assignment, error) in [
+            (
+                "stuck_retransmission",
+                "threshold \"stuck_retransmission\" is not of the form VERDICT=VALUE; write, for instance, stuck_retransmission=5"
+                    .to_owned(),
+            ),
+            ("stuck=4", format!("no verdict is called \"stuck\"; those with a threshold are {names}")),
+            (
+                "silent_death=1",
+                "silent_death has no threshold: it is final, given when the connection has ended".to_owned(),
+            ),
+            ("stuck_retransmission=0", count("stuck_retransmission", 1, "0")),
+            ("stuck_retransmission=4s", count("stuck_retransmission", 1, "4s")),
+            ("connect_blackhole=-1", count("connect_blackhole", 1, "-1")),
+            ("keepalive_unanswered=1", count("keepalive_unanswered", 2, "1")),
+            ("orphan_stuck=5000000000", count("orphan_stuck", 1, "5000000000")),
+            ("stale_reset=30", duration("30")),
+            ("stale_reset=0s", duration("0s")),
+            ("stale_reset=90%", duration("90%")),
+            ("stale_reset=s", duration("s")),
+            ("stale_reset=99999999999999999h", duration("99999999999999999h")),
+            ("stale_reset=", duration("")),
+        ] {
+            assert_eq!(set(assignment), Err(error));
+        }
+    }
+}

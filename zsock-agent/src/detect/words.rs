@@ -1,0 +1,144 @@
+//! The words of summaries and advice. Names that a process chose are made printable here.
+
+use std::time::Duration;
+
+use crate::record::{Outcome, Socket, printable};
+
+/// The process that holds a socket, or held it last.
+pub(super) fn owner(socket: &Socket) -> String {
+    match (socket.comm.as_deref().map(printable), socket.pid) {
+        (Some(comm), Some(pid)) => format!("{comm} (pid {pid})"),
+        (Some(comm), None) => format!("{comm} (pid not known)"),
+        (None, Some(pid)) => format!("process {pid}"),
+        (None, None) => "a process that is not known".to_owned(),
+    }
+}
+
+/// The peer's address, and ours where it is known.
+pub(super) fn peer(socket: &Socket) -> String {
+    let remote = remote(socket);
+    match socket.local {
+        Some(local) => format!("{remote} (from {local})"),
+        None => remote,
+    }
+}
+
+/// The peer's address.
+pub(super) fn remote(socket: &Socket) -> String {
+    socket.remote.map_or_else(|| "an address that is not known".to_owned(), |remote| remote.to_string())
+}
+
+/// A duration as a person says it: `850 ms`, `7.0 s`, `15 min 24 s`, `3 h 12 min`.
+pub(super) fn duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds}.{} s", ms % 1000 / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A number of things: `1 byte`, `24 bytes`.
+pub(super) fn plural(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// When the kernel will give up, as the end of a sentence; empty where that is not known.
+pub(super) fn gives_up(in_ms: Option<u64>) -> String {
+    in_ms.map_or_else(String::new, |ms| {
+        format!("; the kernel will give up in {}", duration(Duration::from_millis(ms)))
+    })
+}
+
+/// Half of an idle time in whole seconds, at least one, the least that `TCP_KEEPIDLE` takes: a probe in time meets a path that
+/// was seen to forget after no more than `idle`.
+pub(super) fn half_in_seconds(idle: Duration) -> u64 {
+    (idle.as_secs() / 2).max(1)
+}
+
+/// How long something has lasted, as a part of a sentence; empty where that is not known.
+pub(super) fn lasting(known: Option<Duration>) -> String {
+    known.map_or_else(String::new, |known| format!(" for {}", duration(known)))
+}
+
+/// The setting of the network namespace that bounds every stall. 8 is the least that RFC 1122 has room for.
+pub(super) const RETRIES2: &str = "net.ipv4.tcp_retries2=8 bounds every connection of the network namespace without a user time-out at about 100 s";
+
+/// How to keep a path from forgetting a connection that it may have forgotten after idling for `idle`. Below 2 s nothing forgets, and
+/// no half of it would be a setting.
+pub(super) fn keep_awake(idle: Duration) -> Option<String> {
+    let at_most = half_in_seconds(idle);
+    let said = format!(
+        "it had been idle for {}: if something on the path forgets idle connections, set SO_KEEPALIVE with TCP_KEEPIDLE at most {at_most} s \
+         on the socket, or close pooled connections after at most {at_most} s without use",
+        duration(idle)
+    );
+    (idle >= Duration::from_secs(2)).then_some(said)
+}
+
+/// How to hear of a dead peer sooner: a user time-out of twice the stall seen so far, and at least 10 s, since shorter ones end
+/// connections that a lossy path would have recovered.
+pub(super) fn user_timeout(stalled: Duration) -> String {
+    let timeout_ms = (stalled.as_secs() + 1).saturating_mul(2).max(10).saturating_mul(1000);
+    format!(
+        "set TCP_USER_TIMEOUT to {timeout_ms} (milliseconds) on the socket, so that the process hears of it after about {}",
+        duration(Duration::from_millis(timeout_ms))
+    )
+}
+
+/// The sentence that tells the end of a condition.
+pub(super) fn ended(socket: &Socket, noun: &str, lasted: Duration, outcome: Outcome) -> String {
+    let how = match outcome {
+        Outcome::Connected => "the peer answered and the connection stands",
+        Outcome::TimedOut => "the kernel gave up on the attempt",
+        Outcome::Refused => "the attempt was refused",
+        Outcome::Closed => "the socket was closed",
+        Outcome::Recovered => "an acknowledgement came",
+        Outcome::SilentDeath => "the kernel gave the connection up without a word from the peer",
+        Outcome::Reset => "a reset ended the connection",
+        Outcome::Answered => "the peer answered",
+    };
+    format!("{noun} of {} with {} ended after {}: {how}", owner(socket), peer(socket), duration(lasted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::story::socket;
+
+    #[test]
+    fn durations_are_said_as_a_person_says_them() {
+        let said = [0, 850, 1_000, 7_049, 59_999, 60_000, 924_600, 3_600_000, 11_520_000]
+            .map(|ms| duration(Duration::from_millis(ms)));
+        assert_eq!(
+            said,
+            [
+                "0 ms",
+                "850 ms",
+                "1.0 s",
+                "7.0 s",
+                "59.9 s",
+                "1 min 0 s",
+                "15 min 24 s",
+                "1 h 0 min",
+                "3 h 12 min"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_owner_is_named_as_far_as_known_and_cannot_move_the_cursor() {
+        let with = |comm: Option<&str>, pid| owner(&Socket { comm: comm.map(Into::into), pid, ..socket() });
+        assert_eq!(
+            [
+                with(Some("curl"), Some(812)),
+                with(None, Some(812)),
+                with(None, None),
+                with(Some("a\u{1b}[2J"), None)
+            ],
+            ["curl (pid 812)", "process 812", "a process that is not known", "a\\u{1b}[2J (pid not known)"]
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! What the records so far say of one socket.
+
+use std::time::Duration;
+
+use crate::record::{Event, Fact, Keepalive, Sample, Socket, State, StateChange, Tcp, What, ZeroWindowProbe};
+use crate::time::Time;
+
+/// What the detectors judge from. Replayed events and inferred facts have no part in `tcp`: their times are of the past.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Who it is; owner facts once known are kept.
+    pub(crate) socket: Socket,
+    /// How TCP stood when it was last told.
+    pub(crate) tcp: Tcp,
+    /// When that was.
+    pub(crate) tcp_at: Time,
+    /// State after the last event; absent while none told it.
+    pub(crate) state: Option<State>,
+    /// When the attempt to connect began; absent where that was not told.
+    pub(crate) connecting_since: Option<Time>,
+    /// Time-outs in a row without progress, as last told.
+    pub(crate) timeouts: Option<u32>,
+    /// The event just applied showed that an ACK moved a stalled connection.
+    pub(crate) moved: bool,
+    /// The last sign of life from the peer.
+    pub(crate) last_received_at: Option<Time>,
+    /// The first retransmission since that.
+    pub(crate) retransmitting_since: Option<Time>,
+    /// The first unanswered keepalive probe.
+    pub(crate) probing_since: Option<Time>,
+    /// Probes of the peer's window.
+    pub(crate) window_probes: WindowProbes,
+    /// The reset that came in.
+    pub(crate) reset_received: Option<ResetReceived>,
+    /// We sent a reset.
+    pub(crate) reset_sent: bool,
+    /// When the last state change that was told took place.
+    state_told_at: Option<Time>,
+    /// Records lost before the socket's birth was told; they are none of its own.
+    lost_before_birth: u64,
+    /// Records lost so far.
+    lost: u64,
+}
+
+/// Probes of a window, as far as they were told.
+#[derive(Debug, Default)]
+pub(crate) struct WindowProbes {
+    /// When the last one was sent.
+    pub(crate) last_at: Option<Time>,
+    /// When the one before was sent.
+    pub(crate) previous_at: Option<Time>,
+    /// The last one found its predecessor answered.
+    pub(crate) previous_answered: Option<bool>,
+    /// In a row without progress although the window was open.
+    pub(crate) open_window: u32,
+}
+
+/// How things stood when a reset came in.
+#[derive(Debug)]
+pub(crate) struct ResetReceived {
+    /// When.
+    pub(crate) at: Time,
+    /// The state that it ended.
+    pub(crate) state: Option<State>,
+    /// How TCP stood with what was still unacknowledged.
+    pub(crate) tcp: Tcp,
+}
+
+impl Facts {
+    /// Nothing yet but who it is. `lost` counts the records lost so far.
+    pub(crate) fn new(event: &Event, lost: u64) -> Self {
+        Self {
+            socket: event.socket.clone(),
+            tcp: Tcp::default(),
+            tcp_at: Time::from_unix_ns(0),
+            state: None,
+            connecting_since: None,
+            timeouts: None,
+            moved: false,
+            last_received_at: None,
+            retransmitting_since: None,
+            probing_since: None,
+            window_probes: WindowProbes::default(),
+            reset_received: None,
+            reset_sent: false,
+            state_told_at: None,
+            lost_before_birth: 0,
+            lost,
+        }
+    }
+
+    /// Takes in an event. `lost` counts the records lost so far.
+    pub(crate) fn apply(&mut self, at: Time, event: &Event, lost: u64) {
+        self.moved = false;
+        self.note_loss(lost);
+        self.note_socket(&event.socket);
+        if let What::State(change) = &event.what {
+            self.note_state(at, *change);
+        }
+        if event.replayed {
+            return;
+        }
+        if let What::Sample(Sample { fact: Some(fact) }) = event.what {
+            self.note_past(at, fact);
+            return;
+        }
+        if let What::ResetReceived(_) = event.what {
+            let state = event.tcp.state.or(self.state);
+            self.reset_received = Some(ResetReceived { at, state, tcp: event.tcp.clone() });
+        }
+        self.reset_sent |= matches!(event.what, What::ResetSent(_));
+        self.note_tcp(at, event);
+        self.note_retransmissions(at, event);
+        self.note_probes(at, event);
+    }
+
+    /// Records lost in this socket's life; zero where its birth was told after the last loss.
+    pub(crate) fn lost_in_its_life(&self) -> u64 {
+        self.lost - self.lost_before_birth
+    }
+
+    /// Until the kernel gives up, counted from `at`; absent where it never will or it cannot be told.
+    pub(crate) fn gives_up_in(&self, at: Time) -> Option<Duration> {
+        let told = Duration::from_millis(self.tcp.gives_up_in_ms?);
+        let left = told.checked_sub(at.since(self.tcp_at))?;
+        Some(left)
+    }
+
+    fn note_loss(&mut self, lost: u64) {
+        if lost > self.lost {
+            // Progress may be among what was lost: the count of probes without any begins anew.
+            self.window_probes.open_window = 0;
+            self.lost = lost;
+        }
+    }
+
+    fn note_socket(&mut self, socket: &Socket) {
+        let before = std::mem::replace(&mut self.socket, socket.clone());
+        let now = &mut self.socket;
+        now.local = now.local.or(before.local);
+        now.remote = now.remote.or(before.remote);
+        if now.pid.is_none() && now.comm.is_none() {
+            now.pid = before.pid;
+            now.comm = before.comm;
+            now.comm_hex = before.comm_hex;
+            now.cgroup = now.cgroup.take().or(before.cgroup);
+            now.container = now.container.take().or(before.container);
+        }
+    }
+
+    fn note_state(&mut self, at: Time, change: StateChange) {
+        if self.state_told_at.is_none_or(|told_at| told_at <= at) {
+            self.state = Some(change.to);
+            self.state_told_at = Some(at);
+        }
+        if change.to == State::SYN_SENT {
+            self.connecting_since = Some(at);
+        }
+        if is_birth(change) {
+            self.lost_before_birth = self.lost;
+        }
+    }
+
+    fn note_past(&mut self, at: Time, fact: Fact) {
+        match fact {
+            Fact::LastReceived => self.last_received_at = self.last_received_at.max(Some(at)),
+            Fact::RetransmittingSince => self.retransmitting_since = Some(at),
+            Fact::ProbingSince => self.probing_since = Some(at),
+            Fact::LastSent => {}
+        }
+    }
+
+    fn note_tcp(&mut self, at: Time, event: &Event) {
+        if event.tcp == Tcp::default() {
+            return;
+        }
+        self.tcp = event.tcp.clone();
+        self.tcp_at = at;
+        self.state = event.tcp.state.or(self.state);
+        if let Some(ms) = event.tcp.last_received_ms {
+            self.last_received_at = self.last_received_at.max(Some(at.before(Duration::from_millis(ms))));
+        }
+    }
+
+    fn note_retransmissions(&mut self, at: Time, event: &Event) {
+        if let What::Retransmit(_) = event.what
+            && self.retransmitting_since.is_none_or(|since| Some(since) < self.last_received_at)
+        {
+            self.retransmitting_since = Some(at);
+        }
+        let timeouts = timeouts(event);
+        // What the counters say of a socket that TCP is done with is of no consequence.
+        let fell = self.timeouts > Some(0) && timeouts == Some(0) && self.state != Some(State::CLOSE);
+        self.moved = matches!(event.what, What::Progress(_)) || fell;
+        self.timeouts = if self.moved { Some(0) } else { timeouts.or(self.timeouts) };
+    }
+
+    fn note_probes(&mut self, at: Time, event: &Event) {
+        if let What::Keepalive(Keepalive { probe, .. }) = event.what {
+            let is_first = probe == 1;
+            let of_this_row = self.probing_since.filter(|since| Some(*since) >= self.last_received_at);
+            self.probing_since = if is_first { Some(at) } else { of_this_row };
+        }
+        let probes = &mut self.window_probes;
+        if let What::ZeroWindowProbe(ZeroWindowProbe { answered, .. }) = event.what {
+            probes.previous_at = probes.last_at.replace(at);
+            probes.previous_answered = answered;
+            if event.tcp.send_window_bytes > Some(0) {
+                probes.open_window += 1;
+            }
+        }
+        // With data in flight the retransmission timer does the persist timer's work.
+        if let What::Retransmit(_) = event.what
+            && event.tcp.send_window_bytes == Some(0)
+        {
+            probes.previous_at = probes.last_at.replace(at);
+            probes.previous_answered = None;
+        }
+        if self.moved {
+            self.window_probes.open_window = 0;
+        }
+    }
+}
+
+/// Time-outs in a row without progress, as the event tells them.
+fn timeouts(event: &Event) -> Option<u32> {
+    let counted = if let What::Retransmit(retransmit) = &event.what { retransmit.attempt } else { None };
+    counted.or(event.tcp.retransmits)
+}
+
+/// Whether a connection or a listener begins here.
+pub(crate) fn is_birth(change: StateChange) -> bool {
+    change.from == State::CLOSE || (change.from == State::LISTEN && change.to == State::SYN_RECV)
+}

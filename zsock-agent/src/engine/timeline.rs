@@ -1,0 +1,89 @@
+//! What happened to one socket, in the order of time, bounded.
+
+use crate::record::{Event, Tcp, What};
+use crate::time::Time;
+
+/// A socket keeps no more entries than these.
+const KEPT: usize = 64;
+
+/// The first of them are never dropped: how a connection came about explains more than the middle of a storm.
+const KEPT_FIRST: usize = 16;
+
+/// What happened to a socket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    entries: Vec<TimelineEntry>,
+    omitted: u64,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimelineEntry {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub what: What,
+    /// How TCP stood after it; empty for replayed entries.
+    pub tcp: Tcp,
+    /// Told after the fact, at its true time.
+    pub replayed: bool,
+    /// Not seen but concluded from what the kernel still knew.
+    pub inferred: bool,
+}
+
+impl Timeline {
+    /// The first entries, how many are missing after them, and the last ones. Nothing is missing while the last ones are empty.
+    #[must_use]
+    pub fn parts(&self) -> (&[TimelineEntry], u64, &[TimelineEntry]) {
+        let (first, last) = self.entries.split_at(self.entries.len().min(KEPT_FIRST));
+        (first, self.omitted, last)
+    }
+
+    /// Puts an event in its place, and drops the oldest after the first ones where there are too many.
+    pub(crate) fn add(&mut self, at: Time, event: &Event) {
+        let entry = TimelineEntry {
+            at,
+            what: event.what.clone(),
+            tcp: event.tcp.clone(),
+            replayed: event.replayed,
+            inferred: event.inferred,
+        };
+        let place = self.entries.partition_point(|earlier| earlier.at <= at);
+        self.entries.insert(place, entry);
+        if self.entries.len() > KEPT {
+            self.entries.remove(KEPT_FIRST);
+            self.omitted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::story::{at, resent};
+
+    fn attempts(entries: &[TimelineEntry]) -> Vec<u32> {
+        entries.iter().filter_map(|entry| entry.tcp.retransmits).collect()
+    }
+
+    #[test]
+    fn the_first_and_the_latest_are_kept_and_the_middle_is_counted() {
+        let mut timeline = Timeline::default();
+        for attempt in 1..=76 {
+            timeline.add(at(u64::from(attempt)), &resent(attempt));
+        }
+        let (first, omitted, last) = timeline.parts();
+        assert_eq!(attempts(first), (1..=16).collect::<Vec<_>>());
+        assert_eq!(omitted, 12);
+        assert_eq!(attempts(last), (29..=76).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_told_late_stands_where_it_happened() {
+        let mut timeline = Timeline::default();
+        for (ms, attempt) in [(500, 2), (900, 3), (200, 1), (900, 4)] {
+            timeline.add(at(ms), &resent(attempt));
+        }
+        assert_eq!(attempts(timeline.parts().0), [1, 2, 3, 4]);
+    }
+}
