@@ -6,12 +6,11 @@
 
 use std::env;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use nix::time::{ClockId, clock_gettime};
+use zsock_agent::time::{Time, nanoseconds};
 
 mod net;
 mod peer;
@@ -38,38 +37,35 @@ fn main() -> ExitCode {
     if lacking.is_none() && !arguments.list {
         net::remove_those_of_the_dead();
     }
-    let skipped = Arc::new(AtomicU32::new(0));
     let trials = scenarios::all()
         .into_iter()
         .map(|(name, run)| {
-            let (lacking, skipped) = (lacking.clone(), Arc::clone(&skipped));
-            Trial::test(name, move || match &lacking {
+            let lacking = lacking.clone();
+            Trial::ignorable_test(name, move || match lacking {
                 None => {
                     run();
-                    Ok(())
+                    Ok(Completion::Completed)
                 }
-                Some(reason) => skip(name, reason, &skipped),
+                Some(reason) => skip(name, reason),
             })
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let skipped = u64::from(skipped.load(Ordering::Relaxed));
     if !arguments.list {
-        let passed = conclusion.num_passed.saturating_sub(skipped);
-        println!("{passed} passed, {} failed, {skipped} skipped", conclusion.num_failed);
+        let Conclusion { num_passed, num_failed, num_ignored, .. } = conclusion;
+        println!("{num_passed} passed, {num_failed} failed, {num_ignored} skipped");
     }
     conclusion.exit_code()
 }
 
-fn skip(name: &str, reason: &str, skipped: &AtomicU32) -> Result<(), Failed> {
+fn skip(name: &str, reason: String) -> Result<Completion, Failed> {
     if env::var("CI").is_ok_and(|ci| ci == "true") {
         return Err(
             format!("could not run for want of set-up, and CI=true forbids skipping: {reason}").into()
         );
     }
     println!("SKIPPED {name}: {reason}");
-    skipped.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+    Ok(Completion::ignored_with(reason))
 }
 
 /// Why the scenarios cannot be set up on this machine, if they cannot.
@@ -85,16 +81,17 @@ fn lacking_set_up() -> Option<String> {
     net::refused_rules()
 }
 
-/// The wall clock, since the Unix epoch.
-fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME is always readable").into()
+/// The wall clock.
+fn now() -> Time {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME is always readable");
+    Time::from_unix_ns(nanoseconds(now.into()))
 }
 
 /// Looks every 10 ms until `look` finds something.
 ///
 /// For facts that the kernel shows but announces to nobody.
 fn await_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = now() + limit;
+    let end = now().after(limit);
     loop {
         if let Some(found) = look() {
             return found;

@@ -19,6 +19,17 @@ pub(crate) enum Ip {
     Mapped,
 }
 
+impl Ip {
+    /// The server's address as a client gives it to `connect`.
+    pub(crate) fn server(self, port: u16) -> String {
+        match self {
+            Self::V4 => format!("10.77.2.2:{port}"),
+            Self::V6 => format!("[fd77:2::2]:{port}"),
+            Self::Mapped => format!("[::ffff:10.77.2.2]:{port}"),
+        }
+    }
+}
+
 /// What a NAT gateway does with a packet of a connection that it has forgotten.
 #[derive(Clone, Copy)]
 pub(crate) enum Forgotten {
@@ -61,15 +72,6 @@ impl Net {
         router.sysctl("net/ipv6/conf/all/forwarding", 1);
         router.nft(&ruleset(forward, chains));
         Self { client, router, server }
-    }
-
-    /// The server's address as the client gives it to `connect`, with `port`.
-    pub(crate) fn server_address(&self, ip: Ip, port: u16) -> String {
-        match ip {
-            Ip::V4 => format!("10.77.2.2:{port}"),
-            Ip::V6 => format!("[fd77:2::2]:{port}"),
-            Ip::Mapped => format!("[::ffff:10.77.2.2]:{port}"),
-        }
     }
 
     /// Drops everything that the router should forward, both ways, without a word.
@@ -179,7 +181,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Joins `end` to the router over the networks 10.77.NUMBER.0/24 and fd77:NUMBER::/64.
+/// Joins `end` to the router over the networks `10.77.NUMBER.0/24` and `fd77:NUMBER::/64`.
 fn join(end: &Namespace, device: &str, number: u8, router: &Namespace) {
     let (end, router) = (&*end.name, &*router.name);
     ip(&["link", "add", device, "netns", end, "type", "veth", "peer", "name", device, "netns", router]);

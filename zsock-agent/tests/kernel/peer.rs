@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use zsock_agent::time::Time;
+
 use crate::net::Namespace;
 
 mod program;
@@ -28,12 +30,13 @@ pub(crate) struct Peer {
 pub(crate) struct Reply {
     word: String,
     value: String,
-    /// When it happened, since the Unix epoch.
-    pub(crate) at: Duration,
+    /// When it happened.
+    pub(crate) at: Time,
 }
 
 impl Reply {
     /// The value of a reply that has to begin with `word`.
+    #[track_caller]
     pub(crate) fn expect(&self, word: &str) -> &str {
         assert_eq!(self.word, word, "in {self:?}");
         &self.value
@@ -42,7 +45,7 @@ impl Reply {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let (word, value, at) = (words.next()?, words.next()?, words.next()?);
-        let at = Duration::from_nanos(at.parse().ok()?);
+        let at = Time::from_unix_ns(at.parse().ok()?);
         Some(Self { word: word.to_owned(), value: value.to_owned(), at })
     }
 }
@@ -92,7 +95,7 @@ impl Peer {
 
     /// Waits for the reply to the order before.
     pub(crate) fn reply(&self) -> Reply {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         self.replies
             .recv_timeout(limit)
             .unwrap_or_else(|error| panic!("{} does not reply: {error}", self.name))
@@ -116,7 +119,7 @@ impl Peer {
     }
 
     /// Sends 100 bytes and reads the answer; returns when that had come.
-    pub(crate) fn exchange(&mut self) -> Duration {
+    pub(crate) fn exchange(&mut self) -> Time {
         self.ask("write 100").expect("wrote");
         let reply = self.ask("read 100");
         reply.expect("read");

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use zsock_agent::time::Time;
+
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
-use crate::story::{Connection, Line, assert_near};
+use crate::story::{Connection, Line, assert_at};
 
 mod closing;
 mod connect;
@@ -70,9 +72,9 @@ struct Client {
     peer: Peer,
     port: u16,
     /// When `connect` returned.
-    connected: Duration,
+    connected: Time,
     /// When the answer had come.
-    answered: Duration,
+    answered: Time,
 }
 
 impl Client {
@@ -85,7 +87,7 @@ impl Client {
     }
 
     /// Reads until the kernel gives the connection up, and tells when that was.
-    fn await_death(&mut self) -> Duration {
+    fn await_death(&mut self) -> Time {
         let reply = self.peer.ask("read 1");
         assert_eq!(reply.expect("error"), "ETIMEDOUT");
         reply.at
@@ -93,6 +95,7 @@ impl Client {
 }
 
 /// Checks the addresses in each record in which they are known.
+#[track_caller]
 fn assert_addresses(connection: &Connection<'_>, ip: Ip, client_port: u16, server_port: u16) {
     let (family, local, remote) = match ip {
         Ip::V4 | Ip::Mapped => ("ipv4", "10.77.1.2", "10.77.2.2"),
@@ -109,6 +112,7 @@ fn assert_addresses(connection: &Connection<'_>, ip: Ip, client_port: u16, serve
 }
 
 /// Checks that every record names this owner.
+#[track_caller]
 fn assert_owner(connection: &Connection<'_>, pid: u32, comm: &str) {
     for line in &connection.lines {
         let owner = (line.number("socket.pid"), line.text("socket.comm"));
@@ -117,23 +121,26 @@ fn assert_owner(connection: &Connection<'_>, pid: u32, comm: &str) {
 }
 
 /// Checks that a verdict told the end of the connection right: within 5 % or a quarter of a second.
-fn assert_foretold(verdict: &Line, death: Duration) {
+#[track_caller]
+fn assert_foretold(verdict: &Line, death: Time) {
     let left = verdict.millis("evidence.gives_up_in_ms");
     let tolerance = (left / 20).max(Duration::from_millis(250));
-    assert_near("the moment of giving up", verdict.ts() + left, death, tolerance);
+    assert_at("the moment of giving up", verdict.ts().after(left), death, tolerance);
 }
 
 /// Checks that a verdict was written within a second of the record that made its condition hold.
+#[track_caller]
 fn assert_prompt(verdict: &Line, cause: &Line) {
-    let late = verdict.arrived.saturating_sub(cause.ts());
+    let late = verdict.arrived.since(cause.ts());
     assert!(late <= Duration::from_secs(1), "{late:?} after {}: {}", cause.record, verdict.record);
 }
 
 /// Checks that each retransmission came when the one before had foretold, and the end after the last.
-fn assert_next_foretold(retransmits: &[&Line], end: Duration) {
+#[track_caller]
+fn assert_next_foretold(retransmits: &[&Line], end: Time) {
     let moments = retransmits.iter().skip(1).map(|line| line.ts()).chain([end]);
     for (line, next) in retransmits.iter().zip(moments) {
-        let foretold = line.ts() + line.millis("next_ms");
-        assert_near(&format!("what follows {}", line.record), next, foretold, Duration::from_millis(150));
+        let foretold = line.ts().after(line.millis("next_ms"));
+        assert_at(&format!("what follows {}", line.record), next, foretold, Duration::from_millis(150));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use zsock_agent::time::{Time, nanoseconds};
 
 use crate::net::Namespace;
 
@@ -12,12 +13,12 @@ pub(crate) struct Line {
     /// The record.
     pub(crate) record: Value,
     /// When the line came.
-    pub(crate) arrived: Duration,
+    pub(crate) arrived: Time,
 }
 
 impl Line {
     /// Reads a line. What is no JSON stays a string, for [`Recording::new`] to complain of.
-    pub(crate) fn new(line: &str, arrived: Duration) -> Self {
+    pub(crate) fn new(line: &str, arrived: Time) -> Self {
         let record = serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
         Self { record, arrived }
     }
@@ -36,20 +37,22 @@ impl Line {
     }
 
     /// The number at a path where there has to be one.
+    #[track_caller]
     pub(crate) fn figure(&self, path: &str) -> u64 {
         self.number(path).unwrap_or_else(|| panic!("no number {path} in {}", self.record))
     }
 
     /// The milliseconds at a path where there have to be some.
+    #[track_caller]
     pub(crate) fn millis(&self, path: &str) -> Duration {
         Duration::from_millis(self.figure(path))
     }
 
-    /// The record's `ts`, since the Unix epoch.
-    pub(crate) fn ts(&self) -> Duration {
+    /// The record's `ts`.
+    pub(crate) fn ts(&self) -> Time {
         let ts = self.text("ts").and_then(|ts| ts.parse::<jiff::Timestamp>().ok());
         let ts = ts.unwrap_or_else(|| panic!("no time ts in {}", self.record));
-        ts.as_duration().unsigned_abs()
+        Time::from_unix_ns(nanoseconds(ts.as_duration().unsigned_abs()))
     }
 
     fn is(&self, path: &str) -> bool {
@@ -175,7 +178,18 @@ impl<'a> Connection<'a> {
         told
     }
 
+    /// Compares the whole list.
+    #[track_caller]
+    pub(crate) fn assert_story(&self, expected: &[impl AsRef<str>]) {
+        let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+        let told = self.story();
+        let found: Vec<&str> = told.iter().map(String::as_str).collect();
+        let [wanted, got] = [&expected, &found].map(|lines| lines.join("\n    "));
+        assert!(found == expected, "expected\n    {wanted}\nbut zsock told\n    {got}");
+    }
+
     /// The only record that is told like this.
+    #[track_caller]
     pub(crate) fn only(&self, told: &str) -> &'a Line {
         let found: Vec<_> = self.lines.iter().filter(|line| line.told() == told).collect();
         assert_eq!(found.len(), 1, "records {told:?} in {:#?}", self.story());
@@ -188,17 +202,29 @@ impl<'a> Connection<'a> {
 
     /// Checks that the earlier state records come first, are the only ones replayed and bear times in order, and that
     /// the last of them happened just before `established`, when the peer learnt that it is connected.
-    pub(crate) fn assert_replayed_first(&self, established: Duration) {
+    #[track_caller]
+    pub(crate) fn assert_replayed_first(&self, established: Time) {
         let replayed: Vec<_> = self.lines.iter().take_while(|line| line.is("replayed")).collect();
         assert!(self.lines[replayed.len()..].iter().all(|line| !line.is("replayed")), "{:#?}", self.story());
         assert!(self.lines.is_sorted_by_key(|line| line.ts()), "times out of order in {:#?}", self.lines);
         let connected = replayed.iter().find(|line| line.text("to") == Some("ESTABLISHED"));
         let connected = connected.unwrap_or_else(|| panic!("no birth in {:#?}", self.story()));
-        assert_near("time of the replayed record", connected.ts(), established, Duration::from_millis(200));
+        assert_at("time of the replayed record", connected.ts(), established, Duration::from_millis(200));
     }
 }
 
-/// Checks that a time or duration is right within a tolerance.
+/// Checks that a moment is right within a tolerance.
+#[track_caller]
+pub(crate) fn assert_at(what: &str, found: Time, expected: Time, tolerance: Duration) {
+    let off = found.since(expected).max(expected.since(found));
+    assert!(
+        off <= tolerance,
+        "{what}: {found:?} instead of {expected:?}, {off:?} off, {tolerance:?} allowed"
+    );
+}
+
+/// Checks that a duration is right within a tolerance.
+#[track_caller]
 pub(crate) fn assert_near(what: &str, found: Duration, expected: Duration, tolerance: Duration) {
     let off = found.abs_diff(expected);
     assert!(

@@ -41,9 +41,9 @@ impl Zsock {
     }
 
     /// Waits for a line. Only for what a scenario needs to go on: what was written is judged at the end.
-    pub(crate) fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Line) -> bool) {
+    pub(crate) fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Line) -> bool) {
         let Some(running) = &self.0 else { return };
-        let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut wanted);
+        let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
         let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!state.ended && !timeout.timed_out(), "waited in vain for {what} in {:#?}", state.lines);
@@ -99,11 +99,11 @@ pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus
     let mut output = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
     let mut start = String::new();
     output.read_line(&mut start).expect("a pipe can be read");
-    assert!(start.contains(r#""type":"start""#), "instead of the start record: {start:?}");
+    assert_eq!(Line::new(&start, now()).text("type"), Some("start"), "type of {start:?}");
     drop(output);
     let closed = now();
     let status = running.await_exit();
-    Some((status, now() - closed, running.complaints()))
+    Some((status, now().since(closed), running.complaints()))
 }
 
 struct Running {

@@ -49,7 +49,7 @@ struct Said(&'static str, String);
 
 fn reply(said: io::Result<Said>) {
     let Said(word, value) = said.unwrap_or_else(|error| Said("error", name_of(&error)));
-    println!("{word} {value} {}", now().as_nanos());
+    println!("{word} {value} {}", now().as_unix_ns());
 }
 
 fn name_of(error: &io::Error) -> String {
@@ -85,8 +85,8 @@ impl Program {
             "drain" => self.drain(),
             "close" => self.close(),
             "churn" => churn(argument(&mut words)?, argument(&mut words)?),
-            "pass" => self.hand_over(argument(&mut words)?, false),
-            "share" => self.hand_over(argument(&mut words)?, true),
+            "pass" => self.hand_over(words.next().unwrap_or("worker"), false),
+            "share" => self.hand_over(words.next().unwrap_or("worker"), true),
             unknown => Err(io::Error::other(format!("no order {unknown}"))),
         }
     }
@@ -107,7 +107,7 @@ impl Program {
         let listener = held(&mut self.listener)?.try_clone()?;
         thread::spawn(move || {
             while let Ok((connection, _)) = listener.accept() {
-                thread::spawn(move || echo(connection));
+                thread::spawn(move || echo(&connection));
             }
         });
         Ok(Said("serving", "-".to_owned()))
@@ -215,14 +215,14 @@ impl Program {
     /// Starts a process named `name` that holds the connection, or else the listener. It takes the orders from now on.
     ///
     /// It gets the socket as its stderr: the one way to inherit a descriptor that needs no unsafe code.
-    fn hand_over(&mut self, name: String, keep: bool) -> io::Result<Said> {
+    fn hand_over(&mut self, name: &str, keep: bool) -> io::Result<Said> {
         let (what, socket) = match (&self.connection, &self.listener) {
             (Some(socket), _) => ("connection", socket),
             (None, Some(socket)) => ("listener", socket),
             (None, None) => return Err(ErrorKind::NotConnected.into()),
         };
         let mut worker = Command::new("/proc/self/exe")
-            .args(["peer", &name, "adopt", what])
+            .args(["peer", name, "adopt", what])
             .stderr(Stdio::from(OwnedFd::from(socket.try_clone()?)))
             .spawn()?;
         if !keep {
@@ -252,14 +252,14 @@ fn churn(address: SocketAddr, count: u32) -> io::Result<Said> {
     Ok(Said("churned", count.to_string()))
 }
 
-fn echo(connection: Socket) -> io::Result<()> {
+fn echo(mut connection: &Socket) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     loop {
         let count = connection.recv(&mut buffer)?;
         if count == 0 {
             return Ok(());
         }
-        (&connection).write_all(&vec![b'z'; count])?;
+        connection.write_all(&vec![b'z'; count])?;
     }
 }
 

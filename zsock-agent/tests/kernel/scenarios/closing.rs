@@ -15,35 +15,37 @@ pub(super) fn an_orphan_that_cannot_say_goodbye() {
     net.client.sysctl("net/ipv4/tcp_orphan_retries", 3);
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = Client::connect(&net, "leaver", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "leaver", &Ip::V4.server(server_port));
     net.block();
     client.peer.exit();
     let left = now();
     await_gone(&net.client, client.port);
     let death = now();
-    assert_near("death of the orphan", death - left, Duration::from_millis(6700), Duration::from_millis(500));
+    assert_near(
+        "death of the orphan",
+        death.since(left),
+        Duration::from_millis(6700),
+        Duration::from_millis(500),
+    );
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "state CLOSE SYN_SENT replayed",
-            "state SYN_SENT ESTABLISHED replayed",
-            "state ESTABLISHED FIN_WAIT1 replayed",
-            "retransmit tail_loss_probe fin",
-            "retransmit rto fin 1",
-            "retransmit rto fin 2",
-            "retransmit rto fin 3",
-            "verdict orphan_stuck opened",
-            "retransmit rto fin 4",
-            "state FIN_WAIT1 CLOSE",
-            "closed",
-            "verdict orphan_stuck closed silent_death",
-            "verdict silent_death closed",
-        ]
-    );
+    connection.assert_story(&[
+        "state CLOSE SYN_SENT replayed",
+        "state SYN_SENT ESTABLISHED replayed",
+        "state ESTABLISHED FIN_WAIT1 replayed",
+        "retransmit tail_loss_probe fin",
+        "retransmit rto fin 1",
+        "retransmit rto fin 2",
+        "retransmit rto fin 3",
+        "verdict orphan_stuck opened",
+        "retransmit rto fin 4",
+        "state FIN_WAIT1 CLOSE",
+        "closed",
+        "verdict orphan_stuck closed silent_death",
+        "verdict silent_death closed",
+    ]);
     connection.assert_replayed_first(client.connected);
     assert_owner(&connection, client.peer.pid(), "leaver");
     let opened = connection.only("verdict orphan_stuck opened");

@@ -24,7 +24,7 @@ pub(super) fn an_open_verdict_stays_open() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&["--threshold", "stuck_retransmission=2"]);
-    let mut client = Client::connect(&net, "stuck", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "stuck", &Ip::V4.server(server_port));
     net.block();
     client.peer.ask("write 100").expect("wrote");
     await_timeouts(&net.client, client.port, 2);
@@ -35,7 +35,7 @@ pub(super) fn an_open_verdict_stays_open() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let verdicts = Connection { lines: seen.of_local_port(&net.client, client.port).of_type("verdict") };
-    assert_eq!(verdicts.story(), ["verdict stuck_retransmission opened"]);
+    verdicts.assert_story(&["verdict stuck_retransmission opened"]);
     let end = seen.end();
     assert!(end.figure("open_verdicts") >= 1 && end.figure("verdicts") >= 1, "{}", end.record);
 }
@@ -61,7 +61,7 @@ pub(super) fn a_blocked_stdout_loses_records_and_says_so() {
     let zsock = Zsock::start(&["--events", "all"]);
     zsock.pause();
     let mut client = Peer::start(&net.client, "churn");
-    let address = net.server_address(Ip::V4, server_port);
+    let address = Ip::V4.server(server_port);
     client.ask(&format!("churn {address} 20000")).expect("churned");
     zsock.resume();
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zsock_agent::time::Time;
+
 use super::{Client, assert_addresses, assert_foretold, assert_owner, assert_prompt, echo_server};
 use crate::net::{Ip, Net};
 use crate::proc::{await_gone, await_probes};
@@ -24,29 +26,26 @@ fn is_given_up(ip: Ip) {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = idle_behind_a_block(&net, &net.server_address(ip, server_port));
+    let mut client = idle_behind_a_block(&net, &ip.server(server_port));
     let death = client.await_death();
-    assert_near("death", death - client.answered, Duration::from_secs(4), Duration::from_millis(300));
+    assert_near("death", death.since(client.answered), Duration::from_secs(4), Duration::from_millis(300));
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "state CLOSE SYN_SENT replayed",
-            "state SYN_SENT ESTABLISHED replayed",
-            "keepalive 2 3",
-            "verdict keepalive_unanswered opened",
-            "keepalive 3 3",
-            "reset_sent",
-            "state ESTABLISHED CLOSE",
-            "closed reset fd_open",
-            "error ETIMEDOUT",
-            "verdict keepalive_unanswered closed silent_death",
-            "verdict silent_death closed",
-        ]
-    );
+    connection.assert_story(&[
+        "state CLOSE SYN_SENT replayed",
+        "state SYN_SENT ESTABLISHED replayed",
+        "keepalive 2 3",
+        "verdict keepalive_unanswered opened",
+        "keepalive 3 3",
+        "reset_sent",
+        "state ESTABLISHED CLOSE",
+        "closed reset fd_open",
+        "error ETIMEDOUT",
+        "verdict keepalive_unanswered closed silent_death",
+        "verdict silent_death closed",
+    ]);
     connection.assert_replayed_first(client.connected);
     assert_addresses(&connection, ip, client.port, server_port);
     assert_owner(&connection, client.peer.pid(), "idle-client");
@@ -57,31 +56,28 @@ pub(super) fn every_probe_is_told_on_demand() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&["--events", "all"]);
-    let mut client = idle_behind_a_block(&net, &net.server_address(Ip::V4, server_port));
+    let mut client = idle_behind_a_block(&net, &Ip::V4.server(server_port));
     let death = client.await_death();
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "state CLOSE SYN_SENT",
-            "state SYN_SENT ESTABLISHED",
-            "keepalive 1 3",
-            "keepalive 2 3",
-            "verdict keepalive_unanswered opened",
-            "keepalive 3 3",
-            "reset_sent",
-            "state ESTABLISHED CLOSE",
-            "closed reset fd_open",
-            "error ETIMEDOUT",
-            "verdict keepalive_unanswered closed silent_death",
-            "verdict silent_death closed",
-        ]
-    );
+    connection.assert_story(&[
+        "state CLOSE SYN_SENT",
+        "state SYN_SENT ESTABLISHED",
+        "keepalive 1 3",
+        "keepalive 2 3",
+        "verdict keepalive_unanswered opened",
+        "keepalive 3 3",
+        "reset_sent",
+        "state ESTABLISHED CLOSE",
+        "closed reset fd_open",
+        "error ETIMEDOUT",
+        "verdict keepalive_unanswered closed silent_death",
+        "verdict silent_death closed",
+    ]);
     for (seconds, probe) in (1..).zip(connection.of_type("keepalive")) {
-        let sent = probe.ts() - client.answered;
+        let sent = probe.ts().since(client.answered);
         assert_near("time of a probe", sent, Duration::from_secs(seconds), Duration::from_millis(200));
         assert_near("next", probe.millis("next_ms"), Duration::from_secs(1), Duration::from_millis(20));
     }
@@ -92,19 +88,24 @@ pub(super) fn a_peer_that_comes_back_answers() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = idle_behind_a_block(&net, &net.server_address(Ip::V4, server_port));
+    let mut client = idle_behind_a_block(&net, &Ip::V4.server(server_port));
     await_probes(&net.client, client.port, 2);
     net.unblock();
     await_probes(&net.client, client.port, 0);
+    zsock.wait_for("the verdict's end", |line| {
+        line.text("outcome") == Some("answered") && line.number("socket.netns") == Some(net.client.inode())
+    });
     client.peer.ask("close").expect("closed");
     await_gone(&net.client, client.port);
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    // Whether the server's FIN comes before the socket becomes a TIME_WAIT is a race, so the end is not compared.
+    // Two races are left out: whether another probe goes out, to be answered, before the client closes, and whether the
+    // server's FIN comes before the socket becomes a TIME_WAIT.
     let story = connection.story();
     let alive = story.iter().take_while(|told| *told != "state ESTABLISHED FIN_WAIT1");
+    let alive = alive.filter(|told| *told != "keepalive 1 3");
     assert_eq!(
         alive.collect::<Vec<_>>(),
         [
@@ -129,7 +130,7 @@ fn idle_behind_a_block(net: &Net, address: &str) -> Client {
     client
 }
 
-fn assert_verdicts(connection: &Connection<'_>, client: &Client, death: Duration) {
+fn assert_verdicts(connection: &Connection<'_>, client: &Client, death: Time) {
     let opened = connection.only("verdict keepalive_unanswered opened");
     assert_prompt(opened, connection.only("keepalive 2 3"));
     assert_foretold(opened, death);
@@ -138,5 +139,5 @@ fn assert_verdicts(connection: &Connection<'_>, client: &Client, death: Duration
     assert_eq!(silent.text("evidence.cause"), Some("keepalive_timeout"));
     assert_eq!(silent.text("evidence.errno"), Some("ETIMEDOUT"));
     let unnoticed = silent.millis("evidence.unnoticed_ms");
-    assert_near("unnoticed", unnoticed, death - client.answered, Duration::from_millis(200));
+    assert_near("unnoticed", unnoticed, death.since(client.answered), Duration::from_millis(200));
 }

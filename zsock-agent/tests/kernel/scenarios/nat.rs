@@ -29,14 +29,14 @@ fn dies_of_its_user_timeout(ip: Ip) {
     let net = Net::nat(4, Forgotten::Dropped);
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = Client::connect(&net, "pool-client", &net.server_address(ip, server_port));
+    let mut client = Client::connect(&net, "pool-client", &ip.server(server_port));
     client.peer.ask("user-timeout 4000").expect("set");
     sleep(Duration::from_secs(7));
     let wrote = client.peer.ask("write 100").at;
     let death = client.await_death();
     assert_near(
         "death after the write",
-        death - wrote,
+        death.since(wrote),
         Duration::from_millis(4400),
         Duration::from_millis(300),
     );
@@ -44,24 +44,21 @@ fn dies_of_its_user_timeout(ip: Ip) {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "state CLOSE SYN_SENT replayed",
-            "state SYN_SENT ESTABLISHED replayed",
-            "retransmit tail_loss_probe",
-            "retransmit rto 1",
-            "retransmit rto 2",
-            "retransmit rto 3",
-            "retransmit rto 4",
-            "verdict stuck_retransmission opened",
-            "state ESTABLISHED CLOSE",
-            "closed fd_open",
-            "error ETIMEDOUT",
-            "verdict silent_death closed",
-            "verdict stuck_retransmission closed silent_death",
-        ]
-    );
+    connection.assert_story(&[
+        "state CLOSE SYN_SENT replayed",
+        "state SYN_SENT ESTABLISHED replayed",
+        "retransmit tail_loss_probe",
+        "retransmit rto 1",
+        "retransmit rto 2",
+        "retransmit rto 3",
+        "retransmit rto 4",
+        "verdict stuck_retransmission opened",
+        "state ESTABLISHED CLOSE",
+        "closed fd_open",
+        "error ETIMEDOUT",
+        "verdict silent_death closed",
+        "verdict stuck_retransmission closed silent_death",
+    ]);
     connection.assert_replayed_first(client.connected);
     assert_addresses(&connection, ip, client.port, server_port);
     assert_owner(&connection, client.peer.pid(), "pool-client");
@@ -80,13 +77,13 @@ fn dies_of_its_user_timeout(ip: Ip) {
     assert_eq!(silent.text("evidence.errno"), Some("ETIMEDOUT"));
     assert_eq!(silent.figure("evidence.unacked_bytes"), 100);
     let unnoticed = silent.millis("evidence.unnoticed_ms");
-    assert_near("unnoticed", unnoticed, death - client.answered, Duration::from_millis(200));
+    assert_near("unnoticed", unnoticed, death.since(client.answered), Duration::from_millis(200));
 }
 
 pub(super) fn a_hang_that_began_before_zsock_is_told_at_once() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let mut client = Client::connect(&net, "pool-client", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "pool-client", &Ip::V4.server(server_port));
     client.peer.ask("user-timeout 10000").expect("set");
     net.block();
     let wrote = client.peer.ask("write 100").at;
@@ -95,7 +92,7 @@ pub(super) fn a_hang_that_began_before_zsock_is_told_at_once() {
     let death = client.await_death();
     assert_near(
         "death after the write",
-        death - wrote,
+        death.since(wrote),
         Duration::from_millis(10_400),
         Duration::from_millis(300),
     );
@@ -103,28 +100,25 @@ pub(super) fn a_hang_that_began_before_zsock_is_told_at_once() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "sample last_received inferred",
-            "sample last_sent inferred",
-            "sample retransmitting_since inferred",
-            "verdict stuck_retransmission opened",
-            "retransmit rto 5",
-            "state ESTABLISHED CLOSE",
-            "closed fd_open",
-            "error ETIMEDOUT",
-            "verdict silent_death closed",
-            "verdict stuck_retransmission closed silent_death",
-        ]
-    );
+    connection.assert_story(&[
+        "sample last_received inferred",
+        "sample last_sent inferred",
+        "sample retransmitting_since inferred",
+        "verdict stuck_retransmission opened",
+        "retransmit rto 5",
+        "state ESTABLISHED CLOSE",
+        "closed fd_open",
+        "error ETIMEDOUT",
+        "verdict silent_death closed",
+        "verdict stuck_retransmission closed silent_death",
+    ]);
     assert_owner(&connection, client.peer.pid(), "pool-client");
     let opened = connection.only("verdict stuck_retransmission opened");
     let start = seen.of_type("start").next().expect("a recording has a start");
     assert_prompt(opened, start);
     assert_foretold(opened, death);
     let stalled = opened.millis("evidence.stalled_ms");
-    assert_near("stalled", stalled, opened.ts() - wrote, Duration::from_millis(500));
+    assert_near("stalled", stalled, opened.ts().since(wrote), Duration::from_millis(500));
     let silent = connection.only("verdict silent_death closed");
     assert_eq!(silent.text("evidence.cause"), Some("user_timeout"));
 }
@@ -133,7 +127,7 @@ pub(super) fn a_gateway_that_forgot_answers_with_a_reset() {
     let net = Net::nat(2, Forgotten::Reset);
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&["--threshold", "stale_reset=2s"]);
-    let mut client = Client::connect(&net, "pool-client", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "pool-client", &Ip::V4.server(server_port));
     sleep(Duration::from_secs(3));
     let wrote = client.peer.ask("write 100").at;
     assert_eq!(client.peer.ask("read 1").expect("error"), "ECONNRESET");
@@ -141,21 +135,18 @@ pub(super) fn a_gateway_that_forgot_answers_with_a_reset() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, client.port);
-    assert_eq!(
-        connection.story(),
-        [
-            "state CLOSE SYN_SENT replayed",
-            "state SYN_SENT ESTABLISHED replayed",
-            "reset_received",
-            "state ESTABLISHED CLOSE",
-            "closed reset fd_open",
-            "error ECONNRESET",
-            "verdict stale_reset closed",
-        ]
-    );
+    connection.assert_story(&[
+        "state CLOSE SYN_SENT replayed",
+        "state SYN_SENT ESTABLISHED replayed",
+        "reset_received",
+        "state ESTABLISHED CLOSE",
+        "closed reset fd_open",
+        "error ECONNRESET",
+        "verdict stale_reset closed",
+    ]);
     assert_owner(&connection, client.peer.pid(), "pool-client");
     let stale = connection.only("verdict stale_reset closed");
     let idle = stale.millis("evidence.idle_ms");
-    assert_near("idle", idle, wrote - client.answered, Duration::from_millis(200));
+    assert_near("idle", idle, wrote.since(client.answered), Duration::from_millis(200));
     assert_eq!(stale.figure("evidence.sent_bytes"), 100);
 }

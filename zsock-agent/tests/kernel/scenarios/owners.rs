@@ -17,7 +17,7 @@ const CLOSE_WAIT: u8 = 8;
 pub(super) fn a_worker_connects_the_socket_it_was_given() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let address = net.server_address(Ip::V4, server_port);
+    let address = Ip::V4.server(server_port);
     let zsock = Zsock::start(&["--events", "all"]);
     let mut client = Peer::start(&net.client, "parent");
     client.ask(&format!("open {address}")).expect("opened");
@@ -48,7 +48,7 @@ pub(super) fn a_worker_accepts_from_the_listener_it_was_given() {
     let server_port = server.listen();
     let worker = hand_over(&mut server, "share worker");
     let mut client = Peer::start(&net.client, "client");
-    let port = client.connect(&net.server_address(Ip::V4, server_port));
+    let port = client.connect(&Ip::V4.server(server_port));
     server.ask("accept").expect("accepted");
     client.ask("close").expect("closed");
     server.ask("read 1").expect("eof");
@@ -75,7 +75,7 @@ pub(super) fn a_connection_in_the_accept_queue_has_none() {
     let mut server = Peer::start(&net.server, "busy");
     let server_port = server.listen();
     let mut client = Peer::start(&net.client, "client");
-    let port = client.connect(&net.server_address(Ip::V4, server_port));
+    let port = client.connect(&Ip::V4.server(server_port));
     client.ask("close").expect("closed");
     await_state(&net.server, server_port, CLOSE_WAIT);
 
@@ -91,7 +91,7 @@ pub(super) fn of_two_holders_the_one_that_opened_it() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = Client::connect(&net, "opener", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "opener", &Ip::V4.server(server_port));
     hand_over(&mut client.peer, "share sharer");
     get_into_trouble(&net, &mut client);
 
@@ -106,7 +106,7 @@ pub(super) fn the_holder_that_is_left() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
-    let mut client = Client::connect(&net, "opener", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "opener", &Ip::V4.server(server_port));
     let heir = hand_over(&mut client.peer, "pass heir");
     get_into_trouble(&net, &mut client);
 
@@ -121,7 +121,7 @@ pub(super) fn the_holder_that_is_left() {
 pub(super) fn a_connection_older_than_zsock() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let mut client = Client::connect(&net, "veteran", &net.server_address(Ip::V4, server_port));
+    let mut client = Client::connect(&net, "veteran", &Ip::V4.server(server_port));
     let group = ControlGroup::of(client.peer.pid());
     let zsock = Zsock::start(&[]);
     get_into_trouble(&net, &mut client);
@@ -146,7 +146,7 @@ pub(super) fn the_process_and_not_its_thread() {
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&["--events", "all"]);
     let mut client = Peer::start(&net.client, "process");
-    let address = net.server_address(Ip::V4, server_port);
+    let address = Ip::V4.server(server_port);
     let reply = client.ask(&format!("connect-in-thread thread {address}"));
     let port = reply.expect("connected").parse().expect("a peer tells its port");
     client.exchange();
@@ -154,7 +154,7 @@ pub(super) fn the_process_and_not_its_thread() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let connection = seen.of_local_port(&net.client, port);
-    assert_eq!(connection.story(), ["state CLOSE SYN_SENT", "state SYN_SENT ESTABLISHED"]);
+    connection.assert_story(&["state CLOSE SYN_SENT", "state SYN_SENT ESTABLISHED"]);
     assert_owner(&connection, client.pid(), "process");
 }
 
