@@ -167,10 +167,13 @@ impl<'a> Connection<'a> {
     /// Each record as a short line.
     ///
     /// What follows the change to `CLOSE` belongs to that one moment, and the contract sets no order within it: sorted.
+    /// So is what zsock concluded at its start of the time before.
     /// Updates of verdicts may come or not, so they are left out.
     pub(crate) fn story(&self) -> Vec<String> {
         let lines = self.lines.iter().filter(|line| line.text("phase") != Some("updated"));
         let mut told: Vec<String> = lines.map(|line| line.told()).collect();
+        let concluded = told.iter().take_while(|line| line.ends_with(" inferred")).count();
+        told[..concluded].sort();
         let is_end = |line: &String| line.starts_with("state ") && line.ends_with(" CLOSE");
         if let Some(end) = told.iter().position(is_end) {
             told[end + 1..].sort();
