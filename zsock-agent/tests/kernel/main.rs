@@ -1,0 +1,102 @@
+//! End to end: real connections between network namespaces, packets really dropped, and what `zsock trace` says of it.
+//!
+//! Needs root, `ip` and `nft`; a test that lacks them says SKIPPED and why (with `CI=true` that is a failure). With
+//! `--dry` the scenarios run without zsock, so that only the network, the peers and the kernel's own figures are checked.
+//! The same binary is also the peers: `kernel peer NAME` takes its orders from stdin (see `peer/program.rs`).
+
+use std::env;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+use nix::time::{ClockId, clock_gettime};
+use zsock_agent::time::{Time, nanoseconds};
+
+mod net;
+mod peer;
+mod proc;
+mod scenarios;
+mod story;
+mod zsock;
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == "peer") {
+        return peer::program(&arguments[2..]);
+    }
+    let all = arguments.len();
+    arguments.retain(|argument| argument != "--dry");
+    if arguments.len() < all {
+        zsock::leave_out();
+    }
+    let mut arguments = Arguments::from_iter(arguments);
+    // The scenarios wait more than they work, but their timings suffer where many of them share few cores.
+    arguments.test_threads.get_or_insert(2);
+
+    let lacking = if arguments.list { None } else { lacking_set_up() };
+    if lacking.is_none() && !arguments.list {
+        net::remove_those_of_the_dead();
+    }
+    let trials = scenarios::all()
+        .into_iter()
+        .map(|(name, run)| {
+            let lacking = lacking.clone();
+            Trial::ignorable_test(name, move || match lacking {
+                None => {
+                    run();
+                    Ok(Completion::Completed)
+                }
+                Some(reason) => skip(name, reason),
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        let Conclusion { num_passed, num_failed, num_ignored, .. } = conclusion;
+        println!("{num_passed} passed, {num_failed} failed, {num_ignored} skipped");
+    }
+    conclusion.exit_code()
+}
+
+fn skip(name: &str, reason: String) -> Result<Completion, Failed> {
+    if env::var("CI").is_ok_and(|ci| ci == "true") {
+        return Err(
+            format!("could not run for want of set-up, and CI=true forbids skipping: {reason}").into()
+        );
+    }
+    println!("SKIPPED {name}: {reason}");
+    Ok(Completion::ignored_with(reason))
+}
+
+/// Why the scenarios cannot be set up on this machine, if they cannot.
+fn lacking_set_up() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root for network namespaces and tracing".to_owned());
+    }
+    for (tool, argument) in [("ip", "-V"), ("nft", "--version")] {
+        if let Err(error) = Command::new(tool).arg(argument).output() {
+            return Some(format!("needs `{tool}` in PATH: {error}"));
+        }
+    }
+    net::refused_rules()
+}
+
+/// The wall clock.
+fn now() -> Time {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME is always readable");
+    Time::from_unix_ns(nanoseconds(now.into()))
+}
+
+/// Looks every 10 ms until `look` finds something.
+///
+/// For facts that the kernel shows but announces to nobody.
+fn await_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = now().after(limit);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(now() < end, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

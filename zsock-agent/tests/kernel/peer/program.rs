@@ -1,0 +1,277 @@
+//! What a peer process does: orders from stdin, one a line, a reply to each on stdout.
+//!
+//! It holds at most one connection and one listener. Every call blocks; whoever gives the orders waits for the reply.
+
+use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Command, ExitCode, Stdio};
+use std::str::SplitWhitespace;
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
+
+use crate::now;
+
+/// Takes orders until stdin ends or one of them is `exit`.
+pub(super) fn run(arguments: &[String]) -> ExitCode {
+    let name = arguments.first().map_or("peer", String::as_str);
+    let name = std::ffi::CString::new(name).expect("an argument has no NUL");
+    nix::sys::prctl::set_name(&name).expect("any process may name itself");
+    let mut peer = Program { connection: None, listener: None };
+    match arguments.get(1..) {
+        Some([adopt, what]) if adopt == "adopt" => {
+            peer.adopt(what);
+            reply(Ok(Said("adopted", std::process::id().to_string())));
+        }
+        _ => reply(Ok(Said("ready", "-".to_owned()))),
+    }
+    loop {
+        let mut order = String::new();
+        // No order comes before the reply to the one before, so nothing is read ahead of a worker that inherits stdin.
+        if !matches!(io::stdin().lock().read_line(&mut order), Ok(1..)) {
+            return ExitCode::SUCCESS;
+        }
+        let mut words = order.split_whitespace();
+        match words.next() {
+            Some("exit") => return ExitCode::SUCCESS,
+            Some(word) => reply(peer.obey(word, words)),
+            None => {}
+        }
+    }
+}
+
+/// A reply: a word and its value.
+struct Said(&'static str, String);
+
+fn reply(said: io::Result<Said>) {
+    let Said(word, value) = said.unwrap_or_else(|error| Said("error", name_of(&error)));
+    println!("{word} {value} {}", now().as_unix_ns());
+}
+
+fn name_of(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{:?}", nix::errno::Errno::from_raw(number)),
+        None => error.to_string().replace(' ', "-"),
+    }
+}
+
+struct Program {
+    connection: Option<Socket>,
+    listener: Option<Socket>,
+}
+
+impl Program {
+    fn obey(&mut self, word: &str, mut words: SplitWhitespace<'_>) -> io::Result<Said> {
+        match word {
+            "listen" => self.listen(argument(&mut words)?),
+            "serve" => self.serve(),
+            "accept" => self.accept(),
+            "open" => self.open(argument(&mut words)?),
+            "connect" => self.connect(argument(&mut words)?),
+            "connect-in-thread" => self.connect_in_thread(argument(&mut words)?, argument(&mut words)?),
+            "start-connect" => self.start_connect(argument(&mut words)?),
+            "finish-connect" => self.finish_connect(),
+            "user-timeout" => self.set_user_timeout(argument(&mut words)?),
+            "keepalive" => {
+                self.set_keepalive(argument(&mut words)?, argument(&mut words)?, argument(&mut words)?)
+            }
+            "reset-on-close" => self.set_reset_on_close(),
+            "write" => self.write(argument(&mut words)?),
+            "read" => self.read(argument(&mut words)?),
+            "drain" => self.drain(),
+            "close" => self.close(),
+            "churn" => churn(argument(&mut words)?, argument(&mut words)?),
+            "pass" => self.hand_over(words.next().unwrap_or("worker"), false),
+            "share" => self.hand_over(words.next().unwrap_or("worker"), true),
+            unknown => Err(io::Error::other(format!("no order {unknown}"))),
+        }
+    }
+
+    /// Listens on all addresses of both families.
+    fn listen(&mut self, port: u16) -> io::Result<Said> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.set_only_v6(false)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+        socket.listen(128)?;
+        let said = Said("listening", local_port(&socket)?);
+        self.listener = Some(socket);
+        Ok(said)
+    }
+
+    fn serve(&mut self) -> io::Result<Said> {
+        let listener = held(&mut self.listener)?.try_clone()?;
+        thread::spawn(move || {
+            while let Ok((connection, _)) = listener.accept() {
+                thread::spawn(move || echo(&connection));
+            }
+        });
+        Ok(Said("serving", "-".to_owned()))
+    }
+
+    fn accept(&mut self) -> io::Result<Said> {
+        let (connection, peer) = held(&mut self.listener)?.accept()?;
+        self.connection = Some(connection);
+        Ok(Said("accepted", peer.as_socket().map_or(0, |peer| peer.port()).to_string()))
+    }
+
+    /// Makes a socket for an address without connecting it.
+    fn open(&mut self, address: SocketAddr) -> io::Result<Said> {
+        self.connection = Some(Socket::new(Domain::for_address(address), Type::STREAM, None)?);
+        Ok(Said("opened", "-".to_owned()))
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<Said> {
+        if self.connection.is_none() {
+            self.open(address)?;
+        }
+        let socket = held(&mut self.connection)?;
+        socket.connect(&address.into())?;
+        Ok(Said("connected", local_port(socket)?))
+    }
+
+    fn connect_in_thread(&mut self, name: String, address: SocketAddr) -> io::Result<Said> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let connect = move || socket.connect(&address.into()).map(|()| socket);
+        let socket =
+            thread::Builder::new().name(name).spawn(connect)?.join().expect("connect does not panic")?;
+        let said = Said("connected", local_port(&socket)?);
+        self.connection = Some(socket);
+        Ok(said)
+    }
+
+    fn start_connect(&mut self, address: SocketAddr) -> io::Result<Said> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let said = Said("connecting", local_port(&socket)?);
+        self.connection = Some(socket);
+        Ok(said)
+    }
+
+    fn finish_connect(&mut self) -> io::Result<Said> {
+        let socket = held(&mut self.connection)?;
+        poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        socket.set_nonblocking(false)?;
+        Ok(Said("connected", local_port(socket)?))
+    }
+
+    fn set_user_timeout(&mut self, milliseconds: u64) -> io::Result<Said> {
+        held(&mut self.connection)?.set_tcp_user_timeout(Some(Duration::from_millis(milliseconds)))?;
+        Ok(Said("set", milliseconds.to_string()))
+    }
+
+    fn set_keepalive(&mut self, idle_s: u64, interval_s: u64, probes: u32) -> io::Result<Said> {
+        let settings = TcpKeepalive::new()
+            .with_time(Duration::from_secs(idle_s))
+            .with_interval(Duration::from_secs(interval_s))
+            .with_retries(probes);
+        held(&mut self.connection)?.set_tcp_keepalive(&settings)?;
+        Ok(Said("set", probes.to_string()))
+    }
+
+    fn set_reset_on_close(&mut self) -> io::Result<Said> {
+        held(&mut self.connection)?.set_linger(Some(Duration::ZERO))?;
+        Ok(Said("set", "0".to_owned()))
+    }
+
+    fn write(&mut self, count: usize) -> io::Result<Said> {
+        held(&mut self.connection)?.write_all(&vec![b'z'; count])?;
+        Ok(Said("wrote", count.to_string()))
+    }
+
+    /// Reads `count` bytes, fewer only where the stream ends.
+    fn read(&mut self, count: usize) -> io::Result<Said> {
+        let socket = held(&mut self.connection)?;
+        let mut got = Vec::new();
+        match (&*socket).take(count as u64).read_to_end(&mut got)? {
+            0 => Ok(Said("eof", "0".to_owned())),
+            read => Ok(Said("read", read.to_string())),
+        }
+    }
+
+    /// Reads until the stream ends.
+    fn drain(&mut self) -> io::Result<Said> {
+        let read = io::copy(held(&mut self.connection)?, &mut io::sink())?;
+        Ok(Said("drained", read.to_string()))
+    }
+
+    fn close(&mut self) -> io::Result<Said> {
+        held(&mut self.connection)?;
+        self.connection = None;
+        Ok(Said("closed", "-".to_owned()))
+    }
+
+    /// Starts a process named `name` that holds the connection, or else the listener. It takes the orders from now on.
+    ///
+    /// It gets the socket as its stderr: the one way to inherit a descriptor that needs no unsafe code.
+    fn hand_over(&mut self, name: &str, keep: bool) -> io::Result<Said> {
+        let (what, socket) = match (&self.connection, &self.listener) {
+            (Some(socket), _) => ("connection", socket),
+            (None, Some(socket)) => ("listener", socket),
+            (None, None) => return Err(ErrorKind::NotConnected.into()),
+        };
+        let mut worker = Command::new("/proc/self/exe")
+            .args(["peer", name, "adopt", what])
+            .stderr(Stdio::from(OwnedFd::from(socket.try_clone()?)))
+            .spawn()?;
+        if !keep {
+            (self.connection, self.listener) = (None, None);
+        }
+        worker.wait()?;
+        Ok(Said("worker-ended", "-".to_owned()))
+    }
+
+    fn adopt(&mut self, what: &str) {
+        let socket = io::stderr().as_fd().try_clone_to_owned().expect("stderr is the socket handed over");
+        let null = std::fs::File::open("/dev/null").expect("/dev/null is always there");
+        nix::unistd::dup2_stderr(&null).expect("stderr can be replaced");
+        let slot = if what == "listener" { &mut self.listener } else { &mut self.connection };
+        *slot = Some(Socket::from(socket));
+    }
+}
+
+/// Opens `count` connections one after the other, each with a request, an answer and an orderly close.
+fn churn(address: SocketAddr, count: u32) -> io::Result<Said> {
+    for _ in 0..count {
+        let mut socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.connect(&address.into())?;
+        socket.write_all(&[b'z'; 100])?;
+        socket.read_exact(&mut [0; 100])?;
+    }
+    Ok(Said("churned", count.to_string()))
+}
+
+fn echo(mut connection: &Socket) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    loop {
+        let count = connection.recv(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        connection.write_all(&vec![b'z'; count])?;
+    }
+}
+
+fn held(slot: &mut Option<Socket>) -> io::Result<&mut Socket> {
+    slot.as_mut().ok_or_else(|| io::Error::other("no such socket"))
+}
+
+fn local_port(socket: &Socket) -> io::Result<String> {
+    Ok(socket.local_addr()?.as_socket().map_or(0, |local| local.port()).to_string())
+}
+
+fn argument<T: std::str::FromStr>(words: &mut SplitWhitespace<'_>) -> io::Result<T> {
+    let word = words.next().ok_or_else(|| io::Error::other("argument missing"))?;
+    word.parse().map_err(|_| io::Error::other(format!("bad argument {word}")))
+}

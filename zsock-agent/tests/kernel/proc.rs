@@ -1,0 +1,87 @@
+//! How the kernel sees a namespace's sockets, read from `/proc/net/tcp`: what the scenarios wait for.
+//!
+//! It is told by the kernel and not by zsock, so that a scenario runs its course whatever zsock does.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::await_some;
+use crate::net::Namespace;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct Row {
+    local_port: u16,
+    /// The kernel's number of the TCP state.
+    state: u8,
+    /// `icsk_retransmits`: time-outs in a row.
+    retransmits: u32,
+    /// `icsk_probes_out`: probes without an answer.
+    probes_out: u32,
+}
+
+/// Waits until the socket has seen this many time-outs in a row.
+pub(crate) fn await_timeouts(namespace: &Namespace, port: u16, count: u32) {
+    await_row(namespace, port, &format!("{count} time-outs"), |row| row.retransmits >= count);
+}
+
+/// Waits until the socket has this many probes out without an answer.
+pub(crate) fn await_probes(namespace: &Namespace, port: u16, count: u32) {
+    await_row(namespace, port, &format!("{count} probes"), |row| row.probes_out == count);
+}
+
+/// Waits until all that was sent is acknowledged and nothing times out any more.
+pub(crate) fn await_recovery(namespace: &Namespace, port: u16) {
+    await_row(namespace, port, "recovery", |row| row.retransmits == 0);
+}
+
+/// Waits until the socket is in a state, by the kernel's number.
+pub(crate) fn await_state(namespace: &Namespace, port: u16, state: u8) {
+    await_row(namespace, port, &format!("state {state}"), |row| row.state == state);
+}
+
+/// Waits until no socket (`TIME_WAIT` aside) has this local port.
+pub(crate) fn await_gone(namespace: &Namespace, port: u16) {
+    await_all(namespace, &format!("the end of port {port}"), |row| row.local_port != port);
+}
+
+/// Waits until nothing but a listener has this local port.
+pub(crate) fn await_only_listener(namespace: &Namespace, port: u16) {
+    const LISTEN: u8 = 10;
+    let what = format!("the end of what was accepted on port {port}");
+    await_all(namespace, &what, |row| row.local_port != port || row.state == LISTEN);
+}
+
+fn await_all(namespace: &Namespace, what: &str, holds: impl Fn(&Row) -> bool) {
+    const TIME_WAIT: u8 = 6;
+    await_some(what, LIMIT, || {
+        rows(namespace).iter().all(|row| row.state == TIME_WAIT || holds(row)).then_some(())
+    });
+}
+
+fn await_row(namespace: &Namespace, port: u16, what: &str, holds: impl Fn(&Row) -> bool) {
+    await_some(&format!("{what} on port {port}"), LIMIT, || {
+        rows(namespace).into_iter().find(|row| row.local_port == port && holds(row))
+    });
+}
+
+fn rows(namespace: &Namespace) -> Vec<Row> {
+    let tables = namespace
+        .enter(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}"))));
+    tables.iter().flatten().flat_map(|table| table.lines().skip(1)).map(row).collect()
+}
+
+/// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode`, hexadecimal but for the last three.
+fn row(line: &str) -> Row {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let hex = |text: &str| u32::from_str_radix(text, 16).expect("the kernel writes hexadecimal");
+    let port = fields[1].rsplit(':').next().expect("an address ends in its port");
+    Row {
+        local_port: u16::from_str_radix(port, 16).expect("a port has 16 bits"),
+        state: u8::try_from(hex(fields[3])).expect("a state has 8 bits"),
+        retransmits: hex(fields[6]),
+        probes_out: fields[8].parse().expect("the kernel writes a number"),
+    }
+}

@@ -1,0 +1,146 @@
+//! The scenarios. Each plays a story in the kernel first, which a dry run checks too, and then judges what zsock told of it.
+
+use std::time::Duration;
+
+use zsock_agent::time::Time;
+
+use crate::net::{Ip, Net};
+use crate::peer::Peer;
+use crate::story::{Connection, Line, assert_at};
+
+mod closing;
+mod connect;
+mod exit;
+mod keepalive;
+mod nat;
+mod owners;
+mod quiet;
+mod recovery;
+
+macro_rules! scenarios {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        vec![$((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn())),+]
+    };
+}
+
+/// Every scenario by name.
+pub(crate) fn all() -> Vec<(&'static str, fn())> {
+    scenarios![
+        nat::a_pooled_client_dies_of_its_user_timeout,
+        nat::a_pooled_client_dies_of_its_user_timeout_over_ipv6,
+        nat::a_pooled_client_dies_of_its_user_timeout_over_mapped_ipv4,
+        nat::a_hang_that_began_before_zsock_is_told_at_once,
+        nat::a_gateway_that_forgot_answers_with_a_reset,
+        keepalive::a_vanished_peer_is_given_up_after_three_probes,
+        keepalive::a_vanished_peer_is_given_up_after_three_probes_over_ipv6,
+        keepalive::a_vanished_peer_is_given_up_after_three_probes_over_mapped_ipv4,
+        keepalive::every_probe_is_told_on_demand,
+        keepalive::a_peer_that_comes_back_answers,
+        connect::a_connection_that_comes_about_after_all,
+        connect::a_connection_that_times_out,
+        connect::a_connection_that_its_application_abandons,
+        closing::an_orphan_that_cannot_say_goodbye,
+        recovery::two_timeouts_are_no_verdict,
+        recovery::five_timeouts_are_and_it_recovers,
+        quiet::a_tenth_of_the_packets_lost,
+        quiet::orderly_connections_are_not_mentioned,
+        quiet::resets_that_were_asked_for,
+        owners::a_worker_connects_the_socket_it_was_given,
+        owners::a_worker_accepts_from_the_listener_it_was_given,
+        owners::a_connection_in_the_accept_queue_has_none,
+        owners::of_two_holders_the_one_that_opened_it,
+        owners::the_holder_that_is_left,
+        owners::a_connection_older_than_zsock,
+        owners::the_process_and_not_its_thread,
+        exit::sigint_and_sigterm_end_it_in_order,
+        exit::an_open_verdict_stays_open,
+        exit::it_ends_when_its_time_is_up,
+        exit::a_closed_stdout_ends_it_quietly,
+        exit::a_blocked_stdout_loses_records_and_says_so,
+    ]
+}
+
+/// A process that answers every request, and its port.
+fn echo_server(net: &Net) -> (Peer, u16) {
+    let mut server = Peer::start(&net.server, "echo-server");
+    let port = server.serve();
+    (server, port)
+}
+
+/// A process that has connected, and had one answer.
+struct Client {
+    peer: Peer,
+    port: u16,
+    /// When `connect` returned.
+    connected: Time,
+    /// When the answer had come.
+    answered: Time,
+}
+
+impl Client {
+    fn connect(net: &Net, name: &str, address: &str) -> Self {
+        let mut peer = Peer::start(&net.client, name);
+        let reply = peer.ask(&format!("connect {address}"));
+        let port = reply.expect("connected").parse().expect("a peer tells its port");
+        let answered = peer.exchange();
+        Self { peer, port, connected: reply.at, answered }
+    }
+
+    /// Reads until the kernel gives the connection up, and tells when that was.
+    fn await_death(&mut self) -> Time {
+        let reply = self.peer.ask("read 1");
+        assert_eq!(reply.expect("error"), "ETIMEDOUT");
+        reply.at
+    }
+}
+
+/// Checks the addresses in each record in which they are known.
+#[track_caller]
+fn assert_addresses(connection: &Connection<'_>, ip: Ip, client_port: u16, server_port: u16) {
+    let (family, local, remote) = match ip {
+        Ip::V4 | Ip::Mapped => ("ipv4", "10.77.1.2", "10.77.2.2"),
+        Ip::V6 => ("ipv6", "[fd77:1::2]", "[fd77:2::2]"),
+    };
+    let (local, remote) = (format!("{local}:{client_port}"), format!("{remote}:{server_port}"));
+    for line in &connection.lines {
+        assert_eq!(line.text("socket.family"), Some(family), "in {}", line.record);
+        assert!(line.text("socket.local").is_none_or(|told| told == local), "not {local} in {}", line.record);
+        assert_eq!(line.text("socket.remote"), Some(&*remote), "in {}", line.record);
+        let mapped = line.get("socket.v4mapped").is_some();
+        assert_eq!(mapped, matches!(ip, Ip::Mapped), "v4mapped in {}", line.record);
+    }
+}
+
+/// Checks that every record names this owner.
+#[track_caller]
+fn assert_owner(connection: &Connection<'_>, pid: u32, comm: &str) {
+    for line in &connection.lines {
+        let owner = (line.number("socket.pid"), line.text("socket.comm"));
+        assert_eq!(owner, (Some(u64::from(pid)), Some(comm)), "in {}", line.record);
+    }
+}
+
+/// Checks that a verdict told the end of the connection right: within 5 % or a quarter of a second.
+#[track_caller]
+fn assert_foretold(verdict: &Line, death: Time) {
+    let left = verdict.millis("evidence.gives_up_in_ms");
+    let tolerance = (left / 20).max(Duration::from_millis(250));
+    assert_at("the moment of giving up", verdict.ts().after(left), death, tolerance);
+}
+
+/// Checks that a verdict was written within a second of the record that made its condition hold.
+#[track_caller]
+fn assert_prompt(verdict: &Line, cause: &Line) {
+    let late = verdict.arrived.since(cause.ts());
+    assert!(late <= Duration::from_secs(1), "{late:?} after {}: {}", cause.record, verdict.record);
+}
+
+/// Checks that each retransmission came when the one before had foretold, and the end after the last.
+#[track_caller]
+fn assert_next_foretold(retransmits: &[&Line], end: Time) {
+    let moments = retransmits.iter().skip(1).map(|line| line.ts()).chain([end]);
+    for (line, next) in retransmits.iter().zip(moments) {
+        let foretold = line.ts().after(line.millis("next_ms"));
+        assert_at(&format!("what follows {}", line.record), next, foretold, Duration::from_millis(150));
+    }
+}

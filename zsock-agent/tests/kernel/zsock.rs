@@ -1,0 +1,207 @@
+//! A running `zsock trace -o json` and the lines that it writes.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::story::{Line, Recording};
+use crate::{await_some, now};
+
+/// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
+const LIMIT: Duration = Duration::from_secs(30);
+
+static LEFT_OUT: AtomicBool = AtomicBool::new(false);
+
+/// From now on, scenarios run without zsock.
+pub(crate) fn leave_out() {
+    LEFT_OUT.store(true, Ordering::Relaxed);
+}
+
+/// `zsock trace -o json`, killed with this value; nothing at all in a dry run.
+pub(crate) struct Zsock(Option<Running>);
+
+impl Zsock {
+    /// Starts it and waits for its `start` record.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        if LEFT_OUT.load(Ordering::Relaxed) {
+            return Self(None);
+        }
+        let mut running = Running::spawn(arguments);
+        let output = running.child.stdout.take().expect("stdout is piped");
+        let lines = Arc::clone(&running.lines);
+        running.reader = Some(thread::spawn(move || lines.read(output)));
+        running.await_start();
+        Self(Some(running))
+    }
+
+    /// Waits for a line. Only for what a scenario needs to go on: what was written is judged at the end.
+    pub(crate) fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Line) -> bool) {
+        let Some(running) = &self.0 else { return };
+        let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
+        let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!state.ended && !timeout.timed_out(), "waited in vain for {what} in {:#?}", state.lines);
+    }
+
+    /// Stops reading what it writes.
+    pub(crate) fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Reads again.
+    pub(crate) fn resume(&self) {
+        self.set_paused(false);
+    }
+
+    fn set_paused(&self, paused: bool) {
+        if let Some(running) = &self.0 {
+            running.lines.state().paused = paused;
+            running.lines.changed.notify_all();
+        }
+    }
+
+    /// Ends it with SIGINT and returns all that it wrote; `None` in a dry run.
+    pub(crate) fn stop(self) -> Option<Recording> {
+        self.stop_with(Signal::SIGINT)
+    }
+
+    /// The same with another signal.
+    pub(crate) fn stop_with(self, signal: Signal) -> Option<Recording> {
+        if let Some(running) = &self.0 {
+            kill(running.pid(), signal).expect("a child that is not waited for can be signalled");
+        }
+        self.finish()
+    }
+
+    /// Waits until it ends by itself and returns all that it wrote; `None` in a dry run.
+    pub(crate) fn finish(self) -> Option<Recording> {
+        let mut running = self.0?;
+        let status = running.await_exit();
+        let reader = running.reader.take().expect("only this takes it");
+        reader.join().expect("the reader does not panic");
+        assert!(status.success(), "zsock ended with {status} and said:\n{}", running.complaints());
+        Some(Recording::new(std::mem::take(&mut running.lines.state().lines)))
+    }
+}
+
+/// Starts `zsock trace -o json`, reads the `start` record, closes the reading end and waits for its exit; `None` in a dry run.
+pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus, Duration, String)> {
+    if LEFT_OUT.load(Ordering::Relaxed) {
+        return None;
+    }
+    let mut running = Running::spawn(arguments);
+    let mut output = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
+    let mut start = String::new();
+    output.read_line(&mut start).expect("a pipe can be read");
+    assert_eq!(Line::new(&start, now()).text("type"), Some("start"), "type of {start:?}");
+    drop(output);
+    let closed = now();
+    let status = running.await_exit();
+    Some((status, now().since(closed), running.complaints()))
+}
+
+struct Running {
+    child: Child,
+    lines: Arc<Lines>,
+    reader: Option<JoinHandle<()>>,
+    complaints: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    fn spawn(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_zsock"))
+            .args(["trace", "-o", "json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("zsock was built with this test");
+        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let complaints = thread::spawn(move || {
+            let mut text = Vec::new();
+            // What could be read before an error is all that a failing test can show.
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Self { child, lines: Arc::default(), reader: None, complaints: Some(complaints) }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    fn await_start(&mut self) {
+        let state = self.lines.state();
+        let waiting = |state: &mut State| state.lines.is_empty() && !state.ended;
+        let (state, _) = self
+            .lines
+            .changed
+            .wait_timeout_while(state, LIMIT, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        let started = state.lines.first().is_some_and(|line| line.text("type") == Some("start"));
+        drop(state);
+        if !started {
+            self.end();
+            panic!("zsock did not begin with a start record and said:\n{}", self.complaints());
+        }
+    }
+
+    fn await_exit(&mut self) -> ExitStatus {
+        await_some("zsock to exit", LIMIT, || self.child.try_wait().expect("a child can be waited for"))
+    }
+
+    fn complaints(&mut self) -> String {
+        self.complaints.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What was read so far, shared with the thread that reads.
+#[derive(Default)]
+struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<Line>,
+    paused: bool,
+    ended: bool,
+}
+
+impl Lines {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, output: ChildStdout) {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let mut state = self.state();
+            state.lines.push(Line::new(&line, now()));
+            self.changed.notify_all();
+            let resumed = self.changed.wait_while(state, |state| state.paused);
+            drop(resumed.unwrap_or_else(PoisonError::into_inner));
+        }
+        self.state().ended = true;
+        self.changed.notify_all();
+    }
+}
