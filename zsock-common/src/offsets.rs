@@ -95,6 +95,7 @@ fields! {
     write_timer: 8 optional "sock.tcp_retransmit_timer" | "inet_connection_sock.icsk_retransmit_timer";
     keepalive_timer: 8 optional "inet_connection_sock.icsk_keepalive_timer" | "sock.sk_timer";
     timer_expires: 8 optional "timer_list.expires";
+    timer_flags: 4 optional "timer_list.flags";
     timer_function: 8 optional "timer_list.function";
     snd_una: 4 optional "tcp_sock.snd_una";
     snd_nxt: 4 optional "tcp_sock.snd_nxt";
@@ -126,6 +127,7 @@ fields! {
     sysctl_syn_linear_timeouts: 1 optional "net.ipv4.sysctl_tcp_syn_linear_timeouts";
     skb_cb: 1 optional "sk_buff.cb";
     tcp_flags: 1 optional "tcp_skb_cb.tcp_flags";
+    skb_seq: 4 optional "tcp_skb_cb.seq";
     request_num_timeout: 1 optional "request_sock.num_timeout";
     request_timeout: 4 optional "request_sock.timeout";
     task_tgid: 4 optional "task_struct.tgid";

@@ -111,7 +111,8 @@ macro_rules! kinds {
 kinds! {
     /// [`SocketRecord`]: a state change; `detail` is from, to.
     State = 1,
-    /// [`SocketRecord`]: a segment was sent again; `detail` is the TCP flags, the positive errno of a failed attempt.
+    /// [`SocketRecord`]: a segment was sent again; `detail` is its TCP flags and above them 16 bits of the positive errno of a
+    /// failed attempt, `detail2` its first sequence number.
     Retransmit = 2,
     /// [`SynAckRecord`]: a SYN-ACK was sent again.
     SynAckRetransmit = 3,
@@ -223,8 +224,12 @@ wire! {
         probes_tstamp: u32,
         /// When the retransmission or persist timer fires, jiffies.
         write_timer: u32,
+        /// `timer_list.flags` of that timer.
+        write_timer_flags: u32,
         /// When the keepalive timer fires, jiffies.
         keepalive_timer: u32,
+        /// `timer_list.flags` of that timer.
+        keepalive_timer_flags: u32,
         /// `TCP_KEEPIDLE`, jiffies; 0 for the namespace's.
         keepalive_time: u32,
         /// `TCP_KEEPINTVL`, jiffies; 0 for the namespace's.

@@ -216,19 +216,18 @@ fn timers<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
     into.keepalive_probes = field::<R, u8>(sk, offset!(keepalive_probes));
     // Where the kernel keeps a deadline of its own, the timer may fire early and be armed again.
     into.write_timer = if offset!(icsk_timeout) == ABSENT {
-        expires::<R>(sk, offset!(write_timer))
+        of_timer::<R>(sk, offset!(write_timer), offset!(timer_expires))
     } else {
         field::<R, u32>(sk, offset!(icsk_timeout))
     };
-    into.keepalive_timer = expires::<R>(sk, offset!(keepalive_timer));
+    into.write_timer_flags = of_timer::<R>(sk, offset!(write_timer), offset!(timer_flags));
+    into.keepalive_timer = of_timer::<R>(sk, offset!(keepalive_timer), offset!(timer_expires));
+    into.keepalive_timer_flags = of_timer::<R>(sk, offset!(keepalive_timer), offset!(timer_flags));
 }
 
 #[inline(always)]
-fn expires<R: Read>(sk: *const c_void, timer: u32) -> u32 {
-    if timer == ABSENT || offset!(timer_expires) == ABSENT {
-        return 0;
-    }
-    field::<R, u32>(sk, timer + offset!(timer_expires))
+fn of_timer<R: Read>(sk: *const c_void, timer: u32, member: u32) -> u32 {
+    if timer == ABSENT || member == ABSENT { 0 } else { field::<R, u32>(sk, timer + member) }
 }
 
 #[inline(always)]

@@ -40,16 +40,16 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
     let cookie = sk.cookie();
     memory::announce(ctx, sk, cookie);
     let mut event = Event::now(Kind::Retransmit, cookie);
-    event.detail = u32::from(tcp_flags(skb));
-    event.detail2 = error.unsigned_abs();
+    event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | error.unsigned_abs() << 16;
+    event.detail2 = of_segment::<u32>(skb, offset!(skb_seq));
     emit::socket_event::<Direct>(ctx, tp, &event);
 }
 
-/// `TCP_SKB_CB(skb)->tcp_flags`, of which 6.16 and later have 16 bits; FIN is in the low half everywhere.
+/// A member of the segment's `TCP_SKB_CB`. Of `tcp_flags` 6.16 and later have 16 bits; FIN is in the low half everywhere.
 #[inline(always)]
-fn tcp_flags(skb: *const c_void) -> u8 {
-    if offset!(skb_cb) == ABSENT || offset!(tcp_flags) == ABSENT {
-        return 0;
+fn of_segment<T: Copy + Default>(skb: *const c_void, member: u32) -> T {
+    if offset!(skb_cb) == ABSENT || member == ABSENT {
+        return T::default();
     }
-    read::field::<Direct, u8>(skb, offset!(skb_cb) + offset!(tcp_flags))
+    read::field::<Direct, T>(skb, offset!(skb_cb) + member)
 }

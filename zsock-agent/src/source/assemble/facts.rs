@@ -1,0 +1,271 @@
+//! The kernel's units into those of the records.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use zsock_common::offsets::{ABSENT, Offsets};
+use zsock_common::wire::{Endpoints, Head, TcpFacts, sk_flag};
+
+use crate::kernel_rules::{Forecast, Jiffies, Moment, Pending, Timers, forecast};
+use crate::record::{Family, KeepaliveSettings, State, Tcp};
+use crate::time::milliseconds;
+
+const AF_INET6: u16 = 10;
+
+/// The bound of the retransmission time-out on kernels that have only the constant `TCP_RTO_MAX`.
+const RTO_MAX: Duration = Duration::from_secs(120);
+
+/// How this kernel counts and what it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Units {
+    /// Its tick.
+    pub jiffies: Jiffies,
+    /// Its fields.
+    pub offsets: Offsets,
+}
+
+/// Between whom a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Family of the addresses as written.
+    pub family: Family,
+    /// IPv4 seen through an IPv6 socket.
+    pub v4mapped: bool,
+    /// Our end, once its port is chosen.
+    pub local: Option<SocketAddr>,
+    /// The peer's end; none for a listener.
+    pub remote: Option<SocketAddr>,
+}
+
+impl Ends {
+    /// The ends in a wire record.
+    #[must_use]
+    pub fn of(wire: &Endpoints) -> Self {
+        let written = |address: [u8; 16]| Ipv6Addr::from(address).to_canonical();
+        let (local, remote) = (written(wire.local), written(wire.remote));
+        let end = |address: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(address, port));
+        let is_ipv4 = local.is_ipv4() || remote.is_ipv4();
+        Self {
+            family: if is_ipv4 { Family::Ipv4 } else { Family::Ipv6 },
+            v4mapped: is_ipv4 && wire.family == AF_INET6,
+            local: end(local, wire.local_port),
+            remote: end(remote, wire.remote_port),
+        }
+    }
+}
+
+/// Payload that waits to be acknowledged, to be sent, to be read. SYN and FIN take a sequence number each and are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    /// Sent and not acknowledged, bytes.
+    pub unacked_bytes: u32,
+    /// Not sent, bytes.
+    pub unsent_bytes: u32,
+    /// Received and not read, bytes.
+    pub unread_bytes: u32,
+    /// Our FIN is queued or in flight.
+    pub has_fin: bool,
+}
+
+impl Queues {
+    /// The queues of a socket in `state`.
+    #[must_use]
+    pub fn of(tcp: &TcpFacts, state: State) -> Self {
+        let in_flight = tcp.snd_nxt.wrapping_sub(tcp.snd_una);
+        let waiting = tcp.write_seq.wrapping_sub(tcp.snd_una);
+        let has_fin = state.is_closing() && waiting > 0;
+        let is_handshake = state == State::SYN_SENT;
+        let payload = waiting.saturating_sub(u32::from(has_fin) + u32::from(is_handshake && in_flight > 0));
+        let unacked_bytes = in_flight.saturating_sub(u32::from(is_handshake)).min(payload);
+        let received = tcp.rcv_nxt.wrapping_sub(tcp.copied_seq);
+        Self {
+            unacked_bytes,
+            unsent_bytes: payload - unacked_bytes,
+            unread_bytes: received.saturating_sub(u32::from(has_peers_fin(tcp))),
+            has_fin,
+        }
+    }
+}
+
+/// Whether the peer's FIN was received.
+#[must_use]
+pub fn has_peers_fin(tcp: &TcpFacts) -> bool {
+    tcp.sk_flags & sk_flag::DONE != 0
+}
+
+/// Whether no process holds the socket any more.
+#[must_use]
+pub fn is_orphan(tcp: &TcpFacts) -> bool {
+    tcp.sk_flags & sk_flag::DEAD != 0
+}
+
+/// Payload sent, each byte once.
+#[must_use]
+pub fn bytes_sent(tcp: &TcpFacts) -> u64 {
+    tcp.bytes_sent.saturating_sub(tcp.bytes_retrans)
+}
+
+/// Payload received: the kernel counts the FIN's sequence number as well.
+#[must_use]
+pub fn bytes_received(tcp: &TcpFacts) -> u64 {
+    tcp.bytes_received.saturating_sub(u64::from(has_peers_fin(tcp)))
+}
+
+impl Units {
+    /// `value` where this kernel has the field at `offset`.
+    fn known<T>(offset: u32, value: T) -> Option<T> {
+        (offset != ABSENT).then_some(value)
+    }
+
+    /// Since any segment came from the peer. `None` before the first.
+    #[must_use]
+    pub fn since_received(&self, head: &Head, tcp: &TcpFacts, state: State) -> Option<Duration> {
+        if state == State::SYN_SENT || state == State::LISTEN {
+            return None;
+        }
+        let stamps = [(self.offsets.rcv_tstamp, tcp.rcv_tstamp), (self.offsets.icsk_lrcvtime, tcp.lrcvtime)];
+        stamps
+            .into_iter()
+            .filter(|(offset, stamp)| *offset != ABSENT && *stamp != 0)
+            .map(|(_, stamp)| self.jiffies.since(head.jiffies, stamp))
+            .min()
+    }
+
+    /// Since payload was last sent, for the first time or again. `None` before the first.
+    #[must_use]
+    pub fn since_sent(&self, head: &Head, tcp: &TcpFacts) -> Option<Duration> {
+        let has_sent = self.offsets.bytes_sent != ABSENT && tcp.bytes_sent > 0;
+        (has_sent && self.offsets.lsndtime != ABSENT).then(|| self.jiffies.since(head.jiffies, tcp.lsndtime))
+    }
+
+    /// Since the first retransmission of the episode that goes on (`retrans_stamp`); of a SYN, since the first one was sent.
+    #[must_use]
+    pub fn since_first_retransmission(&self, head: &Head, tcp: &TcpFacts) -> Option<Duration> {
+        if self.offsets.retrans_stamp == ABSENT || tcp.retrans_stamp == 0 {
+            return None;
+        }
+        // TCP's own clock is CLOCK_MONOTONIC, in milliseconds or microseconds, cut to 32 bits.
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel's stamp is cut the same way")]
+        let now = if tcp.usec_ts == 0 { head.time_ns / 1_000_000 } else { head.time_ns / 1_000 } as u32;
+        let passed = now.wrapping_sub(tcp.retrans_stamp).cast_signed().max(0).cast_unsigned();
+        Some(if tcp.usec_ts == 0 {
+            Duration::from_millis(passed.into())
+        } else {
+            Duration::from_micros(passed.into())
+        })
+    }
+
+    /// The retransmission time-out.
+    #[must_use]
+    pub fn rto(&self, tcp: &TcpFacts) -> Duration {
+        self.ticks(tcp.icsk_rto)
+    }
+
+    fn ticks(&self, ticks: u32) -> Duration {
+        self.jiffies.until(0, ticks)
+    }
+
+    /// Keepalive as it holds for the socket.
+    fn keepalive(&self, tcp: &TcpFacts) -> KeepaliveSettings {
+        let own_or = |own: u32, namespace: u32| if own == 0 { namespace } else { own };
+        KeepaliveSettings {
+            enabled: tcp.sk_flags & sk_flag::KEEPOPEN != 0,
+            idle_ms: milliseconds(self.ticks(own_or(tcp.keepalive_time, tcp.sysctl_keepalive_time))),
+            interval_ms: milliseconds(self.ticks(own_or(tcp.keepalive_intvl, tcp.sysctl_keepalive_intvl))),
+            probes: own_or(tcp.keepalive_probes.into(), tcp.sysctl_keepalive_probes.into()),
+        }
+    }
+
+    /// What the kernel's timers will do.
+    #[must_use]
+    pub fn forecast(&self, head: &Head, tcp: &TcpFacts, state: State, moment: Moment) -> Forecast {
+        forecast(&self.timers(head, tcp, state, moment))
+    }
+
+    fn timers(&self, head: &Head, tcp: &TcpFacts, state: State, moment: Moment) -> Timers {
+        let pending = Pending::from_number(tcp.pending);
+        let keepalive = self.keepalive(tcp);
+        let is_keepalive_armed = keepalive.enabled || state == State::FIN_WAIT2;
+        Timers {
+            jiffies: self.jiffies,
+            now: head.jiffies,
+            moment,
+            state,
+            orphan: is_orphan(tcp),
+            in_flight: tcp.snd_nxt != tcp.snd_una,
+            unsent: tcp.write_seq != tcp.snd_nxt,
+            window_closed: tcp.snd_wnd == 0,
+            retransmits: tcp.retransmits.into(),
+            backoff: tcp.backoff.into(),
+            probes_out: tcp.probes_out.into(),
+            rto: self.rto(tcp),
+            rto_max: if tcp.icsk_rto_max == 0 { RTO_MAX } else { self.ticks(tcp.icsk_rto_max) },
+            pending,
+            timer_in: pending.map(|_| self.write_timer_in(head, tcp)),
+            keepalive_timer_in: is_keepalive_armed.then(|| {
+                self.jiffies.until_fired(head.jiffies, tcp.keepalive_timer, tcp.keepalive_timer_flags)
+            }),
+            since_first_retransmission: self.since_first_retransmission(head, tcp),
+            since_first_probe: (tcp.probes_tstamp != 0)
+                .then(|| self.jiffies.since(head.jiffies, tcp.probes_tstamp)),
+            since_received: self.since_received(head, tcp, state),
+            keepalive_enabled: keepalive.enabled,
+            keepalive_idle: Duration::from_millis(keepalive.idle_ms),
+            keepalive_interval: Duration::from_millis(keepalive.interval_ms),
+            keepalive_probes: keepalive.probes,
+            user_timeout: Some(Duration::from_millis(tcp.user_timeout.into())),
+            retries2: tcp.sysctl_retries2.into(),
+            orphan_retries: tcp.sysctl_orphan_retries.into(),
+            syn_retries: if tcp.syn_retries == 0 { tcp.sysctl_syn_retries } else { tcp.syn_retries }.into(),
+            syn_linear_timeouts: tcp.sysctl_syn_linear_timeouts.into(),
+            soft_error: tcp.sk_err_soft != 0,
+            thin_linear: false,
+        }
+    }
+
+    /// Until the retransmission or persist timer fires. A kernel with a deadline of its own (`icsk_timeout`) may fire early
+    /// and arm the timer again; others fire as the timer wheel rounds.
+    fn write_timer_in(&self, head: &Head, tcp: &TcpFacts) -> Duration {
+        if self.offsets.icsk_timeout == ABSENT {
+            self.jiffies.until_fired(head.jiffies, tcp.write_timer, tcp.write_timer_flags)
+        } else {
+            self.jiffies.until(head.jiffies, tcp.write_timer)
+        }
+    }
+
+    /// The record's facts of a socket in `state`, without those that need the socket's past.
+    #[must_use]
+    pub fn tcp(&self, head: &Head, tcp: &TcpFacts, state: State) -> Tcp {
+        if state == State::LISTEN {
+            return Tcp { state: Some(state), ..Tcp::default() };
+        }
+        let o = &self.offsets;
+        let queues = Queues::of(tcp, State(tcp.state));
+        let has_sequence = [o.snd_una, o.snd_nxt, o.write_seq].iter().all(|offset| *offset != ABSENT);
+        let has_received = [o.rcv_nxt, o.copied_seq].iter().all(|offset| *offset != ABSENT);
+        let got_data = o.bytes_received != ABSENT && bytes_received(tcp) > 0;
+        let since_data = self.jiffies.since(head.jiffies, tcp.lrcvtime);
+        let ms = |duration: Option<Duration>| duration.map(milliseconds);
+        Tcp {
+            state: Some(state),
+            rto_ms: Self::known(o.icsk_rto, milliseconds(self.rto(tcp))),
+            srtt_us: Self::known(o.srtt_us, u64::from(tcp.srtt_us >> 3)).filter(|us| *us != 0),
+            retransmits: Self::known(o.icsk_retransmits, tcp.retransmits.into()),
+            backoff: Self::known(o.icsk_backoff, tcp.backoff.into()),
+            total_retransmits: Self::known(o.total_retrans, tcp.total_retrans),
+            probes_out: Self::known(o.icsk_probes_out, tcp.probes_out.into()),
+            unacked_bytes: has_sequence.then_some(queues.unacked_bytes.into()),
+            unsent_bytes: has_sequence.then_some(queues.unsent_bytes.into()),
+            unread_bytes: has_received.then_some(queues.unread_bytes.into()),
+            send_window_bytes: Self::known(o.snd_wnd, tcp.snd_wnd.into()),
+            cwnd: Self::known(o.snd_cwnd, tcp.snd_cwnd),
+            last_sent_ms: ms(self.since_sent(head, tcp)),
+            last_received_ms: ms(self.since_received(head, tcp, State(tcp.state))),
+            last_data_received_ms: (got_data && o.icsk_lrcvtime != ABSENT).then(|| milliseconds(since_data)),
+            keepalive: Self::known(o.keepalive_time, self.keepalive(tcp)),
+            user_timeout_ms: Self::known(o.icsk_user_timeout, tcp.user_timeout.into()).filter(|ms| *ms != 0),
+            gives_up_in_ms: None,
+            stalled_ms: None,
+        }
+    }
+}

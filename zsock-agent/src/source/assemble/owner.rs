@@ -1,0 +1,161 @@
+//! Whose a socket is.
+
+use std::collections::HashMap;
+
+use zsock_common::wire;
+
+use crate::source::process::{Cgroup, Process};
+
+/// Control groups are remembered for so many processes.
+const MAX_CGROUPS: usize = 4096;
+
+/// What is known of the processes around one socket.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    /// Connected it, or was found holding it first.
+    opener: Option<Process>,
+    /// Shut it down or closed it.
+    closer: Option<Process>,
+    /// Held it at the last look.
+    holders: Option<Vec<Process>>,
+    /// The owner that was told last.
+    last: Option<Process>,
+}
+
+impl Owners {
+    /// Takes in what the socket's own memory holds.
+    pub fn learn(&mut self, opener: &wire::Process, closer: &wire::Process) {
+        self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
+        self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
+    }
+
+    /// Takes in the process that connected it.
+    pub fn opened_by(&mut self, opener: &wire::Process) {
+        self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
+    }
+
+    /// Takes in the process that shut it down or closed it.
+    pub fn closed_by(&mut self, closer: &wire::Process) {
+        self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
+    }
+
+    /// Forgets who held it, for a new look.
+    pub fn begin_look(&mut self) {
+        self.holders = Some(Vec::new());
+    }
+
+    /// Takes in a process that holds it now.
+    pub fn held_by(&mut self, holder: &wire::Process) {
+        if let Some(holder) = Process::from_wire(holder) {
+            self.holders.get_or_insert_default().push(holder);
+        }
+    }
+
+    /// The owner, of a socket that is an orphan or not, and that belongs to a `struct socket` or not.
+    pub fn decide(&mut self, is_orphan: bool, has_socket: bool) -> Option<&Process> {
+        let owner = if is_orphan {
+            self.closer.as_ref().or(self.last.as_ref()).or(self.opener.as_ref())
+        } else if has_socket {
+            self.holder()
+        } else {
+            // Accepted by nobody yet.
+            None
+        };
+        self.last = owner.cloned().or_else(|| self.last.take());
+        if is_orphan || has_socket { self.last.as_ref() } else { None }
+    }
+
+    /// Of those who hold it the one that opened it, else the one that started first: the others inherited it from that one.
+    fn holder(&self) -> Option<&Process> {
+        match &self.holders {
+            Some(holders) if !holders.is_empty() => {
+                let opener = self.opener.as_ref();
+                holders
+                    .iter()
+                    .find(|holder| opener.is_some_and(|opener| opener.is(holder)))
+                    .or_else(|| holders.iter().min_by_key(|holder| (holder.start_ns, holder.pid)))
+            }
+            // Nobody found: whoever held it is letting go of it.
+            Some(_) => self.closer.as_ref().or(self.last.as_ref()),
+            None => self.opener.as_ref().or(self.closer.as_ref()),
+        }
+    }
+}
+
+/// The control groups of processes, each looked up once while the process is there to ask.
+#[derive(Debug, Default)]
+pub struct Cgroups(HashMap<(u32, u64), Option<Cgroup>>);
+
+impl Cgroups {
+    /// The control group of `process`; `None` where it could not be told.
+    pub fn of(&mut self, process: &Process) -> Option<Cgroup> {
+        if self.0.len() >= MAX_CGROUPS {
+            self.0.clear();
+        }
+        self.0.entry((process.pid, process.start_ns)).or_insert_with(|| process.cgroup()).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(tgid: u32, start_ns: u64) -> wire::Process {
+        wire::Process { tgid, start_ns, ..wire::Process::NONE }
+    }
+
+    fn pid(owner: Option<&Process>) -> Option<u32> {
+        owner.map(|owner| owner.pid)
+    }
+
+    #[test]
+    fn the_one_that_opened_it_owns_it_as_long_as_it_holds_it() {
+        let mut owners = Owners::default();
+        owners.opened_by(&process(20, 2));
+        assert_eq!(pid(owners.decide(false, true)), Some(20));
+        owners.begin_look();
+        owners.held_by(&process(10, 1));
+        owners.held_by(&process(20, 2));
+        assert_eq!(pid(owners.decide(false, true)), Some(20));
+        owners.begin_look();
+        owners.held_by(&process(40, 4));
+        owners.held_by(&process(30, 3));
+        assert_eq!(pid(owners.decide(false, true)), Some(30));
+    }
+
+    #[test]
+    fn a_later_process_of_the_same_id_is_not_the_opener() {
+        let mut owners = Owners::default();
+        owners.opened_by(&process(20, 2));
+        owners.held_by(&process(20, 9));
+        owners.held_by(&process(10, 5));
+        assert_eq!(pid(owners.decide(false, true)), Some(10));
+    }
+
+    #[test]
+    fn nobody_owns_a_connection_in_the_accept_queue() {
+        let mut owners = Owners::default();
+        owners.begin_look();
+        assert_eq!(pid(owners.decide(false, false)), None);
+        owners.held_by(&process(20, 2));
+        assert_eq!(pid(owners.decide(false, true)), Some(20));
+    }
+
+    #[test]
+    fn an_orphan_keeps_its_last_owner() {
+        let mut owners = Owners::default();
+        owners.held_by(&process(20, 2));
+        assert_eq!(pid(owners.decide(false, true)), Some(20));
+        assert_eq!(pid(owners.decide(true, false)), Some(20));
+        owners.closed_by(&process(30, 3));
+        assert_eq!(pid(owners.decide(true, false)), Some(30));
+    }
+
+    #[test]
+    fn without_any_trace_of_a_process_there_is_no_owner() {
+        let mut owners = Owners::default();
+        owners.learn(&wire::Process::NONE, &wire::Process::NONE);
+        assert_eq!(pid(owners.decide(false, true)), None);
+        assert_eq!(pid(owners.decide(true, false)), None);
+    }
+}
