@@ -137,7 +137,7 @@ pub struct Forecast {
 
 /// When the next timer acts and when the kernel gives up.
 ///
-/// Not foreseen: attempts that fail for lack of local resources, and orphans dropped because there are too many.
+/// Silence is taken to go on, and so is a peer's answering the probes of its closed window. Not foreseen: attempts that fail for lack of local resources, and orphans dropped because there are too many.
 #[must_use]
 pub fn forecast(timers: &Timers) -> Forecast {
     let never = Forecast::default();

@@ -125,8 +125,8 @@ fn a_closed_window_without_user_timeout_lasts_as_long_as_the_peer_answers() {
     let blocked = blocked(491_000, 100, 1);
     let of_probes =
         |backoff, probes_out, retries2| foretold(&Timers { backoff, probes_out, retries2, ..blocked }).1;
-    // Five probes, all answered, then the last one or, where they are fast, the last two not or not yet.
-    assert_eq!([of_probes(5, 0, 8), of_probes(5, 1, 8), of_probes(2, 1, 8)], [None; 3]);
+    // All answered; the last one not yet; where they are fast, the last two.
+    assert_eq!([of_probes(5, 0, 8), of_probes(5, 1, 8), of_probes(3, 2, 8)], [None; 3]);
     // Two of the slow ones unanswered, or every one of them.
     assert!(of_probes(5, 2, 8).is_some() && of_probes(2, 2, 8).is_some());
     // The user timeout counts answered probes as well.
@@ -207,4 +207,34 @@ fn a_retransmission_outside_of_a_timeout_is_followed_by_a_full_rto() {
     assert_eq!(foretold(&probing), (Some(44), Some(6_688)));
     assert_eq!(inside(Moment::InTailLossProbe), (Some(208), Some(6_644)));
     assert_eq!(inside(Moment::InHeadRetransmission), (Some(208), Some(3_124)));
+}
+
+#[test]
+fn a_closed_window_over_data_in_flight_takes_two_longest_timeouts_of_silence() {
+    let timers = Timers {
+        window_closed: true,
+        rto: ms(1_000),
+        rto_max: ms(1_000),
+        since_first_retransmission: Some(ms(5_000)),
+        since_received: Some(ms(1_300)),
+        ..sent(Pending::Retransmit, 491_000, 25, 0)
+    };
+    // 1.4 s of silence at the first firing, 2.4 s at the second.
+    assert_eq!(foretold(&timers), (Some(104), Some(1_120)));
+}
+
+#[test]
+fn a_probe_is_put_off_by_two_ticks_at_least() {
+    let blocked = Timers { user_timeout: Some(ms(4)), ..blocked(491_000, 25, 0) };
+    assert_eq!(foretold(&blocked), (Some(104), Some(116)));
+}
+
+#[test]
+fn keepalive_kills_no_connection_without_a_probe_and_probes_none_that_spoke() {
+    // The user timeout is over before the first probe.
+    let guarded = Timers { user_timeout: Some(ms(1_000)), ..guarded(2_000, 3_000, 9) };
+    assert_eq!(foretold(&watched(guarded, 491_000, 495, 1)), (Some(1_984), Some(5_152)));
+    // Its timer looks 1 s after something came, 1 s too soon, and is put off without a probe.
+    let spoke = Timers { since_received: Some(Duration::ZERO), ..guarded };
+    assert_eq!(foretold(&watched(spoke, 491_000, 250, 1)), (Some(2_016), Some(5_152)));
 }

@@ -100,6 +100,16 @@ fn a_syn_that_meets_a_black_hole_ended_when_foretold() {
             Timers { syn_retries: 2, syn_linear_timeouts: 0, ..connecting(492_147, 246) },
             7_219,
         ),
+        (
+            "SYN, two retries although the user timeout is 30 s",
+            Timers {
+                syn_retries: 2,
+                syn_linear_timeouts: 0,
+                user_timeout: Some(ms(30_000)),
+                ..connecting(679_772, 246)
+            },
+            7_054,
+        ),
         ("SYN, three retries", Timers { syn_retries: 3, ..connecting(492_271, 246) }, 19_524),
         (
             "SYN, user timeout 2.5 s",
@@ -209,6 +219,30 @@ fn an_orphan_in_a_black_hole_and_data_under_a_closed_window_ended_when_foretold(
                 ..sent(Pending::Retransmit, 493_289, 46, 0)
             },
             3_195,
+        ),
+        (
+            "the same a second later, peer answering",
+            Timers {
+                window_closed: true,
+                backoff: 2,
+                rto: ms(816),
+                since_first_retransmission: Some(ms(847)),
+                since_received: Some(ms(432)),
+                user_timeout: Some(ms(3_000)),
+                ..sent(Pending::Retransmit, 493_548, 96, 1)
+            },
+            2_159,
+        ),
+        (
+            "window closed on an orphan's data in flight, peer answering, two retries",
+            Timers {
+                orphan: true,
+                state: State::FIN_WAIT1,
+                window_closed: true,
+                orphan_retries: 2,
+                ..sent(Pending::Retransmit, 693_029, 48, 0)
+            },
+            3_125,
         ),
         (
             "window closed on data in flight, peer silent, RTO bounded at 1 s",
