@@ -14,7 +14,11 @@ use super::Jiffies;
 use crate::record::State;
 
 /// What the kernel's timers know about a socket at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that the kernel keeps as one bit"
+)]
 pub struct Timers {
     /// The kernel's tick. Timers fire on ticks of a grain that depends on how far off they are.
     pub jiffies: Jiffies,
@@ -75,7 +79,8 @@ pub struct Timers {
     pub syn_linear_timeouts: u32,
     /// An ICMP error is pending on the socket, `sk_err_soft`.
     pub soft_error: bool,
-    /// Linear timeouts of thin streams are on, for the socket or the namespace, and fewer than four packets are in flight.
+    /// Linear timeouts of thin streams are on (`TCP_THIN_LINEAR_TIMEOUTS` or the sysctl), fewer than four packets are in
+    /// flight and slow start has ended once, `snd_ssthresh < 0x7fffffff` (BBR never ends it).
     pub thin_linear: bool,
 }
 
@@ -132,7 +137,7 @@ pub struct Forecast {
 
 /// When the next timer acts and when the kernel gives up.
 ///
-/// Not foreseen: attempts that fail for lack of local resources, and orphans dropped because there are too many.
+/// Silence is taken to go on, and so is a peer's answering the probes of its closed window. Not foreseen: attempts that fail for lack of local resources, and orphans dropped because there are too many.
 #[must_use]
 pub fn forecast(timers: &Timers) -> Forecast {
     let never = Forecast::default();

@@ -175,6 +175,8 @@ mod tests {
         // 204 ms at 250 Hz stay in the finest level, one tick late; then 32 ms, 256 ms and 2048 ms of grain.
         assert_eq!(Jiffies::fires_at(1_000, 51), 1_052);
         assert_eq!(Jiffies::fires_at(1_000, 102), 1_104);
+        // Measured: 63 ticks from a handler are still of the finest level.
+        assert_eq!(Jiffies::fires_at(1_001, 63), 1_065);
         assert_eq!(Jiffies::fires_at(1_000, 816), 1_856);
         assert_eq!(Jiffies::fires_at(1_000, 6_528), 7_680);
         // The same by the level that the timer's flags name: slots 0 to 63 are the first, 192 to 255 the fourth.

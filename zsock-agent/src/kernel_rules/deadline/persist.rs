@@ -63,8 +63,8 @@ impl<'a> Probing<'a> {
             since_first_probe: timers.since_first_probe.map(|since| Stopwatch::started(&clock, since)),
         };
         // The back-off counts every probe, an answer takes back the count of those that went without one. The last one
-        // may have gone out just now.
-        let apart = timers.jiffies.duration(probing.interval(timers.backoff.saturating_sub(1)));
+        // may have gone out just now, and the one before it be unanswered for having come too fast after its predecessor.
+        let apart = timers.jiffies.duration(probing.interval(timers.backoff.saturating_sub(2)));
         let by_the_living = if apart > ANSWERS_APART { 1 } else { 2 };
         probing.is_answered = timers.probes_out <= by_the_living && timers.backoff > timers.probes_out;
         probing
