@@ -1,18 +1,38 @@
 //! Runs what the command line asks for.
 
-use anyhow::bail;
+use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
+
+mod facts;
+mod filter;
+mod output;
+mod trace;
 
 /// Runs the command.
 ///
 /// # Errors
 /// Whatever kept it from being done, with what to do next.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Trace(arguments) => {
-            arguments.selectors.resolve()?;
-            bail!("this build of zsock cannot trace yet")
+            log_to_stderr(arguments.verbose);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("start the runtime")?;
+            runtime.block_on(trace::run(arguments))
         }
     }
+}
+
+/// What zsock says of itself goes to stderr: warnings always, more with each `-v`.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).format_target(false).init();
 }

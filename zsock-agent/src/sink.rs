@@ -2,8 +2,8 @@
 //!
 //! Sinks render and never judge: every number that they show stands in the record.
 
-use crate::record::{Record, Tcp, What};
-use crate::time::Time;
+use crate::engine::Timeline;
+use crate::record::Record;
 
 mod ndjson;
 mod palette;
@@ -13,30 +13,6 @@ pub mod writer;
 
 pub use palette::Palette;
 pub use text::Text;
-
-/// What happened to the socket of a verdict until then, oldest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Timeline<'a> {
-    /// The entries that were kept.
-    pub entries: &'a [TimelineEntry],
-    /// How many older ones were not.
-    pub omitted: usize,
-}
-
-/// One thing that happened to a socket.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TimelineEntry {
-    /// When.
-    pub at: Time,
-    /// What.
-    pub what: What,
-    /// How TCP stood after it.
-    pub tcp: Tcp,
-    /// Told after the fact.
-    pub replayed: bool,
-    /// Concluded, not seen.
-    pub inferred: bool,
-}
 
 /// Turns records into the bytes that go to stdout.
 #[derive(Debug)]
@@ -48,8 +24,9 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// The bytes of a record, line end included. Only text shows the timeline: JSON has had its records already.
-    pub fn render(&mut self, record: &Record, timeline: Timeline<'_>) -> Vec<u8> {
+    /// The bytes of a record, line end included. `timeline` is what happened to the socket of a verdict until then; only text
+    /// shows it: JSON has had its records already.
+    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>) -> Vec<u8> {
         match self {
             Self::Text(text) => text.render(record, timeline).into_bytes(),
             Self::Ndjson => ndjson::render(record),

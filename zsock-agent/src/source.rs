@@ -3,6 +3,7 @@
 //! `kernel` loads the programs and hands over bytes, `decode` makes [`decode::Raw`] records of them, `order` sorts them by time,
 //! `assemble` turns them into [`crate::record::Record`]s.
 
+pub mod assemble;
 pub mod btf;
 pub mod clock;
 pub mod decode;

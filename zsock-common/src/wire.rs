@@ -282,8 +282,8 @@ wire! {
         sysctl_syn_retries: u8,
         /// `net->ipv4.sysctl_tcp_syn_linear_timeouts`.
         sysctl_syn_linear_timeouts: u8,
-        /// No meaning.
-        reserved: u32,
+        /// `lsndtime` as it was when the timer fired that sent a segment again; 0 where none did.
+        sent_before: u32,
     }
 
     /// An event of one socket.

@@ -29,6 +29,8 @@ pub(crate) struct Event {
     pub(crate) detail: u32,
     /// What the kind says.
     pub(crate) detail2: u32,
+    /// `lsndtime` as the timer fired that made the event; 0 for none.
+    pub(crate) sent_before: u32,
     /// `flag` bits.
     pub(crate) flags: u16,
     /// The running task acts in its own name.
@@ -39,7 +41,16 @@ impl Event {
     /// An event of now.
     #[inline(always)]
     pub(crate) fn now(kind: Kind, cookie: u64) -> Self {
-        Self { kind, cookie, time_ns: now_ns(), detail: 0, detail2: 0, flags: 0, has_actor: false }
+        Self {
+            kind,
+            cookie,
+            time_ns: now_ns(),
+            detail: 0,
+            detail2: 0,
+            sent_before: 0,
+            flags: 0,
+            has_actor: false,
+        }
     }
 }
 
@@ -66,6 +77,7 @@ pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, e
     head(&mut record.head, event.kind, event.cookie, event.time_ns, event.flags);
     read::endpoints::<R>(&mut record.endpoints, sk);
     read::tcp_facts::<R>(&mut record.tcp, sk);
+    record.tcp.sent_before = event.sent_before;
     record.detail = event.detail;
     record.detail2 = event.detail2;
     if event.has_actor {

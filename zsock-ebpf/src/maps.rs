@@ -82,6 +82,8 @@ pub(crate) struct TimerMark {
     pub(crate) timer: u64,
     /// A `TimerKind`.
     pub(crate) kind: u32,
+    /// `lsndtime`; a segment sent again overwrites it.
+    pub(crate) lsndtime: u32,
     /// `icsk_probes_out`.
     pub(crate) probes_out: u8,
     /// `icsk_retransmits`.

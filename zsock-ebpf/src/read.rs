@@ -192,7 +192,7 @@ pub(crate) fn tcp_facts<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
     sequence::<R>(into, sk);
     socket::<R>(into, sk);
     namespace::<R>(into, pointer::<R>(sk, offset!(skc_net)));
-    into.reserved = 0;
+    into.sent_before = 0;
 }
 
 #[inline(always)]

@@ -94,7 +94,8 @@ pub(crate) fn syn(attempt: u32) -> Event {
         fin: false,
         attempt: Some(attempt),
         next_ms: None,
-        failed: None,
+        failed: false,
+        errno: None,
     };
     with(event(What::Retransmit(what)), |tcp| {
         tcp.state = Some(State::SYN_SENT);
@@ -106,8 +107,14 @@ pub(crate) fn syn(attempt: u32) -> Event {
 /// 24 bytes sent again by the timer.
 pub(crate) fn resent(attempt: u32) -> Event {
     let next_ms = Some(200 << attempt.min(9));
-    let what =
-        Retransmit { cause: Some(Cause::Rto), fin: false, attempt: Some(attempt), next_ms, failed: None };
+    let what = Retransmit {
+        cause: Some(Cause::Rto),
+        fin: false,
+        attempt: Some(attempt),
+        next_ms,
+        failed: false,
+        errno: None,
+    };
     with(event(What::Retransmit(what)), |tcp| {
         tcp.retransmits = Some(attempt);
         tcp.unacked_bytes = Some(24);

@@ -152,9 +152,12 @@ pub struct Retransmit {
     /// Until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_ms: Option<u64>,
-    /// Why the attempt did not leave this host, where it did not.
+    /// The attempt did not leave this host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failed: bool,
+    /// Why it did not, where the kernel says (6.18 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<Errno>,
+    pub errno: Option<Errno>,
 }
 
 /// A keepalive probe.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::TimelineEntry;
+use crate::engine::Timeline;
 use crate::record::{
     Body, Cause, Closed, End, Errno, Errored, Event, Fact, Family, Keepalive, KeepaliveAnswered,
     KeepaliveSettings, Lost, Outcome, Phase, Progress, Record, Reset, Retransmit, Sample, Severity, Socket,
@@ -93,7 +93,14 @@ fn tcp() -> Tcp {
 
 fn rto(attempt: u32, next_ms: u64) -> What {
     let (attempt, next_ms) = (Some(attempt), Some(next_ms));
-    What::Retransmit(Retransmit { cause: Some(Cause::Rto), fin: false, attempt, next_ms, failed: None })
+    What::Retransmit(Retransmit {
+        cause: Some(Cause::Rto),
+        fin: false,
+        attempt,
+        next_ms,
+        failed: false,
+        errno: None,
+    })
 }
 
 fn state(from: State, to: State) -> What {
@@ -101,11 +108,13 @@ fn state(from: State, to: State) -> What {
 }
 
 fn whats() -> Vec<(What, Socket, Tcp)> {
-    let unmeasured = Retransmit { cause: None, fin: true, attempt: None, next_ms: None, failed: None };
+    let unmeasured =
+        Retransmit { cause: None, fin: true, attempt: None, next_ms: None, failed: false, errno: None };
     let syn_ack = Retransmit {
         cause: Some(Cause::SynAck),
         fin: false,
-        failed: Some(Errno::named("ENETUNREACH")),
+        failed: true,
+        errno: Some(Errno::named("ENETUNREACH")),
         ..unmeasured
     };
     let closed = Closed {
@@ -244,19 +253,18 @@ pub(super) fn all() -> Vec<Record> {
 }
 
 /// Two hours of peace, then a stall.
-pub(super) fn timeline() -> Vec<TimelineEntry> {
-    let entry =
-        |ms, what, tcp, replayed, inferred| TimelineEntry { at: at(ms), what, tcp, replayed, inferred };
+pub(super) fn timeline() -> Timeline {
     let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
-    vec![
-        TimelineEntry {
-            at: birth,
-            ..entry(0, state(State::SYN_SENT, State::ESTABLISHED), Tcp::default(), true, false)
-        },
-        entry(16_900, What::Sample(Sample { fact: Some(Fact::LastReceived) }), Tcp::default(), true, true),
-        entry(17_200, rto(1, 400), tcp(), false, false),
-        entry(17_600, rto(2, 800), tcp(), false, false),
-        entry(18_400, rto(3, 1_600), tcp(), false, false),
-        entry(20_000, rto(4, 3_200), tcp(), false, false),
-    ]
+    let heard = What::Sample(Sample { fact: Some(Fact::LastReceived) });
+    let mut timeline = Timeline::default();
+    let mut add = |at, what, tcp, replayed, inferred| {
+        timeline.add(at, &Event { what, socket: nginx(), tcp, replayed, inferred });
+    };
+    add(birth, state(State::SYN_SENT, State::ESTABLISHED), Tcp::default(), true, false);
+    add(at(16_900), heard, Tcp::default(), true, true);
+    for (ms, attempt, next_ms) in [(17_200, 1, 400), (17_600, 2, 800), (18_400, 3, 1_600), (20_000, 4, 3_200)]
+    {
+        add(at(ms), rto(attempt, next_ms), tcp(), false, false);
+    }
+    timeline
 }

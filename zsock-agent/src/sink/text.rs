@@ -4,9 +4,10 @@
 
 use anstyle::Style;
 
+use super::Palette;
 use super::palette::paint;
 use super::quantity::{count, duration, milliseconds, named, plain};
-use super::{Palette, Timeline};
+use crate::engine::{Timeline, TimelineEntry};
 use crate::record::{
     Body, End, Event, Lost, Outcome, Phase, Record, Severity, Start, Tcp, Verdict, What, printable,
 };
@@ -29,7 +30,7 @@ impl Text {
     }
 
     /// The lines of a record.
-    pub fn render(&mut self, record: &Record, timeline: Timeline<'_>) -> String {
+    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>) -> String {
         let day = day_and_time(record.at).0;
         let mut text = String::new();
         if day != self.day {
@@ -87,7 +88,7 @@ impl Text {
         self.headed(at, &told)
     }
 
-    fn verdict(&self, at: Time, verdict: &Verdict, timeline: Timeline<'_>) -> String {
+    fn verdict(&self, at: Time, verdict: &Verdict, timeline: Option<&Timeline>) -> String {
         let Verdict { severity, socket, tcp, since, evidence, .. } = verdict;
         let style = self.palette.of(*severity);
         let (mark, mark_style) = match (verdict.outcome.is_some_and(is_good), severity) {
@@ -113,23 +114,26 @@ impl Text {
     }
 
     /// Each entry with its distance from the verdict and from the entry above.
-    fn timeline(&self, at: Time, timeline: Timeline<'_>) -> String {
-        if timeline.entries.is_empty() {
-            return String::new();
-        }
-        let omitted = match timeline.omitted {
-            0 => String::new(),
-            omitted => format!("; {omitted} older not kept"),
-        };
+    fn timeline(&self, at: Time, timeline: Option<&Timeline>) -> String {
+        let Some((first, omitted, last)) = timeline.map(Timeline::parts) else { return String::new() };
         let mut text =
-            self.labelled("timeline", [format!("time to the verdict, time from the line above{omitted}")]);
+            self.labelled("timeline", ["time to the verdict, time from the line above".to_owned()]);
         let mut previous = None;
-        for entry in timeline.entries {
+        text += &self.entries(at, first, &mut previous);
+        if omitted > 0 {
+            text += &line(&paint(self.palette.faint, &format!("    {:>14} … {omitted} more …", "")));
+        }
+        text + &self.entries(at, last, &mut previous)
+    }
+
+    fn entries(&self, at: Time, entries: &[TimelineEntry], previous: &mut Option<Time>) -> String {
+        let mut text = String::new();
+        for entry in entries {
             let gap = previous.map_or_else(String::new, |previous| signed(previous, entry.at));
             let times = paint(self.palette.faint, &format!("{:>14} {gap:>14}", signed(at, entry.at)));
             let told = self.told(&entry.what, &entry.tcp, entry.replayed, entry.inferred, "");
             text += &line(&format!("    {times}  {told}"));
-            previous = Some(entry.at);
+            *previous = Some(entry.at);
         }
         text
     }
@@ -230,12 +234,8 @@ mod tests {
 
     fn rendered(palette: Palette) -> String {
         let mut text = Text::new(palette);
-        let entries = samples::timeline();
-        let timeline = Timeline { entries: &entries, omitted: 3 };
-        let of = |record: &Record| match &record.body {
-            Body::Verdict(_) => timeline,
-            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Event(_) => Timeline::default(),
-        };
+        let timeline = samples::timeline();
+        let of = |record: &Record| matches!(record.body, Body::Verdict(_)).then_some(&timeline);
         samples::all().iter().map(|record| text.render(record, of(record))).collect()
     }
 
@@ -273,8 +273,7 @@ mod tests {
         let day = |days: u64| Time::from_unix_ns(days * 86_400 * 1_000_000_000);
         let mut text = Text::new(Palette::PLAIN);
         let host = std::sync::Arc::from("web-1");
-        let mut lines =
-            |at| text.render(&Record::new(at, &host, Body::End(End::default())), Timeline::default());
+        let mut lines = |at| text.render(&Record::new(at, &host, Body::End(End::default())), None);
         let end = "00:00:00.000  end after 0 ms: 0 events (0 lost) of 0 sockets, 0 verdicts (0 still open)\n";
         assert_eq!(lines(day(1)), format!("── 1970-01-02, UTC ──\n{end}"));
         assert_eq!(lines(day(1)), end);

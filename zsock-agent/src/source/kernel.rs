@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,6 +11,7 @@ use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{FExit, Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
@@ -46,6 +48,7 @@ pub struct Kernel {
     offsets: Offsets,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// What a look is for.
@@ -85,9 +88,15 @@ impl Kernel {
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let log = options
+            .has_log
+            .then(|| EbpfLogger::init(&mut ebpf))
+            .transpose()
+            .context("open the programs' log")?;
         let reset_reasons = types.enum_names("sk_rst_reason", "SK_RST_REASON_");
         let hooks = BTreeMap::new();
-        let mut kernel = Self { ebpf, events, counters, control, hooks, offsets, reset_reasons, timers: 0 };
+        let mut kernel =
+            Self { ebpf, events, counters, control, hooks, offsets, reset_reasons, timers: 0, log };
         for hook in hooks::ALL {
             let how = kernel.attach_hook(hook, &btf);
             kernel.hooks.insert(hook.name.to_owned(), how);
@@ -123,13 +132,11 @@ impl Kernel {
         &self.reset_reasons
     }
 
-    /// The programs' own log, for `-vv`.
-    ///
-    /// # Errors
-    /// When the log's buffer cannot be had.
-    pub fn log(&mut self) -> Result<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).context("open the programs' log")?;
-        Ok(AsyncFd::new(logger)?)
+    /// Passes on to [`log`] what the programs wrote for `-vv`.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Hands every record that has arrived to `each`.
@@ -161,6 +168,25 @@ impl Kernel {
             unnamed: sum.unnamed + one.unnamed,
             existed: sum.existed + one.existed,
         }))
+    }
+
+    /// Records that could not be handed over: the ring buffer had no room, or a program was refused because it ran already.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn lost(&self) -> Result<u64> {
+        Ok(self.counters()?.lost + self.recursion_misses())
+    }
+
+    /// Runs of programs that the kernel skipped because the same program was running on that CPU.
+    fn recursion_misses(&self) -> u64 {
+        let misses = |program: &Program| {
+            let fd = program.fd().ok()?.as_fd().as_raw_fd();
+            let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let line = facts.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        self.ebpf.programs().filter_map(|(_, program)| misses(program)).sum()
     }
 
     /// Looks at every file of every process; what is found arrives through the ring buffer.
@@ -273,7 +299,9 @@ fn load(types: &Types, offsets: Offsets, options: &Options, btf: &Btf) -> Result
 }
 
 fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
-    Ok(AsyncFd::new(RingBuf::try_from(take_map(ebpf, "EVENTS")?)?)?)
+    let ring = RingBuf::try_from(take_map(ebpf, "EVENTS")?)?;
+    // SAFETY: the ring owns its descriptor and gives the same open one for as long as it lives.
+    Ok(unsafe { AsyncFd::register(ring) }?)
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

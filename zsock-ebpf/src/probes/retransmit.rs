@@ -28,10 +28,12 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error: i32) {
+    let mut sent_before = 0;
     if let Some(mark) = maps::timer_mark()
         && mark.sk == sk.as_ptr() as u64
     {
         mark.retransmitted = 1;
+        sent_before = mark.lsndtime;
     }
     let tp = sk.tcp_sock();
     if tp.is_null() || !filter::wants::<Direct>(tp) {
@@ -41,6 +43,7 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
     memory::announce(ctx, sk, cookie);
     let mut event = Event::now(Kind::Retransmit, cookie);
     event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | error.unsigned_abs() << 16;
+    event.sent_before = sent_before;
     event.detail2 = of_segment::<u32>(skb, offset!(skb_seq));
     emit::socket_event::<Direct>(ctx, tp, &event);
 }

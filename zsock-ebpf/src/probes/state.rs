@@ -61,7 +61,8 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
         return;
     }
     let (detail, detail2) = (u32::from(from), u32::from(to));
-    let event = Event { kind: Kind::State, cookie, time_ns, detail, detail2, flags: 0, has_actor };
+    let event =
+        Event { kind: Kind::State, cookie, time_ns, detail, detail2, sent_before: 0, flags: 0, has_actor };
     emit::socket_event::<Direct>(ctx, tp, &event);
 }
 

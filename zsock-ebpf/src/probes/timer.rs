@@ -98,6 +98,7 @@ fn enter(kind: u32, timer: *const c_void, member: u32) {
     mark.sk = sk as u64;
     mark.timer = timer as u64;
     mark.kind = kind;
+    mark.lsndtime = read::field::<Probed, u32>(sk, offset!(lsndtime));
     mark.probes_out = read::field::<Probed, u8>(sk, offset!(icsk_probes_out));
     mark.retransmits = read::field::<Probed, u8>(sk, offset!(icsk_retransmits));
     mark.pending = read::field::<Probed, u8>(sk, offset!(icsk_pending));

@@ -115,15 +115,16 @@ fn retransmit(it: &Retransmit, tcp: &Tcp) -> Vec<String> {
     }
     phrases.extend(tcp.rto_ms.map(|rto| format!("rto {}", milliseconds(rto))));
     phrases.extend(tcp.unacked_bytes.map(|unacked| format!("{} unacknowledged", bytes(unacked))));
-    phrases.extend(
-        it.failed.as_ref().map(|errno| format!("did not leave this host: {}", printable(errno.name()))),
-    );
+    if it.failed {
+        let why = it.errno.as_ref().map_or_else(|| UNKNOWN.into(), |errno| printable(errno.name()));
+        phrases.push(format!("did not leave this host: {why}"));
+    }
     phrases
 }
 
 fn keepalive(it: &Keepalive, tcp: &Tcp) -> Vec<String> {
-    let of = known(it.of, |of| of.to_string());
-    let mut phrases = vec![format!("probe {} of {of}", it.probe), next(it.next_ms)];
+    let of = it.of.map_or_else(String::new, |of| format!(" of {of}"));
+    let mut phrases = vec![format!("probe {}{of}", it.probe), next(it.next_ms)];
     phrases.extend(last_heard(tcp));
     phrases
 }

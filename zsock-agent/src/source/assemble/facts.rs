@@ -219,6 +219,7 @@ impl Units {
             syn_retries: if tcp.syn_retries == 0 { tcp.sysctl_syn_retries } else { tcp.syn_retries }.into(),
             syn_linear_timeouts: tcp.sysctl_syn_linear_timeouts.into(),
             soft_error: tcp.sk_err_soft != 0,
+            // Needs fields that only a lab ever sets.
             thin_linear: false,
         }
     }

@@ -11,7 +11,7 @@ const MAX_CGROUPS: usize = 4096;
 
 /// What is known of the processes around one socket.
 #[derive(Clone, Debug, Default)]
-pub struct Owners {
+pub(super) struct Owners {
     /// Connected it, or was found holding it first.
     opener: Option<Process>,
     /// Shut it down or closed it.
@@ -24,35 +24,43 @@ pub struct Owners {
 
 impl Owners {
     /// Takes in what the socket's own memory holds.
-    pub fn learn(&mut self, opener: &wire::Process, closer: &wire::Process) {
+    pub(super) fn learn(&mut self, opener: &wire::Process, closer: &wire::Process) {
         self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
         self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
     }
 
     /// Takes in the process that connected it.
-    pub fn opened_by(&mut self, opener: &wire::Process) {
+    pub(super) fn opened_by(&mut self, opener: &wire::Process) {
         self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
     }
 
     /// Takes in the process that shut it down or closed it.
-    pub fn closed_by(&mut self, closer: &wire::Process) {
+    pub(super) fn closed_by(&mut self, closer: &wire::Process) {
         self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
     }
 
+    /// Whether a process is known at all.
+    #[must_use]
+    pub(super) fn is_known(&self) -> bool {
+        self.opener.is_some()
+            || self.closer.is_some()
+            || self.holders.as_ref().is_some_and(|holders| !holders.is_empty())
+    }
+
     /// Forgets who held it, for a new look.
-    pub fn begin_look(&mut self) {
+    pub(super) fn begin_look(&mut self) {
         self.holders = Some(Vec::new());
     }
 
     /// Takes in a process that holds it now.
-    pub fn held_by(&mut self, holder: &wire::Process) {
+    pub(super) fn held_by(&mut self, holder: &wire::Process) {
         if let Some(holder) = Process::from_wire(holder) {
             self.holders.get_or_insert_default().push(holder);
         }
     }
 
     /// The owner, of a socket that is an orphan or not, and that belongs to a `struct socket` or not.
-    pub fn decide(&mut self, is_orphan: bool, has_socket: bool) -> Option<&Process> {
+    pub(super) fn decide(&mut self, is_orphan: bool, has_socket: bool) -> Option<&Process> {
         let owner = if is_orphan {
             self.closer.as_ref().or(self.last.as_ref()).or(self.opener.as_ref())
         } else if has_socket {
@@ -75,8 +83,8 @@ impl Owners {
                     .find(|holder| opener.is_some_and(|opener| opener.is(holder)))
                     .or_else(|| holders.iter().min_by_key(|holder| (holder.start_ns, holder.pid)))
             }
-            // Nobody found: whoever held it is letting go of it.
-            Some(_) => self.closer.as_ref().or(self.last.as_ref()),
+            // Nobody found: whoever held it has let go of it since the event.
+            Some(_) => self.closer.as_ref().or(self.last.as_ref()).or(self.opener.as_ref()),
             None => self.opener.as_ref().or(self.closer.as_ref()),
         }
     }
@@ -84,11 +92,11 @@ impl Owners {
 
 /// The control groups of processes, each looked up once while the process is there to ask.
 #[derive(Debug, Default)]
-pub struct Cgroups(HashMap<(u32, u64), Option<Cgroup>>);
+pub(super) struct Cgroups(HashMap<(u32, u64), Option<Cgroup>>);
 
 impl Cgroups {
     /// The control group of `process`; `None` where it could not be told.
-    pub fn of(&mut self, process: &Process) -> Option<Cgroup> {
+    pub(super) fn of(&mut self, process: &Process) -> Option<Cgroup> {
         if self.0.len() >= MAX_CGROUPS {
             self.0.clear();
         }

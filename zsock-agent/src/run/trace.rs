@@ -1,0 +1,298 @@
+//! `zsock trace`: from the ring buffer to stdout, in one loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpSocket;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+
+use crate::cli::{Events, TraceArgs};
+use crate::detect::Thresholds;
+use crate::kernel_rules::{Jiffies, hz_between, hz_from};
+use crate::record::{Body, Record, Start};
+use crate::run::output::Output;
+use crate::run::{facts, filter};
+use crate::sink::writer::is_abandoned;
+use crate::source::assemble::Assembler;
+use crate::source::assemble::facts::Units;
+use crate::source::clock::Clock;
+use crate::source::decode::Raw;
+use crate::source::kernel::{Kernel, Look, Options};
+use crate::source::namespaces;
+use crate::source::order::{HOLD_BACK, Order};
+use crate::time::nanoseconds;
+
+/// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
+const POLL: Duration = Duration::from_millis(40);
+
+/// How often sockets in trouble are looked at for what no hook tells, and the slower chores done.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Two readings of the kernel's clocks this far apart tell its tick where one does not.
+const CLOCKS_APART: Duration = Duration::from_millis(600);
+
+/// A look may take this share of the time: after one that took a millisecond the next waits for twenty.
+const LOOK_SHARE: u64 = 20;
+
+/// Everything between the kernel and stdout.
+struct Trace {
+    kernel: Kernel,
+    clock: Clock,
+    order: Order,
+    assembler: Assembler,
+    output: Output,
+    /// When the next look may begin, CLOCK_MONOTONIC nanoseconds.
+    next_look_ns: u64,
+    /// Records that the kernel side could not hand over, as of the last count.
+    lost: u64,
+    counted_ns: u64,
+    undecoded: u64,
+}
+
+/// Traces until `--duration`, a signal or a closed stdout ends it.
+pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
+    let selectors = arguments.selectors.clone().resolve()?;
+    let mut thresholds = Thresholds::default();
+    for assignment in &arguments.thresholds {
+        thresholds.set(assignment)?;
+    }
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let host = facts::host();
+    let clock = Clock::start()?;
+    let options = Options {
+        all_events: arguments.events == Events::All,
+        buffer_bytes: arguments.buffer_size_bytes,
+        filter: filter::of(&selectors),
+        has_log: arguments.verbose >= 2,
+    };
+    let mut kernel = Kernel::attach(&options)?;
+    let (jiffies, arrived) = seed(&mut kernel).await?;
+    let units = Units { jiffies, offsets: *kernel.offsets() };
+    let start = start_body(&kernel, &thresholds)?;
+    let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
+    let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
+    let began_ns = clock.monotonic_ns();
+    let mut trace = Trace {
+        kernel,
+        clock,
+        order: Order::default(),
+        assembler,
+        output,
+        next_look_ns: 0,
+        lost: 0,
+        counted_ns: began_ns,
+        undecoded: 0,
+    };
+    trace.output.push(&Record::new(clock.at(began_ns), &host, start));
+    for raw in arrived {
+        trace.sort_in(raw);
+    }
+
+    let deadline = arguments.duration.map(|duration| Instant::now() + duration);
+    let mut poll = interval(POLL);
+    let mut watch = interval(WATCH);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = trace.output.stopped() => break,
+            () = at(deadline) => break,
+            _ = watch.tick() => {
+                if is_abandoned(std::io::stdout()) {
+                    break;
+                }
+                trace.watch();
+            }
+            _ = poll.tick() => trace.kernel.flush_log(),
+            ready = trace.kernel.readable() => ready?,
+            () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
+        }
+        trace.advance(false);
+    }
+    trace.advance(true);
+    let now_ns = clock.monotonic_ns();
+    trace.count_losses(now_ns);
+    trace.report_self();
+    trace.output.end(clock.at(now_ns), Duration::from_nanos(now_ns.saturating_sub(began_ns)))
+}
+
+/// Names every socket that exists, remembers who holds it and learns how fast the kernel's clock ticks. Returns what arrived
+/// meanwhile.
+async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
+    // Every TCP socket's timers have the same functions; one socket must exist to show them.
+    let _example = TcpSocket::new_v4().or_else(|_| TcpSocket::new_v6()).context("make a socket")?;
+    let mut arrived = Vec::new();
+    kernel.look_at_holders(Look::Seed)?;
+    kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
+    let mut readings = clocks(&arrived);
+    let mut hz = readings.first().and_then(|(jiffies, ns)| hz_from(*jiffies, *ns));
+    if hz.is_none() {
+        sleep(CLOCKS_APART).await;
+        kernel.look_at_holders(Look::Seed)?;
+        kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
+        readings = clocks(&arrived);
+        hz = readings.first().zip(readings.last()).and_then(|(earlier, later)| hz_between(*earlier, *later));
+    }
+    let hz = hz.context("tell how fast the kernel's clock ticks (CONFIG_HZ): its jiffies fit no known rate; please report this")?;
+    for (netns, error) in kernel.look_at_sockets(Look::Seed, &namespaces::all())? {
+        log::warn!(
+            "look at the sockets of network namespace {netns}: {error:#}; its sockets are known from their next event on"
+        );
+    }
+    kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
+    Ok((Jiffies::new(hz), arrived))
+}
+
+/// Readings of jiffies and CLOCK_MONOTONIC.
+fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
+    let reading = |raw: &Raw| match raw {
+        Raw::Clock(clock) => Some((clock.jiffies, clock.head.time_ns)),
+        Raw::Socket(..) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
+    };
+    arrived.iter().filter_map(reading).collect()
+}
+
+fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
+    let hooks: BTreeMap<String, String> = kernel.hooks().clone();
+    for (hook, how) in &hooks {
+        if let Some(reason) = how.strip_prefix("no: ") {
+            log::warn!("hook {hook}: {reason}");
+        }
+    }
+    Ok(Body::Start(Box::new(Start {
+        version: Arc::from(env!("CARGO_PKG_VERSION")),
+        kernel: facts::kernel_release(),
+        boot_id: facts::boot_id(),
+        hooks,
+        sockets: kernel.counters()?.existed,
+        settings: thresholds.settings(),
+        sysctl: facts::sysctl(),
+    })))
+}
+
+/// Waits until `deadline`, for ever where there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Trace {
+    /// Moves everything that has arrived one step on; at the end (`is_end`) whatever is still held back too.
+    fn advance(&mut self, is_end: bool) {
+        self.read();
+        let now_ns = self.clock.monotonic_ns();
+        let order = &mut self.order;
+        let batch: Vec<Raw> =
+            std::iter::from_fn(|| if is_end { order.pop_now() } else { order.pop(now_ns) }).collect();
+        self.look_up_holders(&batch);
+        for raw in &batch {
+            for record in self.assembler.assemble(raw) {
+                self.output.push(&record);
+            }
+        }
+        self.count_losses(now_ns);
+        self.output.tell_drops(self.clock.at(now_ns));
+    }
+
+    /// Takes in what the kernel side has written.
+    fn read(&mut self) {
+        let Self { kernel, order, assembler, undecoded, .. } = self;
+        kernel.drain(|bytes| match Raw::decode(bytes) {
+            Ok(raw) => sort_in(raw, order, assembler),
+            Err(error) => {
+                *undecoded += 1;
+                log::debug!("{error}");
+            }
+        });
+    }
+
+    fn sort_in(&mut self, raw: Raw) {
+        sort_in(raw, &mut self.order, &mut self.assembler);
+    }
+
+    /// Finds out who holds the sockets of `batch` where that is not known or known for too long.
+    fn look_up_holders(&mut self, batch: &[Raw]) {
+        let wanted: Vec<&Raw> = batch.iter().filter(|raw| self.assembler.wants_look(raw)).collect();
+        if wanted.is_empty() || !self.may_look() {
+            return;
+        }
+        self.assembler.begin_look();
+        self.timed(|trace| trace.kernel.look_at_holders(Look::Watch));
+        self.read();
+        for raw in wanted {
+            self.assembler.end_look(raw);
+        }
+    }
+
+    /// Looks at the sockets that wait for something which no hook tells.
+    fn watch(&mut self) {
+        if !self.assembler.is_waiting() || !self.may_look() {
+            return;
+        }
+        let namespaces = namespaces::all();
+        self.timed(|trace| trace.kernel.look_at_sockets(Look::Watch, &namespaces).map(drop));
+    }
+
+    fn may_look(&self) -> bool {
+        self.clock.monotonic_ns() >= self.next_look_ns
+    }
+
+    /// Does one look and lets the next wait in proportion to what it cost.
+    fn timed(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) {
+        let began_ns = self.clock.monotonic_ns();
+        if let Err(error) = look(self) {
+            log::warn!("{error:#}");
+        }
+        let ended_ns = self.clock.monotonic_ns();
+        self.next_look_ns = ended_ns + LOOK_SHARE * ended_ns.saturating_sub(began_ns);
+    }
+
+    /// Tells what the kernel side could not hand over since the last count.
+    fn count_losses(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.counted_ns) < nanoseconds(POLL) && self.lost == 0 {
+            return;
+        }
+        match self.kernel.lost() {
+            Ok(lost) if lost > self.lost => {
+                let count = lost - std::mem::replace(&mut self.lost, lost);
+                let (since, now) = (self.clock.at(self.counted_ns), self.clock.at(now_ns));
+                self.output.tell_loss("kernel", count, since, now);
+            }
+            Ok(_) => {}
+            Err(error) => log::warn!("{error:#}"),
+        }
+        self.counted_ns = now_ns;
+    }
+
+    /// What zsock has to say of its own doing, for `-v`.
+    fn report_self(&self) {
+        log::info!(
+            "{} records out of order, {} not understood; {} sockets forgotten by the agent, {} not followed by the engine",
+            self.order.late(),
+            self.undecoded,
+            self.assembler.forgotten(),
+            self.output.counters().sockets_dropped,
+        );
+        if let Ok(counters) = self.kernel.counters() {
+            log::info!("kernel side: {counters:?}");
+        }
+    }
+}
+
+/// Events wait for their turn; what is known besides needs none.
+fn sort_in(raw: Raw, order: &mut Order, assembler: &mut Assembler) {
+    match raw {
+        Raw::Past(_) | Raw::Holder(_) => assembler.learn(&raw),
+        Raw::Socket(..) | Raw::SynAck(_) => order.push(raw),
+        Raw::Clock(_) => {}
+    }
+}

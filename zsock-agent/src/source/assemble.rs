@@ -1,0 +1,441 @@
+//! Makes records of what the kernel side says: units, owners, the past of a socket that shows its first sign of trouble.
+//!
+//! What a record says is decided here, what it means in the engine.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use zsock_common::wire::{HolderRecord, Kind, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
+
+use crate::record::{
+    Body, Cause, Event, Fact, Family, Record, Sample, Socket, SocketId, State, StateChange, Tcp, What,
+};
+use crate::source::assemble::facts::{Ends, Units, is_orphan};
+use crate::source::assemble::owner::{Cgroups, Owners};
+use crate::source::assemble::stall::Stall;
+use crate::source::clock::Clock;
+use crate::source::decode::Raw;
+use crate::time::{Time, milliseconds};
+
+pub mod facts;
+mod owner;
+mod stall;
+mod what;
+
+/// Sockets remembered at once. Beyond them the one that was heard of first is forgotten.
+const MAX_SOCKETS: usize = 262_144;
+
+/// A socket's holders are looked up again after this long, nanoseconds: descriptors are passed on and inherited.
+const HOLDERS_AGE_NS: u64 = 1_000_000_000;
+
+/// Makes records.
+pub struct Assembler {
+    host: Arc<str>,
+    clock: Clock,
+    units: Units,
+    reset_reasons: BTreeMap<u32, String>,
+    sockets: HashMap<SocketId, Tracked>,
+    /// The order in which they were heard of.
+    heard: VecDeque<SocketId>,
+    waiting: HashSet<SocketId>,
+    cgroups: Cgroups,
+    looks: u64,
+    forgotten: u64,
+}
+
+/// What is remembered of a socket between its events.
+struct Tracked {
+    ends: Ends,
+    netns: Option<u32>,
+    uid: Option<u32>,
+    inode: Option<u64>,
+    birth: Option<Time>,
+    /// What its own memory held, until it is told.
+    past: Option<Box<PastRecord>>,
+    has_told_past: bool,
+    is_announced: bool,
+    owners: Owners,
+    stall: Stall,
+    was_reset: bool,
+    was_orphan: bool,
+    is_closed: bool,
+    /// When its holders were last looked up, CLOCK_MONOTONIC nanoseconds.
+    looked_ns: Option<u64>,
+    /// The look that found its holders.
+    look: u64,
+}
+
+impl Assembler {
+    /// An assembler that knows of no socket yet.
+    #[must_use]
+    pub fn new(host: Arc<str>, clock: Clock, units: Units, reset_reasons: BTreeMap<u32, String>) -> Self {
+        Self {
+            host,
+            clock,
+            units,
+            reset_reasons,
+            sockets: HashMap::new(),
+            heard: VecDeque::new(),
+            waiting: HashSet::new(),
+            cgroups: Cgroups::default(),
+            looks: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// Takes in what is no event: pasts and holders. They need no order.
+    pub fn learn(&mut self, raw: &Raw) {
+        match raw {
+            Raw::Past(past) => self.learn_past(past),
+            Raw::Holder(holder) => self.learn_holder(holder),
+            Raw::Socket(..) | Raw::SynAck(_) | Raw::Clock(_) => {}
+        }
+    }
+
+    /// Whether the holders of this event's socket should be looked up before a record is made of it.
+    #[must_use]
+    pub fn wants_look(&self, raw: &Raw) -> bool {
+        let Raw::Socket(kind, record) = raw else { return false };
+        let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
+        if !is_held || *kind == Kind::Destroyed || record.actor.tgid != 0 {
+            return false;
+        }
+        let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return true };
+        let is_old =
+            tracked.looked_ns.is_none_or(|at| record.head.time_ns.saturating_sub(at) >= HOLDERS_AGE_NS);
+        is_old && (tracked.is_announced || !tracked.owners.is_known())
+    }
+
+    /// Begins a look at holders for the sockets of `events`.
+    pub fn begin_look(&mut self) {
+        self.looks += 1;
+    }
+
+    /// Ends the look that was made for `raw`: a socket whose holders did not come has none.
+    pub fn end_look(&mut self, raw: &Raw) {
+        let Raw::Socket(_, record) = raw else { return };
+        let look = self.looks;
+        let tracked = self.track(SocketId(record.head.cookie), record);
+        tracked.looked_ns = Some(record.head.time_ns);
+        if tracked.look != look && tracked.is_announced {
+            tracked.look = look;
+            tracked.owners.begin_look();
+        }
+    }
+
+    /// Whether some socket waits for something that no hook tells of.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sockets that were forgotten because there were too many.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The records of one event, in the order of time.
+    pub fn assemble(&mut self, raw: &Raw) -> Vec<Record> {
+        match raw {
+            Raw::Socket(Kind::Destroyed, record) => {
+                self.forget(SocketId(record.head.cookie));
+                Vec::new()
+            }
+            Raw::Socket(kind, record) => self.event(*kind, record),
+            Raw::SynAck(record) => vec![self.syn_ack(record)],
+            Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => Vec::new(),
+        }
+    }
+
+    fn learn_past(&mut self, record: &PastRecord) {
+        let clock = self.clock;
+        let id = SocketId(record.head.cookie);
+        let tracked = self.tracked(id, Tracked::unseen);
+        let past = &record.past;
+        tracked.owners.learn(&past.opener, &past.closer);
+        tracked.is_announced = true;
+        tracked.birth = tracked.birth.or_else(|| (past.birth_ns != 0).then(|| clock.at(past.birth_ns)));
+        if !tracked.has_told_past {
+            tracked.stall = Stall::new(past.birth_ns != 0 && past.flags & past_flag::OPENER_FOUND == 0);
+            tracked.past = Some(Box::new(*record));
+        }
+    }
+
+    fn learn_holder(&mut self, record: &HolderRecord) {
+        let look = self.looks;
+        let tracked = self.tracked(SocketId(record.head.cookie), Tracked::unseen);
+        if tracked.look != look {
+            tracked.look = look;
+            tracked.owners.begin_look();
+        }
+        tracked.owners.held_by(&record.holder);
+        if record.inode != 0 {
+            tracked.inode = Some(record.inode);
+        }
+    }
+
+    fn event(&mut self, kind: Kind, record: &SocketRecord) -> Vec<Record> {
+        let id = SocketId(record.head.cookie);
+        let at = self.clock.at(record.head.time_ns);
+        let units = self.units;
+        self.track(id, record).apply(kind, record);
+        let socket = self.socket(id, record);
+        let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
+        let Some(tracked) = self.sockets.get_mut(&id) else { return Vec::new() };
+        let is_first = !std::mem::replace(&mut tracked.has_told_past, true);
+        if is_first {
+            tell_past(&mut story, tracked, kind, record, &units, self.clock);
+            if tracked.birth.is_none() {
+                tell_inferred(&mut story, kind, record, at, &units);
+            }
+        }
+        let before = tracked.stall.observe(kind, record, at, &units);
+        let scene = what::Scene { kind, record, at, units: &units, reset_reasons: &self.reset_reasons };
+        let tcp = scene.tcp(&tracked.stall);
+        for happened in before {
+            story.tell(at, happened, tcp.clone());
+        }
+        let orphaned =
+            is_orphan(&record.tcp) && !std::mem::replace(&mut tracked.was_orphan, is_orphan(&record.tcp));
+        if let Some(what) = scene.what(&mut tracked.stall, is_first || orphaned) {
+            story.tell(at, what, tcp.clone());
+        }
+        if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
+            story.tell(at, scene.closed(tracked.birth, tracked.was_reset), tcp);
+        }
+        let is_waiting = tracked.stall.is_waiting() && !tracked.is_closed;
+        if tracked.is_closed && !tracked.is_announced {
+            self.forget(id);
+        }
+        if is_waiting {
+            self.waiting.insert(id)
+        } else {
+            self.waiting.remove(&id)
+        };
+        story.records
+    }
+
+    /// A SYN-ACK has no socket yet: the handshake is known by its ends.
+    fn syn_ack(&self, record: &SynAckRecord) -> Record {
+        let ends = Ends::of(&record.endpoints);
+        let attempt = record.num_timeout + 1;
+        let next = self.units.jiffies.until(0, record.timeout.saturating_mul(2u32.saturating_pow(attempt)));
+        let what = crate::record::Retransmit {
+            cause: Some(Cause::SynAck),
+            fin: false,
+            attempt: Some(attempt),
+            next_ms: (record.timeout != 0).then(|| milliseconds(next)),
+            failed: false,
+            errno: None,
+        };
+        let mut socket = bare_socket(handshake_id(record), &ends);
+        socket.netns = (record.endpoints.netns != 0).then_some(record.endpoints.netns);
+        socket.listener = Some(SocketId(record.head.cookie));
+        let tcp = Tcp { state: Some(State::NEW_SYN_RECV), ..Tcp::default() };
+        let event = Event { what: What::Retransmit(what), socket, tcp, replayed: false, inferred: false };
+        Record::new(self.clock.at(record.head.time_ns), &self.host, Body::Event(Box::new(event)))
+    }
+
+    fn track(&mut self, id: SocketId, record: &SocketRecord) -> &mut Tracked {
+        let tracked = self.tracked(id, Tracked::unseen);
+        tracked.identify(record);
+        tracked
+    }
+
+    fn tracked(&mut self, id: SocketId, new: impl FnOnce() -> Tracked) -> &mut Tracked {
+        if !self.sockets.contains_key(&id) {
+            while self.sockets.len() >= MAX_SOCKETS {
+                let Some(oldest) = self.heard.pop_front() else { break };
+                self.forgotten += u64::from(self.sockets.remove(&oldest).is_some());
+                self.waiting.remove(&oldest);
+            }
+            self.heard.push_back(id);
+        }
+        self.sockets.entry(id).or_insert_with(new)
+    }
+
+    fn forget(&mut self, id: SocketId) {
+        self.sockets.remove(&id);
+        self.waiting.remove(&id);
+        // Ids of sockets that are gone are dropped in bulk.
+        if self.heard.len() > 2 * self.sockets.len() + 1024 {
+            self.heard.retain(|id| self.sockets.contains_key(id));
+        }
+    }
+
+    fn socket(&mut self, id: SocketId, record: &SocketRecord) -> Socket {
+        let orphan = is_orphan(&record.tcp);
+        let Some(tracked) = self.sockets.get_mut(&id) else {
+            return bare_socket(id, &Ends::of(&record.endpoints));
+        };
+        let mut socket = bare_socket(id, &tracked.ends);
+        socket.netns = tracked.netns;
+        socket.uid = tracked.uid;
+        socket.inode = tracked.inode;
+        socket.orphan = orphan;
+        if let Some(owner) = tracked.owners.decide(orphan, record.tcp.has_socket != 0) {
+            let (comm, comm_hex) = owner.name();
+            let cgroup = self.cgroups.of(owner);
+            socket.pid = Some(owner.pid);
+            socket.comm = Some(comm);
+            socket.comm_hex = comm_hex;
+            socket.cgroup = cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.path));
+            socket.container = cgroup.and_then(|cgroup| cgroup.container);
+            socket.owner_exited = orphan.then(|| !owner.is_alive());
+        }
+        socket
+    }
+}
+
+/// Records of one event in the making.
+struct Story {
+    host: Arc<str>,
+    socket: Socket,
+    records: Vec<Record>,
+}
+
+impl Story {
+    fn tell(&mut self, at: Time, what: What, tcp: Tcp) {
+        self.add(at, what, tcp, false, false);
+    }
+
+    fn add(&mut self, at: Time, what: What, tcp: Tcp, replayed: bool, inferred: bool) {
+        let event = Event { what, socket: self.socket.clone(), tcp, replayed, inferred };
+        self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
+    }
+}
+
+/// The state changes before the first sign of trouble, and the end where that came before it: a connection that the application
+/// resets is healthy until the reset goes out.
+fn tell_past(
+    story: &mut Story,
+    tracked: &mut Tracked,
+    kind: Kind,
+    record: &SocketRecord,
+    units: &Units,
+    clock: Clock,
+) {
+    let Some(told) = tracked.past.take() else { return };
+    let count = (told.past.count as usize).min(told.past.transitions.len());
+    for transition in &told.past.transitions[..count] {
+        let is_this_one = kind == Kind::State && transition.time_ns == record.head.time_ns;
+        if is_this_one {
+            continue;
+        }
+        let at = clock.at(transition.time_ns);
+        let (from, to) = (State(transition.from), State(transition.to));
+        let tcp = Tcp { state: Some(to), ..Tcp::default() };
+        story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
+        if to == State::CLOSE && !tracked.is_closed {
+            tracked.is_closed = true;
+            let was_reset = tracked.was_reset;
+            let closed =
+                what::closed_from(from, record, tracked.birth.map(|birth| at.since(birth)), was_reset, units);
+            story.add(at, closed, tcp, true, false);
+        }
+    }
+}
+
+/// What the kernel still knows of a socket that is older than zsock.
+fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
+    let (head, tcp) = (&record.head, &record.tcp);
+    let state = State(tcp.state);
+    let is_resending = kind == Kind::Retransmit;
+    let is_stalled = tcp.retransmits > u8::from(is_resending);
+    let received = units.since_received(head, tcp, state);
+    let facts = [
+        (Fact::LastReceived, received),
+        // A retransmission has overwritten when payload was last sent.
+        (Fact::LastSent, units.since_sent(head, tcp).filter(|_| !is_resending)),
+        (Fact::RetransmittingSince, units.since_first_retransmission(head, tcp).filter(|_| is_stalled)),
+    ];
+    let mut known: Vec<_> =
+        facts.into_iter().filter_map(|(fact, passed)| Some((at.before(passed?), fact))).collect();
+    known.sort_by_key(|(at, _)| *at);
+    for (at, fact) in known {
+        let retransmits = (fact == Fact::RetransmittingSince).then_some(tcp.retransmits.into());
+        let tcp = Tcp { state: Some(state), retransmits, ..Tcp::default() };
+        story.add(at, What::Sample(Sample { fact: Some(fact) }), tcp, false, true);
+    }
+}
+
+fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
+    Socket {
+        id,
+        family: ends.family,
+        local: ends.local,
+        remote: ends.remote,
+        v4mapped: ends.v4mapped,
+        netns: None,
+        pid: None,
+        comm: None,
+        comm_hex: None,
+        uid: None,
+        inode: None,
+        cgroup: None,
+        container: None,
+        orphan: false,
+        owner_exited: None,
+        listener: None,
+    }
+}
+
+/// An id that is the same for every SYN-ACK of a handshake and that no cookie has.
+fn handshake_id(record: &SynAckRecord) -> SocketId {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let ends = &record.endpoints;
+    let mut hasher = DefaultHasher::new();
+    (ends.local, ends.remote, ends.local_port, ends.remote_port, ends.netns).hash(&mut hasher);
+    SocketId(hasher.finish() | 1 << 63)
+}
+
+impl Tracked {
+    fn unseen() -> Self {
+        Self {
+            ends: Ends { family: Family::Ipv4, v4mapped: false, local: None, remote: None },
+            netns: None,
+            uid: None,
+            inode: None,
+            birth: None,
+            past: None,
+            has_told_past: false,
+            is_announced: false,
+            owners: Owners::default(),
+            stall: Stall::default(),
+            was_reset: false,
+            was_orphan: false,
+            is_closed: false,
+            looked_ns: None,
+            look: 0,
+        }
+    }
+
+    /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten.
+    fn identify(&mut self, record: &SocketRecord) {
+        let ends = Ends::of(&record.endpoints);
+        self.ends =
+            Ends { local: ends.local.or(self.ends.local), remote: ends.remote.or(self.ends.remote), ..ends };
+        let known = |number: u32| (number != 0).then_some(number);
+        self.netns = known(record.endpoints.netns).or(self.netns);
+        self.uid = Some(record.endpoints.uid);
+        if record.tcp.inode != 0 {
+            self.inode = Some(record.tcp.inode);
+        }
+    }
+
+    /// Takes in what an event says of the socket's life.
+    fn apply(&mut self, kind: Kind, record: &SocketRecord) {
+        self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
+        self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
+        if kind != Kind::State {
+            return;
+        }
+        let to = State(u8::try_from(record.detail2).unwrap_or(u8::MAX));
+        if to == State::SYN_SENT || to == State::LISTEN {
+            self.owners.opened_by(&record.actor);
+        } else {
+            self.owners.closed_by(&record.actor);
+        }
+    }
+}

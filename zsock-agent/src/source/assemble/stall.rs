@@ -1,0 +1,148 @@
+//! What a socket waits for: acknowledgements, answers to probes, an open window. Says when it got them.
+
+use std::time::Duration;
+
+use zsock_common::wire::{Kind, SocketRecord};
+
+use crate::record::{KeepaliveAnswered, Progress, State, What};
+use crate::source::assemble::facts::Units;
+use crate::time::{Time, milliseconds};
+
+/// What a socket waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stall {
+    /// Time-outs in a row without progress.
+    attempts: u32,
+    /// First unacknowledged sequence number at the last of them.
+    snd_una: u32,
+    /// When what is unacknowledged was first sent; known once something timed out.
+    since: Option<Time>,
+    /// The same, from a tail loss probe: it comes before the first time-out.
+    probed: Option<Time>,
+    /// Whether a time-out of this episode of loss was seen; `None` where the episode may have begun unseen.
+    timed_out_before: Option<bool>,
+    /// Keepalive probes sent since the last answer.
+    probes: u32,
+    /// Probes of the window that is closed now.
+    window_probes: u32,
+    /// `snd_una` while it is.
+    window_una: u32,
+}
+
+impl Stall {
+    /// Of a socket that was seen from its birth on, or not.
+    #[must_use]
+    pub(super) fn new(is_from_birth: bool) -> Self {
+        Self { timed_out_before: is_from_birth.then_some(false), ..Self::default() }
+    }
+
+    /// Whether a time-out of this episode of loss was seen.
+    #[must_use]
+    pub(super) fn timed_out_before(&self) -> Option<bool> {
+        self.timed_out_before
+    }
+
+    /// Whether the socket waits for something that might come without an event.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.attempts > 0 || self.probes > 1 || self.window_probes > 0
+    }
+
+    /// How long what is unacknowledged has waited at `at`.
+    #[must_use]
+    pub(super) fn duration_at(&self, at: Time) -> Option<Duration> {
+        self.since.map(|since| at.since(since))
+    }
+
+    /// Takes in how the socket stands at an event, and gives what must have happened before it.
+    pub(super) fn observe(
+        &mut self,
+        kind: Kind,
+        record: &SocketRecord,
+        at: Time,
+        units: &Units,
+    ) -> Vec<What> {
+        let mut happened = Vec::new();
+        if let Some(progress) = self.progress(kind, record, at) {
+            happened.push(What::Progress(progress));
+        }
+        if let Some(answer) = self.answer(kind, record) {
+            happened.push(What::KeepaliveAnswered(answer));
+        }
+        if record.tcp.snd_una != self.window_una {
+            self.window_probes = 0;
+        }
+        if record.tcp.snd_una != self.snd_una {
+            self.probed = None;
+        }
+        self.probed = self.probed.or_else(|| last_sent_before(record, at, units));
+        let retransmits = u32::from(record.tcp.retransmits);
+        if retransmits > 0 && kind != Kind::Recovered {
+            self.since = self.since.or_else(|| self.beginning(kind, record, at, units));
+            self.timed_out_before = Some(true);
+        }
+        self.attempts = if kind == Kind::Recovered { 0 } else { retransmits };
+        self.snd_una = record.tcp.snd_una;
+        happened
+    }
+
+    /// Counts a probe of a closed window. Returns its number since the window closed.
+    pub(super) fn probe_window(&mut self, record: &SocketRecord) -> u32 {
+        self.window_una = record.tcp.snd_una;
+        self.window_probes += 1;
+        self.window_probes
+    }
+
+    /// Counts a keepalive probe.
+    pub(super) fn probe_peer(&mut self, probe: u32) {
+        self.probes = probe;
+    }
+
+    fn progress(&mut self, kind: Kind, record: &SocketRecord, at: Time) -> Option<Progress> {
+        if kind == Kind::Recovered {
+            self.timed_out_before = Some(false);
+        }
+        let moved =
+            record.tcp.snd_una != self.snd_una || record.tcp.retransmits == 0 || kind == Kind::Recovered;
+        if self.attempts == 0 || !moved {
+            return None;
+        }
+        let (attempts, since) = (std::mem::take(&mut self.attempts), self.since.take());
+        // The handshake's progress is its change of state.
+        let is_handshake = record.tcp.state == State::SYN_SENT.0 || record.tcp.state == State::SYN_RECV.0;
+        let stalled_ms = since.map(|since| milliseconds(at.since(since)));
+        (!is_handshake).then_some(Progress { stalled_ms, attempts })
+    }
+
+    fn answer(&mut self, kind: Kind, record: &SocketRecord) -> Option<KeepaliveAnswered> {
+        let is_answered =
+            kind == Kind::KeepaliveAnswered || kind != Kind::Keepalive && record.tcp.probes_out == 0;
+        if !is_answered {
+            return None;
+        }
+        let after_probes = std::mem::take(&mut self.probes);
+        (after_probes > 1).then_some(KeepaliveAnswered { after_probes })
+    }
+
+    /// When what is unacknowledged was first sent: as the first timer saw it, else one time-out before the first
+    /// retransmission, or with the connection attempt.
+    fn beginning(&self, kind: Kind, record: &SocketRecord, at: Time, units: &Units) -> Option<Time> {
+        let (head, tcp) = (&record.head, &record.tcp);
+        if tcp.state == State::SYN_SENT.0 {
+            return units.since_first_retransmission(head, tcp).map(|passed| at.before(passed));
+        }
+        let is_first = tcp.retransmits == 1 && tcp.pending == 0 && kind == Kind::Retransmit;
+        if is_first {
+            // The kernel's own stamp may be of an episode that an ACK has moved since.
+            return self.probed.or_else(|| Some(at.before(units.rto(tcp))));
+        }
+        let base = units.rto(tcp) / 2u32.saturating_pow(tcp.backoff.into());
+        units.since_first_retransmission(head, tcp).map(|passed| at.before(passed + base))
+    }
+}
+
+/// When payload was last sent before the timer fired that sent it again.
+fn last_sent_before(record: &SocketRecord, at: Time, units: &Units) -> Option<Time> {
+    let is_first = record.tcp.sent_before != 0 && record.tcp.retransmits <= 1;
+    is_first.then(|| at.before(units.jiffies.since(record.head.jiffies, record.tcp.sent_before)))
+}

@@ -1,0 +1,200 @@
+//! What an event is, in the records' words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zsock_common::wire::{Kind, SocketRecord};
+
+use crate::kernel_rules::{Forecast, Moment, Pending, SegmentFacts, retransmission_cause};
+use crate::record::{
+    Cause, Closed, Errno, Errored, Keepalive, Reset, Retransmit, Sample, State, StateChange, Tcp, What,
+    ZeroWindowProbe,
+};
+use crate::source::assemble::facts::{Queues, Units, bytes_received, bytes_sent, has_peers_fin};
+use crate::source::assemble::stall::Stall;
+use crate::time::{Time, milliseconds};
+
+const FIN: u32 = 1;
+
+/// One event and what is needed to read it.
+pub(super) struct Scene<'a> {
+    pub(super) kind: Kind,
+    pub(super) record: &'a SocketRecord,
+    pub(super) at: Time,
+    pub(super) units: &'a Units,
+    pub(super) reset_reasons: &'a BTreeMap<u32, String>,
+}
+
+impl Scene<'_> {
+    /// The state after the event: the hook of a state change comes before it.
+    fn state(&self) -> State {
+        if self.kind == Kind::State { state_of(self.record.detail2) } else { State(self.record.tcp.state) }
+    }
+
+    /// Whether TCP is done with the socket here.
+    pub(super) fn is_end(&self) -> bool {
+        self.kind == Kind::State && self.state() == State::CLOSE
+    }
+
+    /// How TCP stands after the event.
+    pub(super) fn tcp(&self, stall: &Stall) -> Tcp {
+        let state = self.state();
+        let mut tcp = self.units.tcp(&self.record.head, &self.record.tcp, state);
+        if state != State::CLOSE && state != State::LISTEN {
+            tcp.gives_up_in_ms = self.forecast(stall).gives_up_in.map(milliseconds);
+        }
+        tcp.stalled_ms = stall.duration_at(self.at).map(milliseconds);
+        tcp
+    }
+
+    /// The record's subject; `None` for an event that only moved what is known of the socket. `is_news` makes a plain look worth
+    /// telling.
+    pub(super) fn what(&self, stall: &mut Stall, is_news: bool) -> Option<What> {
+        let detail = self.record.detail;
+        Some(match self.kind {
+            Kind::State => {
+                What::State(StateChange { from: state_of(detail), to: state_of(self.record.detail2) })
+            }
+            Kind::Retransmit | Kind::RetransmitFailed => What::Retransmit(self.retransmit(stall)),
+            Kind::Keepalive => What::Keepalive(self.keepalive(stall)),
+            Kind::WindowProbe => What::ZeroWindowProbe(self.window_probe(stall)),
+            Kind::Error => What::Error(Errored { errno: Errno::from_number(detail.cast_signed()) }),
+            Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
+            Kind::ResetSent => What::ResetSent(Reset { reason: self.reset_reason() }),
+            Kind::Look if is_news => What::Sample(Sample { fact: None }),
+            Kind::Look
+            | Kind::KeepaliveAnswered
+            | Kind::Recovered
+            | Kind::Destroyed
+            | Kind::SynAckRetransmit
+            | Kind::Past
+            | Kind::Holder
+            | Kind::Clock => return None,
+        })
+    }
+
+    /// The end of the connection. A close that skips the handshake of FINs sends a reset right after.
+    pub(super) fn closed(&self, birth: Option<Time>, was_reset: bool) -> What {
+        let from = state_of(self.record.detail);
+        let is_abortive = self.record.actor.tgid != 0
+            && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
+        let lifetime = birth.map(|birth| self.at.since(birth));
+        closed_from(from, self.record, lifetime, was_reset || is_abortive, self.units)
+    }
+
+    fn cause(&self, stall: &Stall) -> Option<Cause> {
+        let tcp = &self.record.tcp;
+        let facts = SegmentFacts {
+            state: State(tcp.state),
+            ca_state: tcp.ca_state,
+            pending: tcp.pending,
+            retransmits: tcp.retransmits.into(),
+            window_closed: tcp.snd_wnd == 0,
+            timed_out_before: stall.timed_out_before(),
+        };
+        retransmission_cause(&facts)
+    }
+
+    fn forecast(&self, stall: &Stall) -> Forecast {
+        let (head, tcp) = (&self.record.head, &self.record.tcp);
+        // An attempt that failed is repeated by other rules.
+        if self.errno().is_some() || self.kind == Kind::RetransmitFailed {
+            return Forecast::default();
+        }
+        self.units.forecast(head, tcp, self.state(), self.moment(stall))
+    }
+
+    fn moment(&self, stall: &Stall) -> Moment {
+        if self.kind != Kind::Retransmit {
+            return Moment::AtRest;
+        }
+        let is_head = self.record.detail2 == self.record.tcp.snd_una;
+        match self.cause(stall) {
+            Some(Cause::Rto | Cause::Syn) if Pending::from_number(self.record.tcp.pending).is_none() => {
+                Moment::InRetransmissionTimeout
+            }
+            Some(Cause::TailLossProbe) => Moment::InTailLossProbe,
+            Some(Cause::Fast | Cause::SlowStart) if is_head => Moment::InHeadRetransmission,
+            _ => Moment::AtRest,
+        }
+    }
+
+    fn retransmit(&self, stall: &Stall) -> Retransmit {
+        let is_failed = self.kind == Kind::RetransmitFailed;
+        let cause = match self.cause(stall) {
+            // Only the retransmission timer's handler fails this way, and its own tracepoint was not passed.
+            _ if is_failed && self.record.tcp.state == State::SYN_SENT.0 => Some(Cause::Syn),
+            _ if is_failed => Some(Cause::Rto),
+            cause => cause,
+        };
+        let is_timed = matches!(cause, Some(Cause::Rto | Cause::Syn));
+        let attempt = u32::from(self.record.tcp.retransmits);
+        Retransmit {
+            cause,
+            fin: self.record.detail & FIN != 0,
+            attempt: (is_timed && attempt > 0).then_some(attempt),
+            next_ms: self.forecast(stall).next.map(milliseconds),
+            failed: is_failed || self.errno().is_some(),
+            errno: self.errno(),
+        }
+    }
+
+    /// The error of an attempt that did not leave this host.
+    fn errno(&self) -> Option<Errno> {
+        let number = (self.record.detail >> 16).cast_signed();
+        (self.kind == Kind::Retransmit && number != 0).then(|| Errno::from_number(number))
+    }
+
+    fn keepalive(&self, stall: &mut Stall) -> Keepalive {
+        let probe = self.record.detail + 1;
+        stall.probe_peer(probe);
+        let tcp = self.tcp(stall);
+        // With a user timeout the number of probes no longer matters.
+        let of = tcp.keepalive.filter(|_| tcp.user_timeout_ms.is_none()).map(|settings| settings.probes);
+        Keepalive { probe, of, next_ms: self.forecast(stall).next.map(milliseconds) }
+    }
+
+    fn window_probe(&self, stall: &mut Stall) -> ZeroWindowProbe {
+        let probe = stall.probe_window(self.record);
+        // An answer puts the kernel's own count back to zero.
+        let answered = (probe > 1).then_some(self.record.detail == 0);
+        ZeroWindowProbe { probe, answered, next_ms: self.forecast(stall).next.map(milliseconds) }
+    }
+
+    fn reset_reason(&self) -> Option<Arc<str>> {
+        let is_known = self.record.detail2 != 0 && self.record.detail != 0;
+        let name = self.reset_reasons.get(&self.record.detail).filter(|_| is_known)?;
+        Some(Arc::from(name.as_str()))
+    }
+}
+
+/// The end of a connection that was in state `from`.
+pub(super) fn closed_from(
+    from: State,
+    record: &SocketRecord,
+    lifetime: Option<Duration>,
+    reset: bool,
+    units: &Units,
+) -> What {
+    let tcp = &record.tcp;
+    let has_counts = [units.offsets.bytes_sent, units.offsets.bytes_retrans, units.offsets.bytes_received]
+        .iter()
+        .all(|offset| *offset != zsock_common::offsets::ABSENT);
+    let is_listener = from == State::LISTEN;
+    What::Closed(Closed {
+        from,
+        errno: (tcp.sk_err != 0).then(|| Errno::from_number(tcp.sk_err)),
+        lifetime_ms: lifetime.map(milliseconds),
+        bytes_sent: (has_counts && !is_listener).then(|| bytes_sent(tcp)),
+        bytes_received: (has_counts && !is_listener).then(|| bytes_received(tcp)),
+        peer_closed: has_peers_fin(tcp),
+        reset,
+        fd_open: tcp.has_socket != 0 && record.actor.tgid == 0,
+        fin_unacked: Queues::of(tcp, from).has_fin,
+    })
+}
+
+fn state_of(detail: u32) -> State {
+    State(u8::try_from(detail).unwrap_or(u8::MAX))
+}
