@@ -51,6 +51,8 @@ pub(crate) struct WindowProbes {
     pub(crate) previous_at: Option<Time>,
     /// The last one found its predecessor answered.
     pub(crate) previous_answered: Option<bool>,
+    /// What was waiting to be sent with the last one.
+    unsent_bytes: Option<u64>,
     /// In a row without progress although the window was open.
     pub(crate) open_window: u32,
 }
@@ -189,8 +191,9 @@ impl Facts {
             self.retransmitting_since = Some(at);
         }
         let timeouts = timeouts(event);
-        // What the counters say of a socket that TCP is done with is of no consequence.
-        let fell = self.timeouts > Some(0) && timeouts == Some(0) && self.state != Some(State::CLOSE);
+        // The counters of a socket that has come to its end tell of no acknowledgement.
+        let ends = self.reset_received.is_some() || self.state == Some(State::CLOSE);
+        let fell = self.timeouts > Some(0) && timeouts == Some(0) && !ends;
         self.moved = matches!(event.what, What::Progress(_)) || fell;
         self.timeouts = if self.moved { Some(0) } else { timeouts.or(self.timeouts) };
     }
@@ -205,6 +208,10 @@ impl Facts {
         if let What::ZeroWindowProbe(ZeroWindowProbe { answered, .. }) = event.what {
             probes.previous_at = probes.last_at.replace(at);
             probes.previous_answered = answered;
+            let unsent_before = std::mem::replace(&mut probes.unsent_bytes, event.tcp.unsent_bytes);
+            if unsent_before != probes.unsent_bytes {
+                probes.open_window = 0;
+            }
             if event.tcp.send_window_bytes > Some(0) {
                 probes.open_window += 1;
             }
