@@ -224,7 +224,7 @@ fn finding(
         outcome,
         severity,
         socket: scene.facts.socket.clone(),
-        tcp: scene.facts.tcp.clone(),
+        tcp: scene.event.tcp.clone(),
         since,
         evidence,
         summary,
