@@ -46,7 +46,6 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
         return None;
     }
     Some(match closed.errno.as_ref().map(Errno::name) {
-        _ if scene.facts.reset_received.is_some() => Outcome::Refused,
         Some("ECONNREFUSED" | "ECONNRESET") => Outcome::Refused,
         None | Some("ECONNABORTED") => Outcome::Closed,
         Some(_) => Outcome::TimedOut,

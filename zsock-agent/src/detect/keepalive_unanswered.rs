@@ -116,7 +116,7 @@ mod tests {
         closed, closed_by, closed_by_reset, details, expected, findings, keepalive, look, lost, on, orphaned,
         past, probe, probe_answered, progress, reset_received, reset_sent, verdict, verdicts, with, words_of,
     };
-    use crate::record::{Errno, Event, Fact, Record};
+    use crate::record::{Errno, Event, Fact, Record, Tcp};
 
     /// Idle for 7 s, then two probes.
     fn silent_at_8_s() -> Vec<Record> {
@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(verdicts(&silent_at_8_s()), expected([OPENED]));
         let healthy = [on(7_000, probe(1)), on(14_000, probe(1)), on(21_000, probe(1))];
         assert_eq!(verdicts(&healthy), expected([]));
+        assert_eq!(verdicts(&[on(8_000, orphaned(probe(2)))]), expected([]));
     }
 
     #[test]
@@ -165,6 +166,8 @@ mod tests {
     #[test]
     fn the_second_probe_alone_tells_when_the_first_was_sent() {
         assert_eq!(details(&findings(&[on(8_000, probe(2))])[0]).0, 7_000, "by the kernel's rule");
+        let answered_between = [on(7_000, probe(1)), on(22_000, probe(2))];
+        assert_eq!(details(&findings(&answered_between)[0]).0, 21_000);
         assert_eq!(
             details(&findings(&[on(7_250, past(Fact::ProbingSince)), on(8_250, probe(2))])[0]).0,
             7_250
@@ -184,7 +187,8 @@ mod tests {
 
     #[test]
     fn an_answer_ends_it_whoever_tells_of_it() {
-        for answer in [probe_answered(2), progress(0), look()] {
+        let unsaid = |tcp: &mut Tcp| tcp.probes_out = None;
+        for answer in [with(probe_answered(2), unsaid), with(progress(0), unsaid), look()] {
             assert_eq!(
                 verdicts(&then([(8_900, answer), (15_900, probe(1))])),
                 expected([OPENED, (8_900, "keepalive_unanswered closed answered")])

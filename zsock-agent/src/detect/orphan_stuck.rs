@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_after_all_ends_it() {
-        let finished = state(State::FIN_WAIT1, State::FIN_WAIT2);
+        let finished = with(state(State::FIN_WAIT1, State::FIN_WAIT2), |tcp| tcp.retransmits = None);
         for recovered in [closing(progress(3)), orphaned(finished), closing(resent(0))] {
             assert_eq!(
                 verdicts(&then([(4_000, recovered)])),
@@ -169,6 +169,11 @@ mod tests {
                 (105_000, "orphan_stuck closed silent_death"),
                 (105_000, "silent_death closed")
             ])
+        );
+        let dropped_quietly = with(dropped(None), |tcp| tcp.unacked_bytes = Some(0));
+        assert_eq!(
+            verdicts(&then([(5_000, dropped_quietly)])),
+            expected([OPENED, (5_000, "orphan_stuck closed closed")])
         );
         for reset in [reset_received(), reset_sent("ABORT_ON_MEMORY")] {
             assert_eq!(

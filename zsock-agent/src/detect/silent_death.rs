@@ -63,10 +63,7 @@ fn judge(scene: &Scene<'_>) -> Option<Claim> {
 /// Whether one of the kernel's timers ended the connection here.
 pub(super) fn by_timer(scene: &Scene<'_>, closed: &Closed) -> bool {
     let timer_error = closed.errno.as_ref().is_some_and(|errno| TIMER_ERRORS.contains(&errno.name()));
-    timer_error
-        && scene.facts.reset_received.is_none()
-        && was_unfinished(scene, closed)
-        && !peer_answers_window_probes(scene)
+    timer_error && was_unfinished(scene, closed) && !peer_answers_window_probes(scene)
 }
 
 /// Whether a timer had anything to give up on. Where all was acknowledged, the error is an old one that nobody fetched.
@@ -157,10 +154,10 @@ fn advice(scene: &Scene<'_>, cause: Option<Cause>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use crate::detect::story::{
-        closed_by, details, established, expected, findings, keepalive, lost, on, orphaned, reset_received,
-        timed_out, verdict, verdicts, window_probe, with, words_of,
+        closed_by, details, established, expected, findings, keepalive, lost, on, orphaned, resent,
+        reset_received, timed_out, verdict, verdicts, window_probe, with, words_of,
     };
-    use crate::record::{Closed, Errno, Event, Record, State, Tcp};
+    use crate::record::{Closed, Errno, Event, State, Tcp};
 
     fn from(from: State, errno: &'static str, change: impl FnOnce(&mut Closed)) -> Event {
         closed_by(|it| {
@@ -300,33 +297,68 @@ mod tests {
         );
     }
 
-    /// Probes of a closed window after 1, 2 and 4 s; a user time-out ends it after 5 s, `last_received_ms` after the last word.
-    fn window_closed(answered: Option<bool>, last_received_ms: u64, probes_out: u32) -> Vec<Record> {
-        let end = with(from(State::ESTABLISHED, "ETIMEDOUT", |_| ()), |tcp| {
+    /// A user time-out ends the wait for a closed window to open.
+    fn window_stays_closed(last_received_ms: Option<u64>, probes_out: Option<u32>) -> Event {
+        with(from(State::ESTABLISHED, "ETIMEDOUT", |_| ()), |tcp| {
             tcp.unsent_bytes = Some(100);
             tcp.send_window_bytes = Some(0);
-            tcp.last_received_ms = Some(last_received_ms);
-            tcp.probes_out = Some(probes_out);
-        });
-        vec![
+            tcp.last_received_ms = last_received_ms;
+            tcp.probes_out = probes_out;
+        })
+    }
+
+    /// Probes after 1, 2 and 4 s, the end after 5 s.
+    fn probed(answered: Option<bool>, end: Event) -> Vec<(u64, String)> {
+        verdicts(&[
             on(1_000, window_probe(1, None)),
             on(2_000, window_probe(2, Some(true))),
             on(4_000, window_probe(3, answered)),
             on(5_000, end),
-        ]
+        ])
     }
 
     #[test]
     fn a_peer_that_answers_the_probes_of_its_closed_window_lives() {
-        assert_eq!(verdicts(&window_closed(Some(true), 999, 0)), expected([]), "the last one");
-        assert_eq!(verdicts(&window_closed(Some(true), 2_999, 1)), expected([]), "the one before");
         assert_eq!(
-            verdicts(&window_closed(Some(false), 3_999, 2)),
-            expected([(5_000, "silent_death closed")])
+            probed(Some(false), window_stays_closed(Some(999), Some(0))),
+            expected([]),
+            "the last one"
         );
-        let mut only_one = window_closed(None, 4_500, 1);
-        only_one.drain(..2);
-        assert_eq!(verdicts(&only_one), expected([(5_000, "silent_death closed")]), "the only one was not");
+        assert_eq!(probed(None, window_stays_closed(Some(2_999), Some(1))), expected([]), "the one before");
+        assert_eq!(
+            probed(Some(true), window_stays_closed(None, None)),
+            expected([]),
+            "the one before, as told"
+        );
+        let died = expected([(5_000, "silent_death closed")]);
+        assert_eq!(probed(Some(false), window_stays_closed(Some(3_001), None)), died, "neither");
+        let only_one =
+            [on(4_000, window_probe(1, None)), on(5_000, window_stays_closed(Some(4_500), Some(1)))];
+        assert_eq!(verdicts(&only_one), died, "not the only one");
+    }
+
+    #[test]
+    fn with_data_in_flight_retransmissions_probe_the_window() {
+        let blocked = |attempt| with(resent(attempt), |tcp| tcp.send_window_bytes = Some(0));
+        let end = |last_received_ms| {
+            with(timed_out(), |tcp| {
+                tcp.send_window_bytes = Some(0);
+                tcp.last_received_ms = Some(last_received_ms);
+            })
+        };
+        let ends = |end| verdicts(&[on(1_000, blocked(1)), on(2_000, blocked(1)), on(5_000, end)]);
+        assert_eq!(ends(end(3_999)), expected([]));
+        assert_eq!(ends(end(4_001)), expected([(5_000, "silent_death closed")]));
+    }
+
+    #[test]
+    fn where_probes_were_lost_the_kernels_count_tells_whether_they_were_answered() {
+        let end = |probes_out| on(60_000, window_stays_closed(Some(57_500), Some(probes_out)));
+        let before =
+            [on(1_000, window_probe(1, None)), on(2_000, window_probe(2, Some(true))), lost(9_000, 3)];
+        let ends = |probes_out| verdicts(&[&before[..], &[end(probes_out)]].concat());
+        assert_eq!(ends(5), expected([(60_000, "silent_death closed")]));
+        assert_eq!(ends(0), expected([]));
     }
 
     #[test]

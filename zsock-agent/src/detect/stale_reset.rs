@@ -18,9 +18,9 @@ pub(super) const IDLE: Duration = Duration::from_secs(30);
 pub(super) const FINAL: Final = Final { name: VerdictName::StaleReset, severity: Severity::Warning, judge };
 
 fn judge(scene: &Scene<'_>) -> Option<Claim> {
-    let closed = scene.closed()?;
+    scene.closed()?;
     let reset = scene.facts.reset_received.as_ref()?;
-    let stood = reset.state == Some(State::ESTABLISHED) && !closed.peer_closed;
+    let stood = reset.state == Some(State::ESTABLISHED);
     let sent_at = sent_at(scene, reset).filter(|_| stood)?;
     let last_received_at = scene.facts.last_received_at?;
     let idle = sent_at.since(last_received_at);
@@ -172,8 +172,8 @@ mod tests {
         )];
         assert_eq!(findings_of(&by_rule), told);
         let mut seen = by_rule.clone();
-        seen.insert(1, on(60_000, with(probe(1), heard(60_000))));
-        assert_eq!(findings_of(&seen), told);
+        seen.insert(1, on(60_250, with(probe(1), heard(60_250))));
+        assert_eq!(findings_of(&seen)[0].1, r#"{"idle_ms":60250,"sent_bytes":0}"#);
     }
 
     #[test]
@@ -193,6 +193,14 @@ mod tests {
         assert_eq!(verdicts(&reset_at(60_000, out_of_the_blue)), expected([]));
         assert_eq!(verdicts(&reset_at(60_000, after_fin)), expected([]));
         assert_eq!(verdicts(&reset_at(60_000, closing)), expected([]));
+        let window_probed = |tcp: &mut Tcp| {
+            tcp.unacked_bytes = Some(0);
+            tcp.unsent_bytes = Some(100);
+            tcp.probes_out = Some(1);
+            tcp.keepalive = Some(keepalive());
+            tcp.last_received_ms = Some(60_000);
+        };
+        assert_eq!(verdicts(&reset_at(60_000, window_probed)), expected([]));
         let unknown_state = |tcp: &mut Tcp| {
             tcp.state = None;
             tcp.last_received_ms = Some(60_000);

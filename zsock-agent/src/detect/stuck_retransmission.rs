@@ -145,6 +145,17 @@ mod tests {
     }
 
     #[test]
+    fn it_began_with_the_first_retransmission_since_the_last_word() {
+        let heard = |ms_ago| move |tcp: &mut Tcp| tcp.last_received_ms = Some(ms_ago);
+        let records = [
+            on(1_000, with(resent(1), heard(500))),
+            on(10_000, with(resent(1), heard(2_000))),
+            on(13_000, with(resent(4), heard(5_000))),
+        ];
+        assert_eq!(details(&findings(&records)[0]).0, 10_000);
+    }
+
+    #[test]
     fn what_is_unknown_is_left_out() {
         let bare = |tcp: &mut Tcp| {
             *tcp = Tcp { state: Some(State::ESTABLISHED), retransmits: Some(4), ..Tcp::default() }
@@ -260,8 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_window_and_a_handshake_are_other_stories() {
+    fn a_closed_window_a_handshake_an_orphan_and_an_end_are_other_stories() {
         let window_closed = with(resent(5), |tcp| tcp.send_window_bytes = Some(0));
+        let closing = with(orphaned(resent(5)), |tcp| tcp.state = Some(State::LAST_ACK));
         let accepting = with(look(), |tcp| {
             tcp.state = Some(State::SYN_RECV);
             tcp.retransmits = Some(5);
@@ -271,6 +283,9 @@ mod tests {
             expected([])
         );
         assert_eq!(verdicts(&[on(0, accepting)]), expected([]));
+        assert_eq!(verdicts(&[on(0, closing)]), expected([(0, "orphan_stuck opened")]));
+        let reset = with(reset_received(), |tcp| tcp.retransmits = Some(5));
+        assert_eq!(verdicts(&[on(0, reset), on(0, closed_by_reset())]), expected([]), "it is over");
     }
 
     #[test]

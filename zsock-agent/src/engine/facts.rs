@@ -34,7 +34,7 @@ pub(crate) struct Facts {
     pub(crate) reset_received: Option<ResetReceived>,
     /// We sent a reset.
     pub(crate) reset_sent: bool,
-    /// When the last state change that was told took place.
+    /// When that state was told.
     state_told_at: Option<Time>,
     /// Records lost before the socket's birth was told; they are none of its own.
     lost_before_birth: u64,
@@ -152,8 +152,7 @@ impl Facts {
 
     fn note_state(&mut self, at: Time, change: StateChange) {
         if self.state_told_at.is_none_or(|told_at| told_at <= at) {
-            self.state = Some(change.to);
-            self.state_told_at = Some(at);
+            self.set_state(at, change.to);
         }
         if change.to == State::SYN_SENT {
             self.connecting_since = Some(at);
@@ -161,6 +160,11 @@ impl Facts {
         if is_birth(change) {
             self.lost_before_birth = self.lost;
         }
+    }
+
+    fn set_state(&mut self, at: Time, state: State) {
+        self.state = Some(state);
+        self.state_told_at = Some(at);
     }
 
     fn note_past(&mut self, at: Time, fact: Fact) {
@@ -178,7 +182,9 @@ impl Facts {
         }
         self.tcp = event.tcp.clone();
         self.tcp_at = at;
-        self.state = event.tcp.state.or(self.state);
+        if let Some(state) = event.tcp.state {
+            self.set_state(at, state);
+        }
         if let Some(ms) = event.tcp.last_received_ms {
             self.last_received_at = self.last_received_at.max(Some(at.before(Duration::from_millis(ms))));
         }
