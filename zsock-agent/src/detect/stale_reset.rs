@@ -85,7 +85,7 @@ mod tests {
         closed_by_reset, details, established, expected, findings, findings_with, keepalive, lost, on, probe,
         resent, reset_received, state, verdict, verdicts, with, words_of,
     };
-    use crate::record::{Record, State, Tcp};
+    use crate::record::{KeepaliveSettings, Record, State, Tcp};
 
     /// Idle since 0, then something sent and answered by a reset at `at_ms`.
     fn reset_at(at_ms: u64, change: impl FnOnce(&mut Tcp)) -> Vec<Record> {
@@ -158,7 +158,7 @@ mod tests {
         let probed = |tcp: &mut Tcp| {
             tcp.unacked_bytes = Some(0);
             tcp.probes_out = Some(2);
-            tcp.keepalive = Some(crate::record::KeepaliveSettings { idle_ms: 60_000, ..keepalive() });
+            tcp.keepalive = Some(KeepaliveSettings { idle_ms: 60_000, ..keepalive() });
             tcp.last_received_ms = Some(61_000);
         };
         let findings_of = |records: &[Record]| findings(records).iter().map(details).collect::<Vec<_>>();
@@ -197,7 +197,7 @@ mod tests {
             tcp.unacked_bytes = Some(0);
             tcp.unsent_bytes = Some(100);
             tcp.probes_out = Some(1);
-            tcp.keepalive = Some(keepalive());
+            tcp.keepalive = Some(KeepaliveSettings { idle_ms: 50_000, ..keepalive() });
             tcp.last_received_ms = Some(60_000);
         };
         assert_eq!(verdicts(&reset_at(60_000, window_probed)), expected([]));

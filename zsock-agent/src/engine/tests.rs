@@ -165,7 +165,10 @@ fn what_is_of_the_past_or_only_concluded_opens_nothing_and_ends_nothing() {
     let mut engine = Engine::new(Thresholds::default());
     assert_eq!(push_all(&mut engine, &[on(0, established()), on(1, told_late), on(2, bare())]), []);
     assert_eq!(push_all(&mut engine, &[on(3, concluded)]), []);
-    let findings = push_all(&mut engine, &[on(4, resent(4)), on(0, replayed(connecting())), on(5, bare())]);
+    let findings = push_all(
+        &mut engine,
+        &[on(4, resent(4)), on(0, replayed(connecting())), on(1, replayed(closed())), on(5, bare())],
+    );
     assert_eq!(words_of(&findings), expected([(4, "stuck_retransmission opened")]));
 }
 
