@@ -174,6 +174,9 @@ mod tests {
         let mut seen = by_rule.clone();
         seen.insert(1, on(60_250, with(probe(1), heard(60_250))));
         assert_eq!(findings_of(&seen)[0].1, r#"{"idle_ms":60250,"sent_bytes":0}"#);
+        let mut answered_before = reset_at(62_000, probed);
+        answered_before.insert(1, on(500, with(probe(1), heard(500))));
+        assert_eq!(findings_of(&answered_before)[0].1, r#"{"idle_ms":60000,"sent_bytes":0}"#);
     }
 
     #[test]

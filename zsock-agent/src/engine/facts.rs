@@ -205,10 +205,10 @@ impl Facts {
     }
 
     fn note_probes(&mut self, at: Time, event: &Event) {
-        if let What::Keepalive(Keepalive { probe, .. }) = event.what {
-            let is_first = probe == 1;
-            let of_this_row = self.probing_since.filter(|since| Some(*since) >= self.last_received_at);
-            self.probing_since = if is_first { Some(at) } else { of_this_row };
+        // Probes sent before the last word were answered by it.
+        self.probing_since = self.probing_since.filter(|since| Some(*since) >= self.last_received_at);
+        if let What::Keepalive(Keepalive { probe: 1, .. }) = event.what {
+            self.probing_since = Some(at);
         }
         let probes = &mut self.window_probes;
         if let What::ZeroWindowProbe(ZeroWindowProbe { answered, .. }) = event.what {
