@@ -85,9 +85,10 @@ impl Scene<'_> {
         if let What::Closed(closed) = &self.event.what { Some(closed) } else { None }
     }
 
-    /// Whether the socket is still in TCP's hands.
+    /// Whether the connection goes on.
     pub(crate) fn lives(&self) -> bool {
-        self.closed().is_none() && self.facts.state != Some(State::CLOSE)
+        let closed = self.closed().is_some() || self.facts.state == Some(State::CLOSE);
+        !closed && self.facts.reset_received.is_none()
     }
 
     /// How long nothing had come from the peer before that was sent which it has not acknowledged; absent where either time is
@@ -147,14 +148,9 @@ fn evidence<const N: usize>(facts: [(&str, Option<Value>); N]) -> Map<String, Va
     facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// A known number as evidence.
-fn number(value: impl Into<u64>) -> Option<Value> {
-    Some(Value::from(value.into()))
-}
-
-/// A known duration as evidence.
-fn in_ms(duration: Duration) -> Option<Value> {
-    number(milliseconds(duration))
+/// A duration as evidence.
+fn in_ms(duration: Duration) -> Value {
+    Value::from(milliseconds(duration))
 }
 
 /// A verdict that is open.

@@ -11,7 +11,11 @@ use crate::record::{
 };
 
 mod facts;
+#[cfg(test)]
+mod properties;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 pub(crate) use facts::{Facts, ResetReceived};
@@ -51,7 +55,7 @@ pub struct Counters {
     pub open_verdicts: u64,
     /// Sockets that an event was seen of; one that connects anew counts again.
     pub sockets_seen: u64,
-    /// Sockets let go, or not taken in, because [`MAX_SOCKETS`] or as many as were allowed were followed already.
+    /// Sockets let go for want of room, and events of sockets that were not taken in because each one followed had an open verdict.
     pub sockets_dropped: u64,
 }
 
@@ -72,7 +76,12 @@ impl Engine {
     /// which things happened, replayed ones apart.
     pub fn push(&mut self, record: &Record) -> Vec<Finding> {
         match &record.body {
-            Body::Event(event) if concerns_a_socket(event) => self.push_event(record, event),
+            Body::Event(event) if concerns_a_socket(event) => {
+                let mut findings = self.end_predecessor(record, event);
+                findings.extend(self.push_event(record, event));
+                self.count(&findings);
+                findings
+            }
             Body::Lost(lost) => {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
@@ -94,17 +103,17 @@ impl Engine {
 
     fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let id = event.socket.id;
-        let mut findings = self.end_predecessor(record, event);
         if comes_after_the_end(event) && self.table.get_mut(id).is_none() {
-            return findings;
+            return Vec::new();
         }
-        let Some(entry) = self.table.take_in(event, self.lost) else { return findings };
+        let Some(entry) = self.table.take_in(event, self.lost) else { return Vec::new() };
         entry.facts.apply(record.at, event, self.lost);
         entry.timeline.add(record.at, event);
-        if !tells_the_past(event) {
-            findings.extend(judge(record, event, entry, &self.thresholds));
+        if tells_the_past(event) {
+            self.table.settle(id);
+            return Vec::new();
         }
-        self.count(&findings);
+        let findings = judge(record, event, entry, &self.thresholds);
         if let What::Closed(_) = event.what {
             self.table.remove(id);
         } else {
@@ -122,7 +131,6 @@ impl Engine {
         let scene = Scene { at: record.at, event, facts, thresholds: &self.thresholds };
         let findings: Vec<_> =
             open.drain(..).map(|open| close(record, &scene, timeline, open, Outcome::Closed)).collect();
-        self.count(&findings);
         self.table.remove(event.socket.id);
         findings
     }
@@ -185,7 +193,7 @@ fn judge(record: &Record, event: &Event, entry: &mut Entry, thresholds: &Thresho
         }
     }
     for verdict in FINALS {
-        if let Some(claim) = (verdict.judge)(&scene) {
+        if let Some(claim) = (verdict.judge)(&scene).filter(|_| !event.inferred) {
             let name = (verdict.name, verdict.severity);
             findings.push(finding(record, &scene, timeline, name, (Phase::Closed, None), claim));
         }
@@ -218,7 +226,7 @@ fn finding(
         outcome,
         severity,
         socket: scene.facts.socket.clone(),
-        tcp: scene.facts.tcp.clone(),
+        tcp: scene.event.tcp.clone(),
         since,
         evidence,
         summary,

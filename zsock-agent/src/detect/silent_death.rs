@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Claim, Final, Scene, ending, evidence, in_ms, number, words};
+use serde_json::Value;
+
+use super::{Claim, Final, Scene, ending, evidence, in_ms, words};
 use crate::record::{Closed, Outcome, Severity, State, VerdictName};
 
 pub(super) const FINAL: Final = Final { name: VerdictName::SilentDeath, severity: Severity::Critical, judge };
@@ -33,24 +35,24 @@ fn judge(scene: &Scene<'_>) -> Option<Claim> {
     let silent = tcp.last_received_ms.map(Duration::from_millis);
     let errno = closed.errno.as_ref().map(|errno| errno.name().into());
     let last_word = silent.map_or_else(String::new, |silent| {
-        format!(", {} after the last sign of life", words::duration(silent))
+        format!(", {} after the last sign of life from the peer", words::duration(silent))
     });
     let unacked = tcp
         .unacked_bytes
         .filter(|bytes| *bytes > 0)
         .map_or_else(String::new, |bytes| format!("; {} never acknowledged", words::plural(bytes, "byte")));
-    let how = cause.map_or("its timers", Cause::how);
+    let how = cause.map_or("by one of its timers", Cause::how);
     Some(Claim {
         since: silent.map_or_else(|| scene.stalled_since(), |silent| scene.at.before(silent)),
         evidence: evidence([
             ("cause", cause.map(|cause| cause.name().into())),
             ("errno", errno),
-            ("last_received_ms", silent.and_then(in_ms)),
-            ("unnoticed_ms", silent.and_then(in_ms)),
-            ("unacked_bytes", tcp.unacked_bytes.and_then(number)),
+            ("last_received_ms", silent.map(in_ms)),
+            ("unnoticed_ms", silent.map(in_ms)),
+            ("unacked_bytes", tcp.unacked_bytes.map(Value::from)),
         ]),
         summary: format!(
-            "the connection of {} to {} died without a word from the peer: the kernel gave it up by {how}{last_word}{unacked}",
+            "the kernel gave up on the connection of {} to {} {how}{last_word}{unacked}",
             words::owner(&scene.facts.socket),
             words::peer(&scene.facts.socket),
         ),
@@ -61,10 +63,7 @@ fn judge(scene: &Scene<'_>) -> Option<Claim> {
 /// Whether one of the kernel's timers ended the connection here.
 pub(super) fn by_timer(scene: &Scene<'_>, closed: &Closed) -> bool {
     let timer_error = closed.errno.as_ref().is_some_and(|errno| TIMER_ERRORS.contains(&errno.name()));
-    timer_error
-        && scene.facts.reset_received.is_none()
-        && was_unfinished(scene, closed)
-        && !peer_answers_window_probes(scene)
+    timer_error && was_unfinished(scene, closed) && !peer_answers_window_probes(scene)
 }
 
 /// Whether a timer had anything to give up on. Where all was acknowledged, the error is an old one that nobody fetched.
@@ -111,10 +110,10 @@ impl Cause {
 
     fn how(self) -> &'static str {
         match self {
-            Self::Keepalive => "unanswered keepalive probes",
-            Self::Retransmission => "unanswered retransmissions",
-            Self::UserTimeout => "the socket's user time-out",
-            Self::Probe => "unanswered probes of the peer's closed window",
+            Self::Keepalive => "after its keepalive probes went unanswered",
+            Self::Retransmission => "after its retransmissions went unanswered",
+            Self::UserTimeout => "when its user time-out ran out",
+            Self::Probe => "after its probes of the closed window went unanswered",
         }
     }
 }
@@ -140,18 +139,235 @@ fn cause(scene: &Scene<'_>, closed: &Closed) -> Option<Cause> {
 
 fn advice(scene: &Scene<'_>, cause: Option<Cause>) -> Vec<String> {
     let tcp = &scene.event.tcp;
-    let keepalive_idle = tcp
-        .keepalive
-        .map(|keepalive| Duration::from_millis(keepalive.idle_ms))
-        .filter(|_| cause == Some(Cause::Keepalive));
-    let idle = keepalive_idle.or(scene.idle_before_stall());
-    let mut advice: Vec<_> = idle.and_then(words::keep_awake).into_iter().collect();
-    if tcp.user_timeout_ms.is_none() && cause != Some(Cause::Keepalive) {
-        advice.push(
-            "set TCP_USER_TIMEOUT on the socket to what its user can wait, 30000 (milliseconds) for instance: the kernel alone took much longer"
-                .to_owned(),
-        );
-        advice.push(words::RETRIES2.to_owned());
-    }
+    let nothing_sent = tcp.unacked_bytes == Some(0) && tcp.unsent_bytes == Some(0);
+    let before_probes = tcp.keepalive.filter(|keepalive| nothing_sent && keepalive.enabled);
+    let idle = before_probes.map(|keepalive| Duration::from_millis(keepalive.idle_ms));
+    let mut advice: Vec<_> =
+        idle.or(scene.idle_before_stall()).and_then(words::keep_awake).into_iter().collect();
+    let stalled = scene.stalled().filter(|_| matches!(cause, Some(Cause::Retransmission | Cause::Probe)));
+    // A tenth of what the kernel took by itself.
+    advice.extend(stalled.into_iter().flat_map(|stalled| words::hear_within(stalled / 10, Some(stalled))));
+    advice.push(words::check_path(&scene.facts.socket));
     advice
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::detect::story::{
+        closed_by, details, established, expected, findings, keepalive, lost, on, orphaned, resent,
+        reset_received, timed_out, verdict, verdicts, window_probe, with, words_of,
+    };
+    use crate::record::{Closed, Errno, Event, State, Tcp};
+
+    fn from(from: State, errno: &'static str, change: impl FnOnce(&mut Closed)) -> Event {
+        closed_by(|it| {
+            it.from = from;
+            it.errno = Some(Errno::named(errno));
+            change(it);
+        })
+    }
+
+    const DIED: (u64, &str) = (20_000, "silent_death closed");
+
+    fn died(end: Event) -> Vec<(u64, String)> {
+        verdicts(&[on(0, established()), on(20_000, end)])
+    }
+
+    #[test]
+    fn a_timers_error_is_a_silent_death_and_any_other_is_not() {
+        for errno in ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"] {
+            assert_eq!(died(from(State::ESTABLISHED, errno, |_| ())), expected([DIED]), "{errno}");
+        }
+        for errno in ["ECONNABORTED", "ECONNRESET", "EPIPE", "EBADMSG"] {
+            assert_eq!(died(from(State::ESTABLISHED, errno, |_| ())), expected([]), "{errno}");
+        }
+        assert_eq!(died(closed_by(|_| ())), expected([]));
+    }
+
+    #[test]
+    fn a_reset_is_a_word_from_the_peer() {
+        let records = [on(0, established()), on(20_000, reset_received()), on(20_000, timed_out())];
+        assert_eq!(verdicts(&records), expected([]));
+    }
+
+    #[test]
+    fn only_a_connection_that_stood_can_die() {
+        for state in [State::SYN_SENT, State::SYN_RECV, State::NEW_SYN_RECV, State::LISTEN] {
+            assert_eq!(died(from(state, "ETIMEDOUT", |_| ())), expected([]), "{state}");
+        }
+    }
+
+    #[test]
+    fn while_closing_something_must_have_been_unfinished() {
+        for state in [State::CLOSING, State::LAST_ACK] {
+            assert_eq!(
+                died(orphaned(from(state, "ETIMEDOUT", |it| it.fin_unacked = true))),
+                expected([DIED]),
+                "{state}"
+            );
+            assert_eq!(
+                died(orphaned(from(state, "EHOSTUNREACH", |_| ()))),
+                expected([]),
+                "{state} with an old error"
+            );
+        }
+        assert_eq!(
+            died(from(State::FIN_WAIT2, "ETIMEDOUT", |_| ())),
+            expected([DIED]),
+            "keepalive while half-closed"
+        );
+        assert_eq!(died(orphaned(from(State::FIN_WAIT2, "EHOSTUNREACH", |_| ()))), expected([]));
+        assert_eq!(died(from(State::FIN_WAIT2, "EHOSTUNREACH", |it| it.peer_closed = true)), expected([]));
+    }
+
+    #[test]
+    fn the_cause_is_the_rule_that_struck() {
+        let cause = |change: &dyn Fn(&mut Tcp), fin_unacked| {
+            let end = with(from(State::ESTABLISHED, "ETIMEDOUT", |it| it.fin_unacked = fin_unacked), change);
+            verdict(&findings(&[on(0, end)])[0])
+                .evidence
+                .get("cause")
+                .map(|cause| cause.as_str().unwrap().to_owned())
+        };
+        let guarded = |tcp: &mut Tcp| tcp.keepalive = Some(keepalive());
+        let impatient = |tcp: &mut Tcp| {
+            tcp.keepalive = Some(keepalive());
+            tcp.user_timeout_ms = Some(4_000);
+        };
+        let in_flight = |tcp: &mut Tcp| tcp.unacked_bytes = Some(24);
+        let blocked = |tcp: &mut Tcp| {
+            tcp.unsent_bytes = Some(24);
+            tcp.send_window_bytes = Some(0);
+        };
+        let in_flight_impatient = |tcp: &mut Tcp| {
+            tcp.unacked_bytes = Some(24);
+            tcp.user_timeout_ms = Some(4_000);
+        };
+        let unknown = |tcp: &mut Tcp| *tcp = Tcp::default();
+        assert_eq!(
+            [
+                cause(&guarded, false),
+                cause(&impatient, false),
+                cause(&in_flight, false),
+                cause(&in_flight_impatient, false),
+                cause(&guarded, true),
+                cause(&blocked, false),
+                cause(&unknown, false),
+            ]
+            .map(Option::unwrap_or_default),
+            [
+                "keepalive_timeout",
+                "user_timeout",
+                "retransmission_timeout",
+                "user_timeout",
+                "retransmission_timeout",
+                "probe_timeout",
+                "",
+            ]
+        );
+    }
+
+    #[test]
+    fn it_says_how_long_nobody_knew_and_what_to_change() {
+        let end = with(timed_out(), |tcp| {
+            tcp.stalled_ms = Some(930_000);
+            tcp.last_received_ms = Some(1_230_000);
+        });
+        let findings = findings(&[on(2_000_000, end)]);
+        assert_eq!(
+            details(&findings[0]),
+            (
+                770_000,
+                r#"{"cause":"retransmission_timeout","errno":"ETIMEDOUT","last_received_ms":1230000,"unacked_bytes":24,"unnoticed_ms":1230000}"#
+                    .to_owned(),
+                "the kernel gave up on the connection of curl (pid 812) to 10.0.1.4:443 (from 10.0.0.2:50000) after its retransmissions \
+                 went unanswered, 20 min 30 s after the last sign of life from the peer; 24 bytes never acknowledged"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            verdict(&findings[0]).advice,
+            [
+                "it had been idle for 5 min 0 s: if something on the path forgets idle connections, set SO_KEEPALIVE with TCP_KEEPIDLE \
+                 at most 150 s on the socket, or close pooled connections after at most 150 s without use",
+                "set TCP_USER_TIMEOUT to 93000 (milliseconds) on the socket, so that its process hears of a silent peer after about 1 min 33 s",
+                "or net.ipv4.tcp_retries2=8, which bounds every connection of the network namespace at about 100 s",
+                "check 10.0.1.4:443 and the way to it: what is sent there, or its answers, are lost",
+            ]
+        );
+    }
+
+    /// A user time-out ends the wait for a closed window to open.
+    fn window_stays_closed(last_received_ms: Option<u64>, probes_out: Option<u32>) -> Event {
+        with(from(State::ESTABLISHED, "ETIMEDOUT", |_| ()), |tcp| {
+            tcp.unsent_bytes = Some(100);
+            tcp.send_window_bytes = Some(0);
+            tcp.last_received_ms = last_received_ms;
+            tcp.probes_out = probes_out;
+        })
+    }
+
+    /// Probes after 1, 2 and 4 s, the end after 5 s.
+    fn probed(answered: Option<bool>, end: Event) -> Vec<(u64, String)> {
+        verdicts(&[
+            on(1_000, window_probe(1, None)),
+            on(2_000, window_probe(2, Some(true))),
+            on(4_000, window_probe(3, answered)),
+            on(5_000, end),
+        ])
+    }
+
+    #[test]
+    fn a_peer_that_answers_the_probes_of_its_closed_window_lives() {
+        assert_eq!(
+            probed(Some(false), window_stays_closed(Some(999), Some(0))),
+            expected([]),
+            "the last one"
+        );
+        assert_eq!(probed(None, window_stays_closed(Some(2_999), Some(1))), expected([]), "the one before");
+        assert_eq!(
+            probed(Some(true), window_stays_closed(None, None)),
+            expected([]),
+            "the one before, as told"
+        );
+        let died = expected([(5_000, "silent_death closed")]);
+        assert_eq!(probed(Some(false), window_stays_closed(Some(3_001), None)), died, "neither");
+        let only_one =
+            [on(4_000, window_probe(1, None)), on(5_000, window_stays_closed(Some(4_500), Some(1)))];
+        assert_eq!(verdicts(&only_one), died, "not the only one");
+    }
+
+    #[test]
+    fn with_data_in_flight_retransmissions_probe_the_window() {
+        let blocked = |attempt| with(resent(attempt), |tcp| tcp.send_window_bytes = Some(0));
+        let end = |last_received_ms| {
+            with(timed_out(), |tcp| {
+                tcp.send_window_bytes = Some(0);
+                tcp.last_received_ms = Some(last_received_ms);
+            })
+        };
+        let ends = |end| verdicts(&[on(1_000, blocked(1)), on(2_000, blocked(1)), on(5_000, end)]);
+        assert_eq!(ends(end(3_999)), expected([]));
+        assert_eq!(ends(end(4_001)), expected([(5_000, "silent_death closed")]));
+    }
+
+    #[test]
+    fn where_probes_were_lost_the_kernels_count_tells_whether_they_were_answered() {
+        let end = |probes_out| on(60_000, window_stays_closed(Some(57_500), Some(probes_out)));
+        let before =
+            [on(1_000, window_probe(1, None)), on(2_000, window_probe(2, Some(true))), lost(9_000, 3)];
+        let ends = |probes_out| verdicts(&[&before[..], &[end(probes_out)]].concat());
+        assert_eq!(ends(5), expected([(60_000, "silent_death closed")]));
+        assert_eq!(ends(0), expected([]));
+    }
+
+    #[test]
+    fn loss_before_the_end_is_said() {
+        let findings = findings(&[on(0, established()), lost(10_000, 3), on(20_000, timed_out())]);
+        assert_eq!(words_of(&findings), expected([DIED]));
+        assert_eq!(
+            details(&findings[0]).1,
+            r#"{"cause":"retransmission_timeout","errno":"ETIMEDOUT","lost_before":3,"unacked_bytes":24}"#
+        );
+    }
 }

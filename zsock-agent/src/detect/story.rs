@@ -243,10 +243,15 @@ pub(crate) fn findings_with(thresholds: Thresholds, records: &[Record]) -> Vec<F
 
 /// When which verdict was given, in short: `(3000, "stuck_retransmission opened")`, `(9000, "stuck_retransmission closed recovered")`.
 pub(crate) fn verdicts(records: &[Record]) -> Vec<(u64, String)> {
-    findings(records).iter().map(short).collect()
+    words_of(&findings(records))
 }
 
-pub(crate) fn short(finding: &Finding) -> (u64, String) {
+/// The same of findings.
+pub(crate) fn words_of(findings: &[Finding]) -> Vec<(u64, String)> {
+    findings.iter().map(short).collect()
+}
+
+fn short(finding: &Finding) -> (u64, String) {
     let Verdict { verdict, phase, outcome, .. } = verdict(finding);
     let outcome = outcome.map_or_else(String::new, |outcome| format!(" {outcome}"));
     let ms = finding.record.at.since(at(0)).as_millis();

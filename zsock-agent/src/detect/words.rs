@@ -63,9 +63,6 @@ pub(super) fn lasting(known: Option<Duration>) -> String {
     known.map_or_else(String::new, |known| format!(" for {}", duration(known)))
 }
 
-/// The setting of the network namespace that bounds every stall. 8 is the least that RFC 1122 has room for.
-pub(super) const RETRIES2: &str = "net.ipv4.tcp_retries2=8 bounds every connection of the network namespace without a user time-out at about 100 s";
-
 /// How to keep a path from forgetting a connection that it may have forgotten after idling for `idle`. Below 2 s nothing forgets, and
 /// no half of it would be a setting.
 pub(super) fn keep_awake(idle: Duration) -> Option<String> {
@@ -78,14 +75,31 @@ pub(super) fn keep_awake(idle: Duration) -> Option<String> {
     (idle >= Duration::from_secs(2)).then_some(said)
 }
 
-/// How to hear of a dead peer sooner: a user time-out of twice the stall seen so far, and at least 10 s, since shorter ones end
-/// connections that a lossy path would have recovered.
-pub(super) fn user_timeout(stalled: Duration) -> String {
-    let timeout_ms = (stalled.as_secs() + 1).saturating_mul(2).max(10).saturating_mul(1000);
-    format!(
-        "set TCP_USER_TIMEOUT to {timeout_ms} (milliseconds) on the socket, so that the process hears of it after about {}",
-        duration(Duration::from_millis(timeout_ms))
-    )
+/// How to hear of a dead peer within `bound` instead of the `limit` that holds now; nothing where that is no gain.
+pub(super) fn hear_within(bound: Duration, limit: Option<Duration>) -> Vec<String> {
+    // Shorter ones end connections that a lossy path would have recovered.
+    let bound = Duration::from_secs(bound.as_secs()).max(Duration::from_secs(10));
+    let user_timeout = format!(
+        "set TCP_USER_TIMEOUT to {} (milliseconds) on the socket, so that its process hears of a silent peer after about {}",
+        bound.as_millis(),
+        duration(bound)
+    );
+    // 8 is the least with which the kernel waits as long as RFC 1122 wants.
+    let retries2 =
+        "or net.ipv4.tcp_retries2=8, which bounds every connection of the network namespace at about 100 s";
+    let mut advice = Vec::new();
+    if limit.is_none_or(|limit| limit > bound) {
+        advice.push(user_timeout);
+    }
+    if limit.is_none_or(|limit| limit > Duration::from_mins(2)) {
+        advice.push(retries2.to_owned());
+    }
+    advice
+}
+
+/// Where to look when no setting is the reason.
+pub(super) fn check_path(socket: &Socket) -> String {
+    format!("check {} and the way to it: what is sent there, or its answers, are lost", remote(socket))
 }
 
 /// The sentence that tells the end of a condition.

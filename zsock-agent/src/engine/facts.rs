@@ -34,7 +34,7 @@ pub(crate) struct Facts {
     pub(crate) reset_received: Option<ResetReceived>,
     /// We sent a reset.
     pub(crate) reset_sent: bool,
-    /// When the last state change that was told took place.
+    /// When that state was told.
     state_told_at: Option<Time>,
     /// Records lost before the socket's birth was told; they are none of its own.
     lost_before_birth: u64,
@@ -51,6 +51,8 @@ pub(crate) struct WindowProbes {
     pub(crate) previous_at: Option<Time>,
     /// The last one found its predecessor answered.
     pub(crate) previous_answered: Option<bool>,
+    /// What was waiting to be sent with the last one.
+    unsent_bytes: Option<u64>,
     /// In a row without progress although the window was open.
     pub(crate) open_window: u32,
 }
@@ -150,8 +152,7 @@ impl Facts {
 
     fn note_state(&mut self, at: Time, change: StateChange) {
         if self.state_told_at.is_none_or(|told_at| told_at <= at) {
-            self.state = Some(change.to);
-            self.state_told_at = Some(at);
+            self.set_state(at, change.to);
         }
         if change.to == State::SYN_SENT {
             self.connecting_since = Some(at);
@@ -159,6 +160,11 @@ impl Facts {
         if is_birth(change) {
             self.lost_before_birth = self.lost;
         }
+    }
+
+    fn set_state(&mut self, at: Time, state: State) {
+        self.state = Some(state);
+        self.state_told_at = Some(at);
     }
 
     fn note_past(&mut self, at: Time, fact: Fact) {
@@ -176,7 +182,9 @@ impl Facts {
         }
         self.tcp = event.tcp.clone();
         self.tcp_at = at;
-        self.state = event.tcp.state.or(self.state);
+        if let Some(state) = event.tcp.state {
+            self.set_state(at, state);
+        }
         if let Some(ms) = event.tcp.last_received_ms {
             self.last_received_at = self.last_received_at.max(Some(at.before(Duration::from_millis(ms))));
         }
@@ -189,22 +197,27 @@ impl Facts {
             self.retransmitting_since = Some(at);
         }
         let timeouts = timeouts(event);
-        // What the counters say of a socket that TCP is done with is of no consequence.
-        let fell = self.timeouts > Some(0) && timeouts == Some(0) && self.state != Some(State::CLOSE);
+        // The counters of a socket that has come to its end tell of no acknowledgement.
+        let ends = self.reset_received.is_some() || self.state == Some(State::CLOSE);
+        let fell = self.timeouts > Some(0) && timeouts == Some(0) && !ends;
         self.moved = matches!(event.what, What::Progress(_)) || fell;
         self.timeouts = if self.moved { Some(0) } else { timeouts.or(self.timeouts) };
     }
 
     fn note_probes(&mut self, at: Time, event: &Event) {
-        if let What::Keepalive(Keepalive { probe, .. }) = event.what {
-            let is_first = probe == 1;
-            let of_this_row = self.probing_since.filter(|since| Some(*since) >= self.last_received_at);
-            self.probing_since = if is_first { Some(at) } else { of_this_row };
+        // Probes sent before the last word were answered by it.
+        self.probing_since = self.probing_since.filter(|since| Some(*since) >= self.last_received_at);
+        if let What::Keepalive(Keepalive { probe: 1, .. }) = event.what {
+            self.probing_since = Some(at);
         }
         let probes = &mut self.window_probes;
         if let What::ZeroWindowProbe(ZeroWindowProbe { answered, .. }) = event.what {
             probes.previous_at = probes.last_at.replace(at);
             probes.previous_answered = answered;
+            let unsent_before = std::mem::replace(&mut probes.unsent_bytes, event.tcp.unsent_bytes);
+            if unsent_before != probes.unsent_bytes {
+                probes.open_window = 0;
+            }
             if event.tcp.send_window_bytes > Some(0) {
                 probes.open_window += 1;
             }

@@ -30,7 +30,7 @@ pub(crate) struct Table {
     capacity: usize,
     /// Sockets taken in.
     pub(crate) seen: u64,
-    /// Sockets let go, or not taken in, for want of room.
+    /// Sockets let go, and events of sockets not taken in, for want of room.
     pub(crate) dropped: u64,
 }
 
@@ -45,8 +45,8 @@ impl Table {
     pub(crate) fn take_in(&mut self, event: &Event, lost: u64) -> Option<&mut Entry> {
         let id = event.socket.id;
         if !self.entries.contains_key(&id) {
-            self.seen += 1;
             self.make_room()?;
+            self.seen += 1;
         }
         let entry = self.entries.entry(id).or_insert_with(|| Entry {
             facts: Facts::new(event, lost),
