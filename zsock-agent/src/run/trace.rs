@@ -37,6 +37,9 @@ const CLOCKS_APART: Duration = Duration::from_millis(600);
 /// A look may take this share of the time: after one that took a millisecond the next waits for twenty.
 const LOOK_SHARE: u64 = 20;
 
+/// Records wait this long for a look at who holds their socket; later ones go out without.
+const LOOK_PATIENCE: Duration = Duration::from_millis(50);
+
 /// Everything between the kernel and stdout.
 struct Trace {
     kernel: Kernel,
@@ -190,6 +193,9 @@ impl Trace {
     fn advance(&mut self, is_end: bool) {
         self.read();
         let now_ns = self.clock.monotonic_ns();
+        if !is_end && self.should_wait_for_look(now_ns) {
+            return;
+        }
         let order = &mut self.order;
         let batch: Vec<Raw> =
             std::iter::from_fn(|| if is_end { order.pop_now() } else { order.pop(now_ns) }).collect();
@@ -217,6 +223,14 @@ impl Trace {
 
     fn sort_in(&mut self, raw: Raw) {
         sort_in(raw, &mut self.order, &mut self.assembler);
+    }
+
+    /// Whether records are due of a socket whose holder must be looked up, and the next look is near enough to wait for.
+    fn should_wait_for_look(&self, now_ns: u64) -> bool {
+        let wait_ns = self.next_look_ns.saturating_sub(now_ns);
+        wait_ns > 0
+            && wait_ns <= nanoseconds(LOOK_PATIENCE)
+            && self.order.has_due(now_ns, |raw| self.assembler.wants_look(raw))
     }
 
     /// Finds out who holds the sockets of `batch` where that is not known or known for too long.

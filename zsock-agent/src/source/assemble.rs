@@ -183,7 +183,9 @@ impl Assembler {
         let socket = self.socket(id, record);
         let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
         let Some(tracked) = self.sockets.get_mut(&id) else { return Vec::new() };
-        let is_first = !std::mem::replace(&mut tracked.has_told_past, true);
+        // A timer's hook cannot reach the past; it may come later, with a look.
+        let knows_past = tracked.past.is_some() || record.head.flags & flag::PAST_ELSEWHERE == 0;
+        let is_first = knows_past && !std::mem::replace(&mut tracked.has_told_past, true);
         if is_first {
             tell_past(&mut story, tracked, kind, record, &units, self.clock);
             if tracked.birth.is_none() {

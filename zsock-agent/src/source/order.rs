@@ -48,6 +48,12 @@ impl Order {
         self.pop_now()
     }
 
+    /// Whether a record that `is_wanted` has waited long enough at `now_ns`.
+    pub fn has_due(&self, now_ns: u64, is_wanted: impl Fn(&Raw) -> bool) -> bool {
+        let due_ns = now_ns.saturating_sub(nanoseconds(HOLD_BACK));
+        self.waiting.iter().any(|Reverse(waiting)| waiting.time_ns <= due_ns && is_wanted(&waiting.raw))
+    }
+
     /// The oldest record, however young: for the end.
     pub fn pop_now(&mut self) -> Option<Raw> {
         let Reverse(Waiting { time_ns, arrival: _, raw }) = self.waiting.pop()?;
