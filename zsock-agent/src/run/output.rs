@@ -74,11 +74,19 @@ impl Output {
         }
     }
 
-    /// Tells of records that were lost between `since` and `at`.
-    pub(super) fn tell_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
+    /// Tells of records that the kernel side could not hand over between `since` and `at`.
+    pub(super) fn tell_kernel_loss(&mut self, count: u64, since: Time, at: Time) {
+        let lost = self.tell_loss("kernel", count, since, at);
+        self.engine.push(&lost);
+    }
+
+    fn tell_loss(&mut self, place: &str, count: u64, since: Time, at: Time) -> Record {
         self.lost += count;
         let lost = Lost { count, since, place: Arc::from(place) };
-        self.push(&Record::new(at, &self.host, Body::Lost(lost)));
+        let record = Record::new(at, &self.host, Body::Lost(lost));
+        // What tells of loss must not be lost itself; it is rare.
+        self.print_past_limit(&record);
+        record
     }
 
     /// Tells what the reader of stdout was too slow for, once it reads again.
@@ -93,9 +101,7 @@ impl Output {
     /// Prints the counters and waits for the reader to take what is queued, for a while.
     pub(super) fn end(mut self, at: Time, duration: Duration) -> Result<()> {
         if let Some(Dropped { count, since }) = self.writer.take_dropped() {
-            self.lost += count;
-            let lost = Lost { count, since, place: Arc::from("output") };
-            self.print_past_limit(&Record::new(at, &self.host, Body::Lost(lost)));
+            self.tell_loss("output", count, since, at);
         }
         let counters = self.engine.counters();
         let end = End {

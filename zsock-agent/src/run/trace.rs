@@ -16,8 +16,8 @@ use crate::record::{Body, Record, Start};
 use crate::run::output::Output;
 use crate::run::{facts, filter};
 use crate::sink::writer::is_abandoned;
-use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
+use crate::source::assemble::{Assembler, Need};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
 use crate::source::kernel::{Kernel, Look, Options};
@@ -34,8 +34,10 @@ const WATCH: Duration = Duration::from_secs(1);
 /// Two readings of the kernel's clocks this far apart tell its tick where one does not.
 const CLOCKS_APART: Duration = Duration::from_millis(600);
 
-/// A look may take this share of the time: after one that took a millisecond the next waits for twenty.
-const LOOK_SHARE: u64 = 20;
+/// Looks that only refresh what is known take at most a twentieth of the time: after one that took a millisecond the next
+/// waits for twenty. Those that a socket's first trouble asks for come once in its life and wait less.
+const REFRESH_WAIT: u64 = 20;
+const FIRST_WAIT: u64 = 3;
 
 /// Records wait this long for a look at who holds their socket; later ones go out without.
 const LOOK_PATIENCE: Duration = Duration::from_millis(50);
@@ -47,8 +49,9 @@ struct Trace {
     order: Order,
     assembler: Assembler,
     output: Output,
-    /// When the next look may begin, CLOCK_MONOTONIC nanoseconds.
-    next_look_ns: u64,
+    /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
+    looked_ns: u64,
+    look_took_ns: u64,
     /// Records that the kernel side could not hand over, as of the last count.
     lost: u64,
     counted_ns: u64,
@@ -85,7 +88,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         order: Order::default(),
         assembler,
         output,
-        next_look_ns: 0,
+        looked_ns: 0,
+        look_took_ns: 0,
         lost: 0,
         counted_ns: began_ns,
         undecoded: 0,
@@ -225,18 +229,21 @@ impl Trace {
         sort_in(raw, &mut self.order, &mut self.assembler);
     }
 
-    /// Whether records are due of a socket whose holder must be looked up, and the next look is near enough to wait for.
+    /// Whether records are due of a socket whose holder must be looked up for the first time, and the next look is near enough to
+    /// wait for.
     fn should_wait_for_look(&self, now_ns: u64) -> bool {
-        let wait_ns = self.next_look_ns.saturating_sub(now_ns);
+        let wait_ns = self.next_look_ns(Need::First).saturating_sub(now_ns);
         wait_ns > 0
             && wait_ns <= nanoseconds(LOOK_PATIENCE)
-            && self.order.has_due(now_ns, |raw| self.assembler.wants_look(raw))
+            && self.order.has_due(now_ns, |raw| self.assembler.needs_look(raw) == Some(Need::First))
     }
 
     /// Finds out who holds the sockets of `batch` where that is not known or known for too long.
     fn look_up_holders(&mut self, batch: &[Raw]) {
-        let wanted: Vec<&Raw> = batch.iter().filter(|raw| self.assembler.wants_look(raw)).collect();
-        if wanted.is_empty() || !self.may_look() {
+        let is_allowed = |need| self.next_look_ns(need) <= self.clock.monotonic_ns();
+        let wanted: Vec<&Raw> =
+            batch.iter().filter(|raw| self.assembler.needs_look(raw).is_some_and(is_allowed)).collect();
+        if wanted.is_empty() {
             return;
         }
         self.assembler.begin_look();
@@ -249,25 +256,30 @@ impl Trace {
 
     /// Looks at the sockets that wait for something which no hook tells.
     fn watch(&mut self) {
-        if !self.assembler.is_waiting() || !self.may_look() {
+        if !self.assembler.is_waiting() || self.next_look_ns(Need::Refresh) > self.clock.monotonic_ns() {
             return;
         }
         let namespaces = namespaces::all();
         self.timed(|trace| trace.kernel.look_at_sockets(Look::Watch, &namespaces).map(drop));
     }
 
-    fn may_look(&self) -> bool {
-        self.clock.monotonic_ns() >= self.next_look_ns
+    /// When the next look may begin, CLOCK_MONOTONIC nanoseconds.
+    fn next_look_ns(&self, need: Need) -> u64 {
+        let wait = match need {
+            Need::First => FIRST_WAIT,
+            Need::Refresh => REFRESH_WAIT,
+        };
+        self.looked_ns + wait * self.look_took_ns
     }
 
-    /// Does one look and lets the next wait in proportion to what it cost.
+    /// Does one look and notes what it cost.
     fn timed(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) {
         let began_ns = self.clock.monotonic_ns();
         if let Err(error) = look(self) {
             log::warn!("{error:#}");
         }
-        let ended_ns = self.clock.monotonic_ns();
-        self.next_look_ns = ended_ns + LOOK_SHARE * ended_ns.saturating_sub(began_ns);
+        self.looked_ns = self.clock.monotonic_ns();
+        self.look_took_ns = self.looked_ns.saturating_sub(began_ns);
     }
 
     /// Tells what the kernel side could not hand over since the last count.
@@ -279,7 +291,7 @@ impl Trace {
             Ok(lost) if lost > self.lost => {
                 let count = lost - std::mem::replace(&mut self.lost, lost);
                 let (since, now) = (self.clock.at(self.counted_ns), self.clock.at(now_ns));
-                self.output.tell_loss("kernel", count, since, now);
+                self.output.tell_kernel_loss(count, since, now);
             }
             Ok(_) => {}
             Err(error) => log::warn!("{error:#}"),

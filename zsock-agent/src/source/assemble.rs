@@ -43,6 +43,15 @@ pub struct Assembler {
     forgotten: u64,
 }
 
+/// Why the holders of a socket should be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// They never were.
+    First,
+    /// It is a while ago: descriptors are passed on and inherited.
+    Refresh,
+}
+
 /// What is remembered of a socket between its events.
 struct Tracked {
     ends: Ends,
@@ -92,18 +101,20 @@ impl Assembler {
         }
     }
 
-    /// Whether the holders of this event's socket should be looked up before a record is made of it.
+    /// How badly the holders of this event's socket should be looked up before a record is made of it; `None` for not at all.
     #[must_use]
-    pub fn wants_look(&self, raw: &Raw) -> bool {
-        let Raw::Socket(kind, record) = raw else { return false };
+    pub fn needs_look(&self, raw: &Raw) -> Option<Need> {
+        let Raw::Socket(kind, record) = raw else { return None };
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
         if !is_held || *kind == Kind::Destroyed || record.actor.tgid != 0 {
-            return false;
+            return None;
         }
-        let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return true };
-        let is_old =
-            tracked.looked_ns.is_none_or(|at| record.head.time_ns.saturating_sub(at) >= HOLDERS_AGE_NS);
-        is_old && (tracked.is_announced || !tracked.owners.is_known())
+        let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return Some(Need::First) };
+        let Some(looked_ns) = tracked.looked_ns else {
+            return (tracked.is_announced || !tracked.owners.is_known()).then_some(Need::First);
+        };
+        let is_old = record.head.time_ns.saturating_sub(looked_ns) >= HOLDERS_AGE_NS;
+        (is_old && (tracked.is_announced || !tracked.owners.is_known())).then_some(Need::Refresh)
     }
 
     /// Begins a look at holders for the sockets of `events`.
