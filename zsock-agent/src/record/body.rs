@@ -1,6 +1,7 @@
 //! What a record can carry, one type for each `type`.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +9,6 @@ use serde_json::Value;
 
 use super::{Cause, Errno, Socket, State, Tcp, Verdict};
 use crate::time::Time;
-
-fn is_false(value: &bool) -> bool {
-    !*value
-}
 
 /// What a record carries, told apart by `type`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -93,10 +90,10 @@ pub struct Event {
     #[serde(default)]
     pub tcp: Tcp,
     /// Told after the fact, at its true time, with the socket's first sign of trouble.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub replayed: bool,
     /// Not seen but concluded from what the kernel still knew.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub inferred: bool,
 }
 
@@ -144,7 +141,7 @@ pub struct Retransmit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
     /// The segment carries FIN.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub fin: bool,
     /// Time-outs in a row without progress; only with the causes that a timer makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,7 +150,7 @@ pub struct Retransmit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_ms: Option<u64>,
     /// The attempt did not leave this host.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub failed: bool,
     /// Why it did not, where the kernel says (6.18 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,6 +217,7 @@ pub struct Reset {
 
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, named in the contract")]
 pub struct Closed {
     /// State that it was in before.
     pub from: State,
@@ -242,7 +240,7 @@ pub struct Closed {
     /// A process still holds the descriptor of the dead socket.
     pub fd_open: bool,
     /// The connection's own FIN was unacknowledged or unsent.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub fin_unacked: bool,
 }
 

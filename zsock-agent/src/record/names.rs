@@ -133,10 +133,9 @@ impl Errno {
     /// The name of error number `number` (positive).
     #[must_use]
     pub fn from_number(number: i32) -> Self {
-        match nix::errno::Errno::from_raw(number) {
-            nix::errno::Errno::UnknownErrno => Self(Cow::Owned(format!("errno({number})"))),
-            known => Self(Cow::Owned(format!("{known:?}"))),
-        }
+        let known = nix::errno::Errno::from_raw(number);
+        let is_known = known != nix::errno::Errno::UnknownErrno;
+        Self(Cow::Owned(if is_known { format!("{known:?}") } else { format!("errno({number})") }))
     }
 
     /// An error by a name that is known to be right.

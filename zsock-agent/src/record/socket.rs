@@ -1,15 +1,12 @@
 //! The facts of a socket: who it is (`socket`) and how TCP stands with it (`tcp`).
 
 use std::net::SocketAddr;
+use std::ops::Not;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Family, SocketId, State};
-
-fn is_false(value: &bool) -> bool {
-    !*value
-}
 
 /// Who a socket is and whose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +22,7 @@ pub struct Socket {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<SocketAddr>,
     /// IPv4 seen through an IPv6 socket.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub v4mapped: bool,
     /// Inode number of the network namespace, `net->ns.inum`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +49,7 @@ pub struct Socket {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<str>>,
     /// No process holds it any more.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub orphan: bool,
     /// The process that held it last no longer exists; only for orphans.
     #[serde(default, skip_serializing_if = "Option::is_none")]

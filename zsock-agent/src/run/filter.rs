@@ -49,8 +49,8 @@ fn prefix(endpoint: &Endpoint) -> Prefix {
 
 /// The two halves of an address as the kernel side loads them.
 fn halves(bytes: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+    let half = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+    [half(0), half(8)]
 }
 
 /// A process and those that it descends from: it may hold what an ancestor opened before it was born.

@@ -314,11 +314,11 @@ impl Trace {
     }
 }
 
-/// Events wait for their turn; what is known besides needs none.
+/// What is known besides the events needs no order; events wait for their turn.
 fn sort_in(raw: Raw, order: &mut Order, assembler: &mut Assembler) {
+    assembler.learn(&raw);
     match raw {
-        Raw::Past(_) | Raw::Holder(_) => assembler.learn(&raw),
         Raw::Socket(..) | Raw::SynAck(_) => order.push(raw),
-        Raw::Clock(_) => {}
+        Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
     }
 }

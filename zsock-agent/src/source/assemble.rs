@@ -7,19 +7,21 @@ use std::sync::Arc;
 
 use zsock_common::wire::{HolderRecord, Kind, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
 
-use crate::record::{
-    Body, Cause, Event, Fact, Family, Record, Sample, Socket, SocketId, State, StateChange, Tcp, What,
-};
+use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
-use crate::source::assemble::owner::{Cgroups, Owners};
+use crate::source::assemble::owner::Cgroups;
+use crate::source::assemble::past::{Story, tell_inferred, tell_past};
 use crate::source::assemble::stall::Stall;
+use crate::source::assemble::tracked::{Tracked, is_opening, state_after};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
-use crate::time::{Time, milliseconds};
+use crate::time::milliseconds;
 
 pub mod facts;
 mod owner;
+mod past;
 mod stall;
+mod tracked;
 mod what;
 
 /// Sockets remembered at once. Beyond them the one that was heard of first is forgotten.
@@ -52,28 +54,6 @@ pub enum Need {
     Refresh,
 }
 
-/// What is remembered of a socket between its events.
-struct Tracked {
-    ends: Ends,
-    netns: Option<u32>,
-    uid: Option<u32>,
-    inode: Option<u64>,
-    birth: Option<Time>,
-    /// What its own memory held, until it is told.
-    past: Option<Box<PastRecord>>,
-    has_told_past: bool,
-    is_announced: bool,
-    owners: Owners,
-    stall: Stall,
-    was_reset: bool,
-    was_orphan: bool,
-    is_closed: bool,
-    /// When its holders were last looked up, CLOCK_MONOTONIC nanoseconds.
-    looked_ns: Option<u64>,
-    /// The look that found its holders.
-    look: u64,
-}
-
 impl Assembler {
     /// An assembler that knows of no socket yet.
     #[must_use]
@@ -92,12 +72,22 @@ impl Assembler {
         }
     }
 
-    /// Takes in what is no event: pasts and holders. They need no order.
+    /// Takes in what needs no order: pasts, holders and who closes a socket.
     pub fn learn(&mut self, raw: &Raw) {
         match raw {
             Raw::Past(past) => self.learn_past(past),
             Raw::Holder(holder) => self.learn_holder(holder),
+            Raw::Socket(Kind::State, record) => self.learn_closer(record),
             Raw::Socket(..) | Raw::SynAck(_) | Raw::Clock(_) => {}
+        }
+    }
+
+    /// Whoever closes a socket held it until then: what happened to it shortly before may have found no other holder.
+    fn learn_closer(&mut self, record: &SocketRecord) {
+        if !is_opening(state_after(record))
+            && let Some(tracked) = self.sockets.get_mut(&SocketId(record.head.cookie))
+        {
+            tracked.owners.closed_by(&record.actor);
         }
     }
 
@@ -234,7 +224,7 @@ impl Assembler {
         let ends = Ends::of(&record.endpoints);
         let attempt = record.num_timeout + 1;
         let next = self.units.jiffies.until(0, record.timeout.saturating_mul(2u32.saturating_pow(attempt)));
-        let what = crate::record::Retransmit {
+        let what = Retransmit {
             cause: Some(Cause::SynAck),
             fin: false,
             attempt: Some(attempt),
@@ -301,78 +291,6 @@ impl Assembler {
     }
 }
 
-/// Records of one event in the making.
-struct Story {
-    host: Arc<str>,
-    socket: Socket,
-    records: Vec<Record>,
-}
-
-impl Story {
-    fn tell(&mut self, at: Time, what: What, tcp: Tcp) {
-        self.add(at, what, tcp, false, false);
-    }
-
-    fn add(&mut self, at: Time, what: What, tcp: Tcp, replayed: bool, inferred: bool) {
-        let event = Event { what, socket: self.socket.clone(), tcp, replayed, inferred };
-        self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
-    }
-}
-
-/// The state changes before the first sign of trouble, and the end where that came before it: a connection that the application
-/// resets is healthy until the reset goes out.
-fn tell_past(
-    story: &mut Story,
-    tracked: &mut Tracked,
-    kind: Kind,
-    record: &SocketRecord,
-    units: &Units,
-    clock: Clock,
-) {
-    let Some(told) = tracked.past.take() else { return };
-    let count = (told.past.count as usize).min(told.past.transitions.len());
-    for transition in &told.past.transitions[..count] {
-        let is_this_one = kind == Kind::State && transition.time_ns == record.head.time_ns;
-        if is_this_one {
-            continue;
-        }
-        let at = clock.at(transition.time_ns);
-        let (from, to) = (State(transition.from), State(transition.to));
-        let tcp = Tcp { state: Some(to), ..Tcp::default() };
-        story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
-        if to == State::CLOSE && !tracked.is_closed {
-            tracked.is_closed = true;
-            let was_reset = tracked.was_reset;
-            let closed =
-                what::closed_from(from, record, tracked.birth.map(|birth| at.since(birth)), was_reset, units);
-            story.add(at, closed, tcp, true, false);
-        }
-    }
-}
-
-/// What the kernel still knows of a socket that is older than zsock.
-fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
-    let (head, tcp) = (&record.head, &record.tcp);
-    let state = State(tcp.state);
-    let is_resending = kind == Kind::Retransmit;
-    let is_stalled = tcp.retransmits > u8::from(is_resending);
-    let received = units.since_received(head, tcp, state);
-    let facts = [
-        (Fact::LastReceived, received),
-        // A retransmission has overwritten when payload was last sent.
-        (Fact::LastSent, units.since_sent(head, tcp).filter(|_| !is_resending)),
-        (Fact::RetransmittingSince, units.since_first_retransmission(head, tcp).filter(|_| is_stalled)),
-    ];
-    let mut known: Vec<_> =
-        facts.into_iter().filter_map(|(fact, passed)| Some((at.before(passed?), fact))).collect();
-    known.sort_by_key(|(at, _)| *at);
-    for (at, fact) in known {
-        let retransmits = (fact == Fact::RetransmittingSince).then_some(tcp.retransmits.into());
-        let tcp = Tcp { state: Some(state), retransmits, ..Tcp::default() };
-        story.add(at, What::Sample(Sample { fact: Some(fact) }), tcp, false, true);
-    }
-}
-
 fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
     Socket {
         id,
@@ -401,54 +319,4 @@ fn handshake_id(record: &SynAckRecord) -> SocketId {
     let mut hasher = DefaultHasher::new();
     (ends.local, ends.remote, ends.local_port, ends.remote_port, ends.netns).hash(&mut hasher);
     SocketId(hasher.finish() | 1 << 63)
-}
-
-impl Tracked {
-    fn unseen() -> Self {
-        Self {
-            ends: Ends { family: Family::Ipv4, v4mapped: false, local: None, remote: None },
-            netns: None,
-            uid: None,
-            inode: None,
-            birth: None,
-            past: None,
-            has_told_past: false,
-            is_announced: false,
-            owners: Owners::default(),
-            stall: Stall::default(),
-            was_reset: false,
-            was_orphan: false,
-            is_closed: false,
-            looked_ns: None,
-            look: 0,
-        }
-    }
-
-    /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten.
-    fn identify(&mut self, record: &SocketRecord) {
-        let ends = Ends::of(&record.endpoints);
-        self.ends =
-            Ends { local: ends.local.or(self.ends.local), remote: ends.remote.or(self.ends.remote), ..ends };
-        let known = |number: u32| (number != 0).then_some(number);
-        self.netns = known(record.endpoints.netns).or(self.netns);
-        self.uid = Some(record.endpoints.uid);
-        if record.tcp.inode != 0 {
-            self.inode = Some(record.tcp.inode);
-        }
-    }
-
-    /// Takes in what an event says of the socket's life.
-    fn apply(&mut self, kind: Kind, record: &SocketRecord) {
-        self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
-        self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
-        if kind != Kind::State {
-            return;
-        }
-        let to = State(u8::try_from(record.detail2).unwrap_or(u8::MAX));
-        if to == State::SYN_SENT || to == State::LISTEN {
-            self.owners.opened_by(&record.actor);
-        } else {
-            self.owners.closed_by(&record.actor);
-        }
-    }
 }

@@ -26,7 +26,7 @@ impl Clock {
 
     /// The moment of a monotonic time stamp.
     #[must_use]
-    pub fn at(&self, monotonic_ns: u64) -> Time {
+    pub fn at(self, monotonic_ns: u64) -> Time {
         Time::from_unix_ns(self.offset_ns.saturating_add(monotonic_ns))
     }
 
@@ -35,11 +35,7 @@ impl Clock {
     /// # Panics
     /// Never: CLOCK_MONOTONIC was read at the start and a kernel that has it keeps it.
     #[must_use]
-    #[expect(
-        clippy::unused_self,
-        reason = "a clock that was started is proof that the kernel tells this time"
-    )]
-    pub fn monotonic_ns(&self) -> u64 {
+    pub fn monotonic_ns(self) -> u64 {
         nanoseconds(read(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC was read at the start"))
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::iter::IterLink;
-use aya::programs::{FExit, Iter, KProbe, Program, ProgramError};
+use aya::programs::{Iter, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
@@ -84,7 +84,7 @@ impl Kernel {
         let types = Types::read(Path::new(btf::VMLINUX))?;
         let (offsets, _missing) = types.offsets()?;
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let mut ebpf = load(&types, offsets, options, &btf)?;
+        let mut ebpf = load(&types, &offsets, options, &btf)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -261,7 +261,8 @@ impl Kernel {
             let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
             if let Err(error) = attach(program, target, btf) {
                 for (name, _) in &rung.programs[..index] {
-                    self.ebpf.program_mut(name).map(detach);
+                    // Without its companion it would only cost; whether it goes, nobody could act on.
+                    let _ = self.ebpf.program_mut(name).map(unload);
                 }
                 return Err(error);
             }
@@ -276,7 +277,7 @@ fn raise_memory_lock() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
-fn load(types: &Types, offsets: Offsets, options: &Options, btf: &Btf) -> Result<Ebpf> {
+fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Result<Ebpf> {
     let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
     let settings = Plain(Settings {
         all_events: u32::from(options.all_events),
@@ -285,7 +286,7 @@ fn load(types: &Types, offsets: Offsets, options: &Options, btf: &Btf) -> Result
         filter: options.filter,
         ..Settings::DEFAULT
     });
-    let offsets = Plain(offsets);
+    let offsets = Plain(*offsets);
     // With no log wanted the verifier drops every line of it.
     let log_level = if options.has_log { u8::MAX } else { 0 };
     EbpfLoader::new()
@@ -309,41 +310,38 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
 }
 
 fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
-    match program {
-        Program::BtfTracePoint(program) => {
-            // Two hooks may share a tracepoint.
-            if program.fd().is_err() {
-                program.load(target, btf)?;
-                program.attach()?;
-            }
-        }
-        Program::FEntry(program) => {
+    if let Program::BtfTracePoint(program) = program {
+        // Two hooks may share a tracepoint.
+        if program.fd().is_err() {
             program.load(target, btf)?;
             program.attach()?;
         }
-        Program::FExit(program) => {
-            program.load(target, btf)?;
-            program.attach()?;
-        }
-        Program::KProbe(program) => {
-            program.load()?;
-            program.attach(target, 0)?;
-        }
-        _ => bail!("no way to attach this kind of program"),
+    } else if let Program::FEntry(program) = program {
+        program.load(target, btf)?;
+        program.attach()?;
+    } else if let Program::FExit(program) = program {
+        program.load(target, btf)?;
+        program.attach()?;
+    } else if let Program::KProbe(program) = program {
+        program.load()?;
+        program.attach(target, 0)?;
+    } else {
+        bail!("no way to attach a program of type {:?}", program.prog_type());
     }
     Ok(())
 }
 
 /// Takes back a program whose companion could not attach.
-fn detach(program: &mut Program) {
-    // A program that stays loaded without a companion does nothing but cost; there is nobody to tell.
-    let _: Result<(), ProgramError> = match program {
-        Program::FEntry(program) => program.unload(),
-        Program::FExit(program) => FExit::unload(program),
-        Program::KProbe(program) => KProbe::unload(program),
-        Program::BtfTracePoint(program) => program.unload(),
-        _ => Ok(()),
-    };
+fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::FEntry(program) = program {
+        program.unload()
+    } else if let Program::KProbe(program) = program {
+        program.unload()
+    } else if let Program::BtfTracePoint(program) = program {
+        program.unload()
+    } else {
+        Ok(())
+    }
 }
 
 fn walk(link: IterLink) -> Result<()> {

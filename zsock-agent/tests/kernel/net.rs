@@ -139,6 +139,8 @@ impl Namespace {
         let name = format!("zt-{}-{}-{role}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name]);
         let namespace = Self { name };
+        // Until duplicates of its own link-local address are ruled out, which takes two seconds, a router asks for no neighbour.
+        namespace.sysctl("net/ipv6/conf/default/accept_dad", 0);
         ip(&["-n", &namespace.name, "link", "set", "lo", "up"]);
         namespace
     }

@@ -13,7 +13,7 @@ use crate::time::milliseconds;
 const AF_INET6: u16 = 10;
 
 /// The bound of the retransmission time-out on kernels that have only the constant `TCP_RTO_MAX`.
-const RTO_MAX: Duration = Duration::from_secs(120);
+const RTO_MAX: Duration = Duration::from_mins(2);
 
 /// How this kernel counts and what it has.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,84 @@
+//! The story of an event: what came before it that is told only now, then the event itself.
+
+use std::sync::Arc;
+
+use zsock_common::wire::{Kind, SocketRecord};
+
+use crate::record::{Body, Event, Fact, Record, Sample, Socket, State, StateChange, Tcp, What};
+use crate::source::assemble::facts::Units;
+use crate::source::assemble::tracked::Tracked;
+use crate::source::assemble::what;
+use crate::source::clock::Clock;
+use crate::time::Time;
+
+/// Records of one event in the making.
+pub(super) struct Story {
+    pub(super) host: Arc<str>,
+    pub(super) socket: Socket,
+    pub(super) records: Vec<Record>,
+}
+
+impl Story {
+    pub(super) fn tell(&mut self, at: Time, what: What, tcp: Tcp) {
+        self.add(at, what, tcp, false, false);
+    }
+
+    fn add(&mut self, at: Time, what: What, tcp: Tcp, replayed: bool, inferred: bool) {
+        let event = Event { what, socket: self.socket.clone(), tcp, replayed, inferred };
+        self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
+    }
+}
+
+/// The state changes before the first sign of trouble, and the end where that came before it: a connection that the application
+/// resets is healthy until the reset goes out.
+pub(super) fn tell_past(
+    story: &mut Story,
+    tracked: &mut Tracked,
+    kind: Kind,
+    record: &SocketRecord,
+    units: &Units,
+    clock: Clock,
+) {
+    let Some(told) = tracked.past.take() else { return };
+    let count = (told.past.count as usize).min(told.past.transitions.len());
+    for transition in &told.past.transitions[..count] {
+        let is_this_one = kind == Kind::State && transition.time_ns == record.head.time_ns;
+        if is_this_one {
+            continue;
+        }
+        let at = clock.at(transition.time_ns);
+        let (from, to) = (State(transition.from), State(transition.to));
+        let tcp = Tcp { state: Some(to), ..Tcp::default() };
+        story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
+        if to == State::CLOSE && !tracked.is_closed {
+            tracked.is_closed = true;
+            let was_reset = tracked.was_reset;
+            let closed =
+                what::closed_from(from, record, tracked.birth.map(|birth| at.since(birth)), was_reset, units);
+            story.add(at, closed, tcp, true, false);
+        }
+    }
+}
+
+/// What the kernel still knows of a socket that is older than zsock.
+pub(super) fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
+    let (head, tcp) = (&record.head, &record.tcp);
+    let state = State(tcp.state);
+    let is_resending = kind == Kind::Retransmit;
+    let is_stalled = tcp.retransmits > u8::from(is_resending);
+    let received = units.since_received(head, tcp, state);
+    let facts = [
+        (Fact::LastReceived, received),
+        // A retransmission has overwritten when payload was last sent.
+        (Fact::LastSent, units.since_sent(head, tcp).filter(|_| !is_resending)),
+        (Fact::RetransmittingSince, units.since_first_retransmission(head, tcp).filter(|_| is_stalled)),
+    ];
+    let mut known: Vec<_> =
+        facts.into_iter().filter_map(|(fact, passed)| Some((at.before(passed?), fact))).collect();
+    known.sort_by_key(|(at, _)| *at);
+    for (at, fact) in known {
+        let retransmits = (fact == Fact::RetransmittingSince).then_some(tcp.retransmits.into());
+        let tcp = Tcp { state: Some(state), retransmits, ..Tcp::default() };
+        story.add(at, What::Sample(Sample { fact: Some(fact) }), tcp, false, true);
+    }
+}

@@ -1,0 +1,91 @@
+//! What is remembered of a socket between its events.
+
+use zsock_common::wire::{Kind, PastRecord, SocketRecord, flag};
+
+use crate::record::{Family, State};
+use crate::source::assemble::facts::Ends;
+use crate::source::assemble::owner::Owners;
+use crate::source::assemble::stall::Stall;
+use crate::time::Time;
+
+/// What is remembered of a socket between its events.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Tracked {
+    pub(super) ends: Ends,
+    pub(super) netns: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) inode: Option<u64>,
+    pub(super) birth: Option<Time>,
+    /// What its own memory held, until it is told.
+    pub(super) past: Option<Box<PastRecord>>,
+    pub(super) has_told_past: bool,
+    pub(super) is_announced: bool,
+    pub(super) owners: Owners,
+    pub(super) stall: Stall,
+    pub(super) was_reset: bool,
+    pub(super) was_orphan: bool,
+    pub(super) is_closed: bool,
+    /// When its holders were last looked up, CLOCK_MONOTONIC nanoseconds.
+    pub(super) looked_ns: Option<u64>,
+    /// The look that found its holders.
+    pub(super) look: u64,
+}
+
+impl Tracked {
+    pub(super) fn unseen() -> Self {
+        Self {
+            ends: Ends { family: Family::Ipv4, v4mapped: false, local: None, remote: None },
+            netns: None,
+            uid: None,
+            inode: None,
+            birth: None,
+            past: None,
+            has_told_past: false,
+            is_announced: false,
+            owners: Owners::default(),
+            stall: Stall::default(),
+            was_reset: false,
+            was_orphan: false,
+            is_closed: false,
+            looked_ns: None,
+            look: 0,
+        }
+    }
+
+    /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten.
+    pub(super) fn identify(&mut self, record: &SocketRecord) {
+        let ends = Ends::of(&record.endpoints);
+        self.ends =
+            Ends { local: ends.local.or(self.ends.local), remote: ends.remote.or(self.ends.remote), ..ends };
+        let known = |number: u32| (number != 0).then_some(number);
+        self.netns = known(record.endpoints.netns).or(self.netns);
+        self.uid = Some(record.endpoints.uid);
+        if record.tcp.inode != 0 {
+            self.inode = Some(record.tcp.inode);
+        }
+    }
+
+    /// Takes in what an event says of the socket's life.
+    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord) {
+        self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
+        self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
+        if kind != Kind::State {
+            return;
+        }
+        if is_opening(state_after(record)) {
+            self.owners.opened_by(&record.actor);
+        } else {
+            self.owners.closed_by(&record.actor);
+        }
+    }
+}
+
+/// The state that a state change leads to.
+pub(super) fn state_after(change: &SocketRecord) -> State {
+    State(u8::try_from(change.detail2).unwrap_or(u8::MAX))
+}
+
+/// The states that `connect` and `listen` lead to, in the task that calls them.
+pub(super) fn is_opening(to: State) -> bool {
+    to == State::SYN_SENT || to == State::LISTEN
+}
