@@ -4,10 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use btf_rs::{Backend, Btf, Type};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use zsock_common::offsets::{ABSENT, Field, Offsets, bit_field};
 
 /// Where the kernel shows its BTF.
@@ -33,13 +37,17 @@ impl Types {
     /// # Errors
     /// When the file is missing (a kernel built without `CONFIG_DEBUG_INFO_BTF`) or is no BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
-        Btf::from_file_with_backend(path, Backend::Mmap).map(Self::new).with_context(|| {
+        let bytes = fs::read(path).with_context(|| {
             format!(
                 "read the kernel's types from {}: zsock needs a kernel with CONFIG_DEBUG_INFO_BTF=y",
                 path.display()
             )
-        })
+        })?;
+        let mapped = in_memory(&bytes).context("make a file in memory of the kernel's types")?;
+        // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
+        Btf::from_file_with_backend(format!("/proc/self/fd/{}", mapped.as_raw_fd()), Backend::Mmap)
+            .map(Self::new)
+            .with_context(|| format!("parse the kernel's types in {}", path.display()))
     }
 
     /// Reads types from BTF bytes.
@@ -186,6 +194,13 @@ impl Types {
         };
         u32::try_from(bytes).ok()
     }
+}
+
+/// A file that holds `bytes` in memory: before 6.16 the kernel's own cannot be mapped.
+fn in_memory(bytes: &[u8]) -> Result<File> {
+    let mut file = File::from(memfd_create("zsock-btf", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 #[cfg(test)]
