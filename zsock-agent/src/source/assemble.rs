@@ -11,7 +11,6 @@ use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, St
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::Cgroups;
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
-use crate::source::assemble::stall::Stall;
 use crate::source::assemble::tracked::{Tracked, is_opening, state_after};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
@@ -158,7 +157,9 @@ impl Assembler {
         tracked.is_announced = true;
         tracked.birth = tracked.birth.or_else(|| (past.birth_ns != 0).then(|| clock.at(past.birth_ns)));
         if !tracked.has_told_past {
-            tracked.stall = Stall::new(past.birth_ns != 0 && past.flags & past_flag::OPENER_FOUND == 0);
+            if past.birth_ns != 0 && past.flags & past_flag::OPENER_FOUND == 0 {
+                tracked.stall.begins_seen();
+            }
             tracked.past = Some(Box::new(*record));
         }
     }
@@ -180,7 +181,7 @@ impl Assembler {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
         let units = self.units;
-        self.track(id, record).apply(kind, record);
+        self.track(id, record).apply(kind, record, at);
         let socket = self.socket(id, record);
         let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
         let Some(tracked) = self.sockets.get_mut(&id) else { return Vec::new() };
@@ -194,7 +195,9 @@ impl Assembler {
             }
         }
         let before = tracked.stall.observe(kind, record, at, &units);
-        let scene = what::Scene { kind, record, at, units: &units, reset_reasons: &self.reset_reasons };
+        let live_state = tracked.last_state.unwrap_or(State::CLOSE);
+        let reset_reasons = &self.reset_reasons;
+        let scene = what::Scene { kind, record, at, live_state, units: &units, reset_reasons };
         let tcp = scene.tcp(&tracked.stall);
         for happened in before {
             story.tell(at, happened, tcp.clone());

@@ -234,14 +234,15 @@ impl Units {
         }
     }
 
-    /// The record's facts of a socket in `state`, without those that need the socket's past.
+    /// The record's facts of a socket in `state`, without those that need the socket's past. Its counters are of `live_state`, the
+    /// last one before CLOSE.
     #[must_use]
-    pub fn tcp(&self, head: &Head, tcp: &TcpFacts, state: State) -> Tcp {
+    pub fn tcp(&self, head: &Head, tcp: &TcpFacts, state: State, live_state: State) -> Tcp {
         if state == State::LISTEN {
             return Tcp { state: Some(state), ..Tcp::default() };
         }
         let o = &self.offsets;
-        let queues = Queues::of(tcp, State(tcp.state));
+        let queues = Queues::of(tcp, live_state);
         let has_sequence = [o.snd_una, o.snd_nxt, o.write_seq].iter().all(|offset| *offset != ABSENT);
         let has_received = [o.rcv_nxt, o.copied_seq].iter().all(|offset| *offset != ABSENT);
         let got_data = o.bytes_received != ABSENT && bytes_received(tcp) > 0;
@@ -261,7 +262,7 @@ impl Units {
             send_window_bytes: Self::known(o.snd_wnd, tcp.snd_wnd.into()),
             cwnd: Self::known(o.snd_cwnd, tcp.snd_cwnd),
             last_sent_ms: ms(self.since_sent(head, tcp)),
-            last_received_ms: ms(self.since_received(head, tcp, State(tcp.state))),
+            last_received_ms: ms(self.since_received(head, tcp, live_state)),
             last_data_received_ms: (got_data && o.icsk_lrcvtime != ABSENT).then(|| milliseconds(since_data)),
             keepalive: Self::known(o.keepalive_time, self.keepalive(tcp)),
             user_timeout_ms: Self::known(o.icsk_user_timeout, tcp.user_timeout.into()).filter(|ms| *ms != 0),

@@ -30,10 +30,9 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// Of a socket that was seen from its birth on, or not.
-    #[must_use]
-    pub(super) fn new(is_from_birth: bool) -> Self {
-        Self { timed_out_before: is_from_birth.then_some(false), ..Self::default() }
+    /// The socket was seen from its birth on: no time-out came unseen.
+    pub(super) fn begins_seen(&mut self) {
+        self.timed_out_before = self.timed_out_before.or(Some(false));
     }
 
     /// Whether a time-out of this episode of loss was seen.

@@ -16,6 +16,8 @@ pub(super) struct Tracked {
     pub(super) uid: Option<u32>,
     pub(super) inode: Option<u64>,
     pub(super) birth: Option<Time>,
+    /// The last state before CLOSE: it says whether a sequence number is of a SYN or FIN.
+    pub(super) last_state: Option<State>,
     /// What its own memory held, until it is told.
     pub(super) past: Option<Box<PastRecord>>,
     pub(super) has_told_past: bool,
@@ -39,6 +41,7 @@ impl Tracked {
             uid: None,
             inode: None,
             birth: None,
+            last_state: None,
             past: None,
             has_told_past: false,
             is_announced: false,
@@ -66,13 +69,21 @@ impl Tracked {
     }
 
     /// Takes in what an event says of the socket's life.
-    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord) {
+    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord, at: Time) {
+        let state = State(record.tcp.state);
+        if state != State::CLOSE {
+            self.last_state = Some(state);
+        }
         self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
         self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
         if kind != Kind::State {
             return;
         }
-        if is_opening(state_after(record)) {
+        let to = state_after(record);
+        if is_opening(to) || to == State::SYN_RECV {
+            self.birth = self.birth.or(Some(at));
+        }
+        if is_opening(to) {
             self.owners.opened_by(&record.actor);
         } else {
             self.owners.closed_by(&record.actor);

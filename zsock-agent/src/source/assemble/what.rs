@@ -22,6 +22,8 @@ pub(super) struct Scene<'a> {
     pub(super) kind: Kind,
     pub(super) record: &'a SocketRecord,
     pub(super) at: Time,
+    /// The state that the kernel's counters are of: the last one before CLOSE.
+    pub(super) live_state: State,
     pub(super) units: &'a Units,
     pub(super) reset_reasons: &'a BTreeMap<u32, String>,
 }
@@ -40,8 +42,8 @@ impl Scene<'_> {
     /// How TCP stands after the event.
     pub(super) fn tcp(&self, stall: &Stall) -> Tcp {
         let state = self.state();
-        let mut tcp = self.units.tcp(&self.record.head, &self.record.tcp, state);
-        if state != State::CLOSE && state != State::LISTEN {
+        let mut tcp = self.units.tcp(&self.record.head, &self.record.tcp, state, self.live_state);
+        if self.has_settled_timers() {
             tcp.gives_up_in_ms = self.forecast(stall).gives_up_in.map(milliseconds);
         }
         tcp.stalled_ms = stall.duration_at(self.at).map(milliseconds);
@@ -81,6 +83,16 @@ impl Scene<'_> {
             && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
         let lifetime = birth.map(|birth| self.at.since(birth));
         closed_from(from, self.record, lifetime, was_reset || is_abortive, self.units)
+    }
+
+    /// Whether the socket's timers are as they will stay after the event. At a state change, a reset or an error the kernel is
+    /// about to arm or stop them.
+    fn has_settled_timers(&self) -> bool {
+        let is_settled = matches!(
+            self.kind,
+            Kind::Retransmit | Kind::Keepalive | Kind::KeepaliveAnswered | Kind::WindowProbe | Kind::Look
+        );
+        is_settled && self.state() != State::CLOSE && self.state() != State::LISTEN
     }
 
     fn cause(&self, stall: &Stall) -> Option<Cause> {
