@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod btf;
+pub mod cgroup;
 pub mod clock;
 pub mod decode;
 pub mod kernel;

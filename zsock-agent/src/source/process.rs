@@ -10,6 +10,8 @@ pub struct Process {
     pub pid: u32,
     /// Start, CLOCK_BOOTTIME nanoseconds.
     pub start_ns: u64,
+    /// Id of its control group in the unified hierarchy; 0 where that is not known.
+    pub cgroup_id: u64,
     /// Name of the thread group's leader, as the kernel has it: up to 15 bytes of any kind.
     pub comm: Vec<u8>,
 }
@@ -20,7 +22,12 @@ impl Process {
     pub fn from_wire(wire: &zsock_common::wire::Process) -> Option<Self> {
         let length = wire.comm.iter().position(|byte| *byte == 0).unwrap_or(wire.comm.len());
         let comm = wire.comm[..length].to_vec();
-        (wire.tgid != 0).then_some(Self { pid: wire.tgid, start_ns: wire.start_ns, comm })
+        (wire.tgid != 0).then_some(Self {
+            pid: wire.tgid,
+            start_ns: wire.start_ns,
+            cgroup_id: wire.cgroup,
+            comm,
+        })
     }
 
     /// Whether it still runs. A process that exited and waits for its parent runs no more.
@@ -54,8 +61,7 @@ impl Process {
     #[must_use]
     pub fn cgroup(&self) -> Option<Cgroup> {
         let table = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
-        let path = path_of(&table)?;
-        Some(Cgroup { path: Arc::from(path), container: container_of(path).map(Arc::from) })
+        path_of(&table).map(|path| Cgroup::of_path(Arc::from(path)))
     }
 }
 
@@ -66,6 +72,15 @@ pub struct Cgroup {
     pub path: Arc<str>,
     /// The container id that the path holds.
     pub container: Option<Arc<str>>,
+}
+
+impl Cgroup {
+    /// The control group of this path.
+    #[must_use]
+    pub fn of_path(path: Arc<str>) -> Self {
+        let container = container_of(&path).map(Arc::from);
+        Self { path, container }
+    }
 }
 
 /// Clock ticks a second of `/proc`, the kernel's `USER_HZ`: 100 on every architecture that BPF runs on but Alpha.
@@ -153,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_text_keeps_its_bytes() {
-        let process = Process { pid: 1, start_ns: 0, comm: b"a\xffb".to_vec() };
+        let process = Process { pid: 1, start_ns: 0, cgroup_id: 0, comm: b"a\xffb".to_vec() };
         assert_eq!(process.name(), (Arc::from("a\u{fffd}b"), Some(Arc::from("61ff62"))));
     }
 }

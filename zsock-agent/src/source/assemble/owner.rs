@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use zsock_common::wire;
 
+use crate::source::cgroup;
 use crate::source::process::{Cgroup, Process};
 
 /// Control groups are remembered for so many processes.
@@ -90,17 +91,22 @@ impl Owners {
     }
 }
 
-/// The control groups of processes, each looked up once while the process is there to ask.
+/// The control groups of processes, each looked up once: of the process while it is there to ask, else by the group's id.
 #[derive(Debug, Default)]
-pub(super) struct Cgroups(HashMap<(u32, u64), Option<Cgroup>>);
+pub(super) struct Cgroups {
+    of_processes: HashMap<(u32, u64), Option<Cgroup>>,
+    by_id: cgroup::Paths,
+}
 
 impl Cgroups {
     /// The control group of `process`; `None` where it could not be told.
     pub(super) fn of(&mut self, process: &Process) -> Option<Cgroup> {
-        if self.0.len() >= MAX_CGROUPS {
-            self.0.clear();
+        if self.of_processes.len() >= MAX_CGROUPS {
+            self.of_processes.clear();
         }
-        self.0.entry((process.pid, process.start_ns)).or_insert_with(|| process.cgroup()).clone()
+        let by_id = &mut self.by_id;
+        let look_up = || process.cgroup().or_else(|| by_id.of(process.cgroup_id).map(Cgroup::of_path));
+        self.of_processes.entry((process.pid, process.start_ns)).or_insert_with(look_up).clone()
     }
 }
 
