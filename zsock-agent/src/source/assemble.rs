@@ -83,10 +83,8 @@ impl Assembler {
 
     /// Whoever closes a socket held it until then: what happened to it shortly before may have found no other holder.
     fn learn_closer(&mut self, record: &SocketRecord) {
-        if !is_opening(state_after(record))
-            && let Some(tracked) = self.sockets.get_mut(&SocketId(record.head.cookie))
-        {
-            tracked.owners.closed_by(&record.actor);
+        if record.actor.tgid != 0 && !is_opening(state_after(record)) {
+            self.track(SocketId(record.head.cookie), record).owners.closed_by(&record.actor);
         }
     }
 
