@@ -34,5 +34,11 @@ fn log_to_stderr(verbose: u8) {
         2 => log::LevelFilter::Debug,
         _ => log::LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_level(level).format_target(false).init();
+    // The libraries' own diagnosis drowns zsock's: it takes one `-v` more.
+    let of_libraries = if verbose > 2 { level } else { log::LevelFilter::Warn };
+    env_logger::Builder::new()
+        .filter_level(of_libraries)
+        .filter_module("zsock", level)
+        .format_target(false)
+        .init();
 }
