@@ -117,6 +117,7 @@ fields! {
     keepalive_probes: 1 optional "tcp_sock.keepalive_probes";
     usec_ts: 1 optional "tcp_sock.tcp_usec_ts";
     total_rto: 2 optional "tcp_sock.total_rto";
+    tcp_clock_cache: 8 optional "tcp_sock.tcp_clock_cache";
     netns_inode: 4 optional "net.ns.inum";
     sysctl_keepalive_time: 4 optional "net.ipv4.sysctl_tcp_keepalive_time";
     sysctl_keepalive_intvl: 4 optional "net.ipv4.sysctl_tcp_keepalive_intvl";

@@ -10,15 +10,15 @@ use aya_log_ebpf::{debug, warn};
 use zsock_common::wire::{Head, Kind, Process, SocketRecord};
 
 use crate::maps::{self, EVENTS, WOKEN_NS};
-use crate::process;
 use crate::read::{self, Read};
 use crate::rodata::setting;
+use crate::words;
 
 /// At most this often trouble wakes the reader, nanoseconds. It polls every 50 ms besides.
 const WAKE_INTERVAL_NS: u64 = 10_000_000;
 
 /// Something that happened to a socket.
-pub(crate) struct Event {
+pub(crate) struct Event<'a> {
     /// What.
     pub(crate) kind: Kind,
     /// The socket's cookie.
@@ -33,24 +33,15 @@ pub(crate) struct Event {
     pub(crate) sent_before: u32,
     /// `flag` bits.
     pub(crate) flags: u16,
-    /// The running task acts in its own name.
-    pub(crate) has_actor: bool,
+    /// The process that made it in its own name.
+    pub(crate) actor: Option<&'a Process>,
 }
 
-impl Event {
+impl Event<'_> {
     /// An event of now.
     #[inline(always)]
     pub(crate) fn now(kind: Kind, cookie: u64) -> Self {
-        Self {
-            kind,
-            cookie,
-            time_ns: now_ns(),
-            detail: 0,
-            detail2: 0,
-            sent_before: 0,
-            flags: 0,
-            has_actor: false,
-        }
+        Self { kind, cookie, time_ns: now_ns(), detail: 0, detail2: 0, sent_before: 0, flags: 0, actor: None }
     }
 }
 
@@ -80,12 +71,11 @@ pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, e
     record.tcp.sent_before = event.sent_before;
     record.detail = event.detail;
     record.detail2 = event.detail2;
-    if event.has_actor {
-        process::write_current(&mut record.actor);
-    } else {
-        record.actor = Process::NONE;
+    match event.actor {
+        Some(actor) => words::copy(&mut record.actor, actor),
+        None => words::clear(&mut record.actor),
     }
-    submit(entry, event.kind);
+    submit(entry, event.kind, event.time_ns);
 }
 
 /// Room for one record; `None`, counted, where there is none.
@@ -101,6 +91,7 @@ pub(crate) fn reserve<T: 'static>(ctx: &impl EbpfContext, kind: Kind) -> Option<
 
 /// Fills in the beginning of a record.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "records carry the low half of jiffies")]
 pub(crate) fn head(into: &mut Head, kind: Kind, cookie: u64, time_ns: u64, flags: u16) {
     into.time_ns = time_ns;
     into.cookie = cookie;
@@ -111,15 +102,15 @@ pub(crate) fn head(into: &mut Head, kind: Kind, cookie: u64, time_ns: u64, flags
 
 /// Hands a record over, and wakes the reader where that is worth its price.
 #[inline(always)]
-pub(crate) fn submit<T>(entry: RingBufEntry<T>, kind: Kind) {
+pub(crate) fn submit<T>(entry: RingBufEntry<T>, kind: Kind, time_ns: u64) {
     maps::count(|counters| counters.produced += 1);
-    let flags = if is_due::<T>(kind) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let flags = if is_due::<T>(kind, time_ns) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     entry.submit(u64::from(flags));
 }
 
 /// Whether the reader should be woken: the buffer has just filled by another mark, or there is trouble and the last wake-up is a while ago.
 #[inline(always)]
-fn is_due<T>(kind: Kind) -> bool {
+fn is_due<T>(kind: Kind, time_ns: u64) -> bool {
     let map = (&raw const EVENTS).cast_mut().cast::<c_void>();
     // SAFETY: `EVENTS` is a ring buffer.
     let available = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
@@ -131,11 +122,10 @@ fn is_due<T>(kind: Kind) -> bool {
     if matches!(kind, Kind::State | Kind::Past | Kind::Look | Kind::Holder | Kind::Clock | Kind::Destroyed) {
         return false;
     }
-    let now = now_ns();
-    if now.wrapping_sub(WOKEN_NS.load()) < WAKE_INTERVAL_NS {
+    if time_ns.wrapping_sub(WOKEN_NS.load()) < WAKE_INTERVAL_NS {
         return false;
     }
-    WOKEN_NS.store(now);
+    WOKEN_NS.store(time_ns);
     true
 }
 

@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 use zsock_common::settings::{MAX_VALUES, Prefix};
 use zsock_common::wire::Endpoints;
 
-use crate::read::{self, Read};
+use crate::read::{self, Direct, Read, Sock};
 use crate::rodata::{SETTINGS, setting};
 
 /// Whether the socket at `sk` may be among those selected by addresses, ports and network namespace.
@@ -21,6 +21,16 @@ pub(crate) fn wants<R: Read>(sk: *const c_void) -> bool {
     let endpoints = unsafe { &mut *endpoints.as_mut_ptr() };
     read::endpoints::<R>(endpoints, sk);
     wants_endpoints(endpoints)
+}
+
+/// The same for a socket of which only a `struct sock` is known: a `struct tcp_sock` is asked for only where a selector wants it.
+#[inline(always)]
+pub(crate) fn wants_socket(sk: Sock) -> bool {
+    if !is_set() {
+        return true;
+    }
+    let tp = sk.tcp_sock();
+    !tp.is_null() && wants::<Direct>(tp)
 }
 
 /// The same for a request that is not a full socket yet.
@@ -42,7 +52,7 @@ pub(crate) fn wants_endpoints(endpoints: &Endpoints) -> bool {
 #[inline(always)]
 pub(crate) fn wants_process(tgid: u32) -> bool {
     let count = setting!(filter.pid_count);
-    count == 0 || tgid == 0 || (0..MAX_VALUES).any(|i| (i as u32) < count && setting!(filter.pids[i]) == tgid)
+    count == 0 || tgid == 0 || (0..MAX_VALUES).any(|i| i < count as usize && setting!(filter.pids[i]) == tgid)
 }
 
 #[inline(always)]
@@ -58,7 +68,7 @@ fn wants_netns(netns: u32) -> bool {
     let count = setting!(filter.netns_count);
     count == 0
         || netns == 0
-        || (0..MAX_VALUES).any(|i| (i as u32) < count && setting!(filter.netns[i]) == netns)
+        || (0..MAX_VALUES).any(|i| i < count as usize && setting!(filter.netns[i]) == netns)
 }
 
 #[inline(always)]
@@ -70,7 +80,7 @@ fn wants_port(local: u16, remote: u16) -> bool {
         || remote == 0
         || (0..MAX_VALUES).any(|i| {
             let port = setting!(filter.ports[i]);
-            (i as u32) < count && (port == local || port == remote)
+            i < count as usize && (port == local || port == remote)
         })
 }
 
@@ -82,7 +92,7 @@ fn wants_end(address: [u8; 16], port: u16, count: u32, prefix: impl Fn(usize) ->
         || port == 0
         || (0..MAX_VALUES).any(|i| {
             let Prefix { address, mask, port: wanted, reserved: _ } = prefix(i);
-            (i as u32) < count
+            i < count as usize
                 && (wanted == 0 || wanted == port)
                 && halves[0] & mask[0] == address[0]
                 && halves[1] & mask[1] == address[1]

@@ -4,6 +4,15 @@
 //! are wanted; `read` is the only place that dereferences kernel memory; every record that finds no room is counted.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier knows what is constant and what a pointer points to within a program, not across its functions"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the entry points that the macros of hooks make pass contexts by value"
+)]
+#![feature(asm_experimental_arch)]
 
 mod emit;
 mod filter;
@@ -14,6 +23,8 @@ mod probes;
 mod process;
 mod read;
 mod rodata;
+mod slots;
+mod words;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

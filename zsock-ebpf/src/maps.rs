@@ -14,9 +14,9 @@ use crate::read::Sock;
 
 /// Records to user space; the agent sets its size.
 #[btf_map]
-pub(crate) static EVENTS: RingBuf<u64, 8388608> = RingBuf::new();
+pub(crate) static EVENTS: RingBuf<u64, 8_388_608> = RingBuf::new();
 
-/// Each socket's own memory.
+/// Memory of the sockets that have no slot.
 #[btf_map]
 static PASTS: SkStorage<Past> = SkStorage::new();
 
@@ -94,20 +94,20 @@ pub(crate) struct TimerMark {
     pub(crate) retransmitted: u8,
 }
 
-/// The memory of `sk`, made if it has none; `None` where the kernel has no memory for it.
+/// The storage of `sk`, made if it has none; `None` where the kernel has no memory for it.
 #[inline(always)]
-pub(crate) fn past_or_new(sk: Sock) -> Option<&'static mut Past> {
-    past_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+pub(crate) fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
+    storage_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
 }
 
-/// The memory of `sk`, if it has one.
+/// The storage of `sk`, if it has one.
 #[inline(always)]
-pub(crate) fn past(sk: Sock) -> Option<&'static mut Past> {
-    past_with(sk, 0)
+pub(crate) fn storage(sk: Sock) -> Option<&'static mut Past> {
+    storage_with(sk, 0)
 }
 
 #[inline(always)]
-fn past_with(sk: Sock, flags: u64) -> Option<&'static mut Past> {
+fn storage_with(sk: Sock, flags: u64) -> Option<&'static mut Past> {
     let map = (&raw const PASTS).cast_mut().cast::<c_void>();
     // SAFETY: the map holds `Past` values and `sk` is a socket that the verifier knows; the memory lives as long as the socket.
     unsafe { bpf_sk_storage_get(map, sk.as_ptr(), ptr::null_mut(), flags).cast::<Past>().as_mut() }

@@ -1,35 +1,91 @@
 //! What a socket remembers while it is healthy, and how it tells it with its first sign of trouble.
 
 use aya_ebpf::EbpfContext;
-use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, Transition, past_flag};
+use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, past_flag};
 
 use crate::emit;
 use crate::maps::{self, TROUBLED};
 use crate::read::Sock;
+use crate::{slots, words};
+
+/// The memory of `sk`, if it has any.
+#[inline(always)]
+pub(crate) fn of(sk: Sock) -> Option<&'static mut Past> {
+    match slots::find(sk) {
+        Some(past) => Some(past),
+        None => maps::storage(sk),
+    }
+}
+
+/// The memory of `sk`, made if it has none; `None`, counted, where the kernel has no room for it.
+#[inline(always)]
+pub(crate) fn of_or_new(sk: Sock) -> Option<&'static mut Past> {
+    match slots::find(sk) {
+        Some(past) => Some(past),
+        None => storage_or_new(sk),
+    }
+}
+
+/// The memory of `sk`, which has just been born; `None`, counted, where the kernel has no room for it.
+#[inline(always)]
+pub(crate) fn of_newborn(sk: Sock) -> Option<&'static mut Past> {
+    // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
+    match slots::claim(sk, sk.cookie()) {
+        Some(past) => Some(past),
+        None => storage_or_new(sk),
+    }
+}
+
+/// The memory of `sk`, a connection that a listener has made: new, but for one that was heard of during its handshake.
+#[inline(always)]
+pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
+    match of(sk) {
+        Some(past) => Some(past),
+        None => of_newborn(sk),
+    }
+}
+
+#[inline(always)]
+fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
+    let past = maps::storage_or_new(sk);
+    if past.is_none() {
+        maps::count(|counters| counters.forgotten += 1);
+    }
+    past
+}
 
 /// Keeps a state change.
 #[inline(always)]
 pub(crate) fn remember(past: &mut Past, time_ns: u64, from: u8, to: u8) {
     let count = past.count as usize;
     if count < MAX_TRANSITIONS {
-        past.transitions[count & (MAX_TRANSITIONS - 1)] = Transition { time_ns, from, to, reserved: [0; 6] };
+        let states = u64::from(from) | u64::from(to) << 8;
+        words::write(&mut past.transitions[count & (MAX_TRANSITIONS - 1)], [time_ns, states]);
     }
     past.count += 1;
 }
 
+/// When the last of the kept state changes was; 0 where there is none.
+#[inline(always)]
+pub(crate) fn last_ns(past: &Past) -> u64 {
+    let count = past.count as usize;
+    if count == 0 || count > MAX_TRANSITIONS {
+        return 0;
+    }
+    past.transitions[(count - 1) & (MAX_TRANSITIONS - 1)].time_ns
+}
+
 /// Makes the events of `sk` go out from here on, its past first. Does nothing for one that is announced already.
 #[inline(always)]
-pub(crate) fn announce(ctx: &impl EbpfContext, sk: Sock, cookie: u64) {
-    let Some(past) = maps::past_or_new(sk) else {
-        maps::count(|counters| counters.forgotten += 1);
-        return;
-    };
-    announce_past(ctx, past, cookie);
+pub(crate) fn announce(ctx: &impl EbpfContext, sk: Sock, cookie: u64, time_ns: u64) {
+    if let Some(past) = of_or_new(sk) {
+        announce_past(ctx, past, cookie, time_ns);
+    }
 }
 
 /// The same where the socket's memory is at hand.
 #[inline(always)]
-pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64) {
+pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64, time_ns: u64) {
     if past.flags & past_flag::ANNOUNCED != 0 {
         return;
     }
@@ -37,9 +93,9 @@ pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64
     past.flags |= past_flag::ANNOUNCED;
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::head(&mut record.head, Kind::Past, cookie, emit::now_ns(), 0);
-    record.past = *past;
-    emit::submit(entry, Kind::Past);
+    emit::head(&mut record.head, Kind::Past, cookie, time_ns, 0);
+    words::copy(&mut record.past, past);
+    emit::submit(entry, Kind::Past, time_ns);
     if TROUBLED.get_ptr(cookie).is_none() {
         // A full map evicts its oldest entry: a hook without access to that socket's memory asks the agent then.
         let _ = TROUBLED.insert(cookie, 0, 0);

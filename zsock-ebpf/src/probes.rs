@@ -24,8 +24,8 @@ fn report_trouble(ctx: &BtfTracePointContext, sk: Sock, kind: Kind, detail: u32,
         return;
     }
     let cookie = sk.cookie();
-    memory::announce(ctx, sk, cookie);
     let mut event = Event::now(kind, cookie);
+    memory::announce(ctx, sk, cookie, event.time_ns);
     event.detail = detail;
     event.detail2 = detail2;
     emit::socket_event::<Direct>(ctx, tp, &event);

@@ -2,11 +2,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf};
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use zsock_common::wire::Process;
 
 use crate::read::{self, Direct};
 use crate::rodata::offset;
+use crate::words;
 
 /// `PF_KTHREAD`: a kernel thread, such as the one that closes files late; nobody's process.
 const KERNEL_THREAD: u32 = 0x0020_0000;
@@ -17,30 +18,22 @@ pub(crate) fn write_current(into: &mut Process) {
     // SAFETY: the helper takes nothing and returns a task that the verifier knows.
     let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
     write(into, task);
-    if into.tgid != 0 {
-        // SAFETY: the helper takes nothing and can always be called.
-        into.cgroup = unsafe { bpf_get_current_cgroup_id() };
-    }
 }
 
-/// The process of `task`, its control group included.
+/// The process of `task`; [`Process::NONE`] for the kernel's own threads.
 #[inline(always)]
-pub(crate) fn write_holder(into: &mut Process, task: *const c_void) {
-    write(into, task);
+pub(crate) fn write(into: &mut Process, task: *const c_void) {
+    if read::field::<Direct, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
+        words::clear(into);
+        return;
+    }
+    let leader = read::pointer::<Direct>(task, offset!(task_group_leader));
     let css = read::pointer::<Direct>(task, offset!(task_cgroups));
     let cgroup = read::pointer::<Direct>(css, offset!(css_set_cgroup));
     let node = read::pointer::<Direct>(cgroup, offset!(cgroup_node));
     into.cgroup = read::field::<Direct, u64>(node, offset!(kernfs_id));
-}
-
-#[inline(always)]
-fn write(into: &mut Process, task: *const c_void) {
-    *into = Process::NONE;
-    if read::field::<Direct, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
-        return;
-    }
-    let leader = read::pointer::<Direct>(task, offset!(task_group_leader));
     into.tgid = read::field::<Direct, u32>(task, offset!(task_tgid));
+    into.reserved = 0;
     into.start_ns = read::field::<Direct, u64>(leader, offset!(task_start_boottime));
     let comm: [u64; 2] = read::field::<Direct, [u64; 2]>(leader, offset!(task_comm));
     // SAFETY: same size, and every bit pattern is a byte.

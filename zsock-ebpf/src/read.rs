@@ -46,6 +46,7 @@ impl Read for Direct {
 
 impl Read for Probed {
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a field has a few bytes")]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
         let mut value = MaybeUninit::<T>::zeroed();
         let from = (base as usize).wrapping_add((offset & 0xffff) as usize) as *const c_void;
@@ -82,7 +83,7 @@ pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_voi
 pub(crate) fn bits<R: Read>(base: *const c_void, offset: u32) -> u8 {
     let byte: u8 = field::<R, u8>(base, offset);
     let (shift, width) = (offset >> 16 & 0xff, offset >> 24);
-    if offset == ABSENT || width == 0 { byte } else { (byte >> shift) & ((1u32 << width) - 1) as u8 }
+    if offset == ABSENT || width == 0 { byte } else { (byte >> shift) & (u8::MAX >> (8 - width)) }
 }
 
 impl Sock {
@@ -115,8 +116,18 @@ impl Sock {
     /// The socket's cookie, made by the kernel at the first call.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
+        let known = self.known_cookie();
+        if known != 0 {
+            return known;
+        }
         // SAFETY: `self.0` is a socket that the verifier knows.
         unsafe { bpf_get_socket_cookie(self.0) }
+    }
+
+    /// The socket's cookie; 0 where the kernel has not made it yet.
+    #[inline(always)]
+    pub(crate) fn known_cookie(self) -> u64 {
+        field::<Direct, u64>(self.0, offset!(skc_cookie))
     }
 
     /// The same socket as a `struct tcp_sock *`; null where it is not one.
@@ -261,8 +272,8 @@ fn socket<R: Read>(into: &mut TcpFacts, sk: *const c_void) {
         field::<R, u64>(pointer::<R>(file, offset!(file_inode)), offset!(inode_number))
     };
     into.sk_flags = field::<R, u32>(sk, offset!(skc_flags));
-    into.sk_err = field::<R, u32>(sk, offset!(sk_err)) as i32;
-    into.sk_err_soft = field::<R, u32>(sk, offset!(sk_err_soft)) as i32;
+    into.sk_err = field::<R, i32>(sk, offset!(sk_err));
+    into.sk_err_soft = field::<R, i32>(sk, offset!(sk_err_soft));
     into.state = field::<R, u8>(sk, offset!(skc_state));
     into.shutdown = field::<R, u8>(sk, offset!(sk_shutdown));
 }

@@ -55,8 +55,9 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
 
 #[inline(always)]
 fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
-    let Some(past) = maps::past(sk) else { return };
+    let Some(past) = memory::of(sk) else { return };
     let cookie = sk.cookie();
+    let time_ns = emit::now_ns();
     let is_wanted = setting!(all_events) != 0 && past.opener.tgid == 0;
     if is_wanted {
         found(sk, task);
@@ -64,31 +65,28 @@ fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
         if TROUBLED.get_ptr(cookie).is_none() {
             return;
         }
-        memory::announce_past(ctx, past, cookie);
+        memory::announce_past(ctx, past, cookie, time_ns);
     }
     let Some(mut entry) = emit::reserve::<HolderRecord>(ctx, Kind::Holder) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::head(&mut record.head, Kind::Holder, cookie, emit::now_ns(), 0);
-    process::write_holder(&mut record.holder, task);
+    emit::head(&mut record.head, Kind::Holder, cookie, time_ns, 0);
+    process::write(&mut record.holder, task);
     record.inode =
         if offset!(sk_ino) == ABSENT { 0 } else { read::field::<Direct, u64>(sk.as_ptr(), offset!(sk_ino)) };
-    emit::submit(entry, Kind::Holder);
+    emit::submit(entry, Kind::Holder, time_ns);
 }
 
 /// Remembers who holds a socket that is older than zsock. Of several, the one that started first: the others inherited it.
 #[inline(always)]
 fn found(sk: Sock, task: *const c_void) {
-    let Some(past) = maps::past_or_new(sk) else {
-        maps::count(|counters| counters.forgotten += 1);
-        return;
-    };
+    let Some(past) = memory::of_or_new(sk) else { return };
     let is_known = past.opener.tgid != 0;
     if is_known && past.flags & past_flag::OPENER_FOUND == 0 {
         return;
     }
     let mut holder = Process::NONE;
-    process::write_holder(&mut holder, task);
+    process::write(&mut holder, task);
     if !is_known || holder.start_ns < past.opener.start_ns {
         past.opener = holder;
         past.flags |= past_flag::OPENER_FOUND;
@@ -117,7 +115,8 @@ fn tell_clock(ctx: &Row<FileRow>) {
     let Some(mut entry) = emit::reserve::<ClockRecord>(ctx, Kind::Clock) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::head(&mut record.head, Kind::Clock, 0, emit::now_ns(), 0);
+    let time_ns = emit::now_ns();
+    emit::head(&mut record.head, Kind::Clock, 0, time_ns, 0);
     record.jiffies = emit::jiffies();
-    emit::submit(entry, Kind::Clock);
+    emit::submit(entry, Kind::Clock, time_ns);
 }

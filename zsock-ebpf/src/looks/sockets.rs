@@ -1,7 +1,7 @@
 //! Every TCP socket of a network namespace, `iter/tcp`.
 //!
 //! kernel: `struct bpf_iter__tcp { meta, sk_common, uid }`, 5.10 to 7.3. Walks the namespace of the thread that opens it; rows may be
-//! TIME_WAIT and request sockets.
+//! `TIME_WAIT` and request sockets.
 
 use core::ffi::c_void;
 
@@ -47,13 +47,14 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) {
     if !filter::wants::<Direct>(tp) {
         return;
     }
-    let is_announced = maps::past(sk).is_some_and(|past| memory::is_announced(past));
+    let is_announced = memory::of(sk).is_some_and(|past| memory::is_announced(past));
     let is_suspect = if is_seed { is_in_trouble(tp) } else { TROUBLED.get_ptr(cookie).is_some() };
     if !is_announced && !is_suspect {
         return;
     }
-    memory::announce(ctx, sk, cookie);
-    emit::socket_event::<Direct>(ctx, tp, &Event::now(Kind::Look, cookie));
+    let event = Event::now(Kind::Look, cookie);
+    memory::announce(ctx, sk, cookie, event.time_ns);
+    emit::socket_event::<Direct>(ctx, tp, &event);
 }
 
 /// A time-out, or a probe that went unanswered, or a window that had to be probed.

@@ -10,9 +10,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 use zsock_common::wire::Kind;
 
 use crate::emit::{self, Event};
+use crate::memory;
 use crate::read::{self, Direct, Sock};
 use crate::rodata::offset;
-use crate::{maps, memory};
 
 const OPEN: u8 = 0;
 const RECOVERY: u8 = 3;
@@ -20,8 +20,8 @@ const RECOVERY: u8 = 3;
 #[btf_tracepoint(function = "tcp_cong_state_set")]
 fn tcp_cong_state_set(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
-    let to: u32 = ctx.arg(1);
-    if to as u8 == OPEN
+    let to: u8 = ctx.arg(1);
+    if to == OPEN
         && let Some(sk) = Sock::tcp(sk)
     {
         opened(&ctx, sk);
@@ -36,7 +36,7 @@ fn opened(ctx: &BtfTracePointContext, sk: Sock) {
         return;
     }
     let from = read::bits::<Direct>(tp, offset!(icsk_ca_state));
-    if from < RECOVERY || !maps::past(sk).is_some_and(|past| memory::is_announced(past)) {
+    if from < RECOVERY || !memory::of(sk).is_some_and(|past| memory::is_announced(past)) {
         return;
     }
     let mut event = Event::now(Kind::Recovered, sk.cookie());

@@ -1,7 +1,7 @@
 //! Resets, `tp_btf/tcp_receive_reset` and `tp_btf/tcp_send_reset`.
 //!
 //! kernel: `(struct sock *sk)` and `(const struct sock *sk, const struct sk_buff *skb)`, the latter with
-//! `const enum sk_rst_reason reason` from 6.12 on. A reset may go out for a TIME_WAIT socket, a listener or none at all: those belong
+//! `const enum sk_rst_reason reason` from 6.12 on. A reset may go out for a `TIME_WAIT` socket, a listener or none at all: those belong
 //! to no connection and are left out.
 
 use core::ffi::c_void;

@@ -40,8 +40,8 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
         return;
     }
     let cookie = sk.cookie();
-    memory::announce(ctx, sk, cookie);
     let mut event = Event::now(Kind::Retransmit, cookie);
+    memory::announce(ctx, sk, cookie, event.time_ns);
     event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | error.unsigned_abs() << 16;
     event.sent_before = sent_before;
     event.detail2 = of_segment::<u32>(skb, offset!(skb_seq));

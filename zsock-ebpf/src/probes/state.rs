@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use zsock_common::wire::{Kind, Past};
+use zsock_common::wire::{Kind, Past, Process, sk_flag};
 
 use crate::emit::{self, Event};
 use crate::maps::{self, TROUBLED};
@@ -18,6 +18,7 @@ const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
 const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
 const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
 const LAST_ACK: u8 = 9;
@@ -27,63 +28,100 @@ const SHUTDOWN_MASK: u8 = 3;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
-    let (from, to): (i32, i32) = (ctx.arg(1), ctx.arg(2));
     if let Some(sk) = Sock::tcp(sk) {
-        changed(&ctx, sk, from as u8, to as u8);
+        changed(&ctx, sk, ctx.arg(1), ctx.arg(2));
     }
     0
 }
 
 #[inline(always)]
 fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
-    if !filter::wants::<Direct>(sk.as_ptr()) {
+    // An accepted connection bears its listener's cookie here before 6.18, and gets its own after. The segment that makes it
+    // makes the next change too, which tells of both.
+    if from == LISTEN && to == SYN_RECV || !filter::wants_socket(sk) {
         return;
     }
-    let Some(past) = maps::past_or_new(sk) else {
-        maps::count(|counters| counters.forgotten += 1);
-        return;
+    let is_opened = is_opened_by_caller(to);
+    let past = if is_opened {
+        memory::of_newborn(sk)
+    } else if from == SYN_RECV {
+        memory::of_accepted(sk)
+    } else {
+        memory::of_or_new(sk)
     };
-    let time_ns = emit::now_ns();
-    let has_actor = keep(past, sk, time_ns, from, to);
-    if !filter::wants_process(past.opener.tgid) {
-        return;
-    }
+    let Some(past) = past else { return };
+    let is_birth = past.count == 0 && (is_opened || from == SYN_RECV);
     let in_trouble = to == CLOSE && is_end_in_trouble(sk);
-    if !(setting!(all_events) != 0 || memory::is_announced(past) || in_trouble) {
+    let is_told = setting!(all_events) != 0 || memory::is_announced(past) || in_trouble;
+    let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, from, to) };
+    if is_birth {
+        past.birth_ns = time_ns;
+        if from == SYN_RECV {
+            memory::remember(past, time_ns, LISTEN, SYN_RECV);
+        }
+    }
+    memory::remember(past, time_ns, from, to);
+    let has_actor = note_actor(past, sk, from, to);
+    if !is_told || !filter::wants_process(past.opener.tgid) {
         return;
     }
     let cookie = sk.cookie();
     if in_trouble {
-        memory::announce_past(ctx, past, cookie);
+        memory::announce_past(ctx, past, cookie, time_ns);
     }
     let tp = sk.tcp_sock();
     if tp.is_null() {
         return;
     }
-    let (detail, detail2) = (u32::from(from), u32::from(to));
-    let event =
-        Event { kind: Kind::State, cookie, time_ns, detail, detail2, sent_before: 0, flags: 0, has_actor };
-    emit::socket_event::<Direct>(ctx, tp, &event);
+    if is_birth && from == SYN_RECV {
+        emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, LISTEN, SYN_RECV, None));
+    }
+    let actor = has_actor.then_some(if is_opened { &past.opener } else { &past.closer });
+    emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, from, to, actor));
 }
 
-/// Writes the change into the socket's memory, and who made it. Returns whether a process made it in its own name.
 #[inline(always)]
-fn keep(past: &mut Past, sk: Sock, time_ns: u64, from: u8, to: u8) -> bool {
-    memory::remember(past, time_ns, from, to);
-    if past.count == 1 && (to == SYN_SENT || to == SYN_RECV || to == LISTEN) {
-        past.birth_ns = time_ns;
-        // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
-        sk.cookie();
+fn change(cookie: u64, time_ns: u64, from: u8, to: u8, actor: Option<&Process>) -> Event<'_> {
+    let (detail, detail2) = (u32::from(from), u32::from(to));
+    Event { kind: Kind::State, cookie, time_ns, detail, detail2, sent_before: 0, flags: 0, actor }
+}
+
+/// Keeps the process that makes a change in its own name. Returns whether there is one.
+#[inline(always)]
+fn note_actor(past: &mut Past, sk: Sock, from: u8, to: u8) -> bool {
+    let actor = if is_opened_by_caller(to) {
+        &mut past.opener
+    } else if is_closed_by_caller(sk, from, to) {
+        &mut past.closer
+    } else {
+        return false;
+    };
+    process::write_current(actor);
+    true
+}
+
+/// When a change is that nobody is told of yet. To read the clock costs more than all the rest of it, and TCP has just read
+/// it for the segment that makes the change, where it is one that nothing but a segment makes.
+#[inline(always)]
+fn time_of(past: &Past, sk: Sock, from: u8, to: u8) -> u64 {
+    let is_by_segment = (from == SYN_SENT || from == SYN_RECV) && to == ESTABLISHED
+        || to == FIN_WAIT2
+        || to == CLOSE_WAIT
+        || from == LAST_ACK && is_orphan(sk);
+    if is_by_segment {
+        let time_ns = read::field::<Direct, u64>(sk.tcp_sock(), offset!(tcp_clock_cache));
+        // A connection that is set up by `TCP_REPAIR` has no segment.
+        if time_ns > memory::last_ns(past) {
+            return time_ns;
+        }
     }
-    if is_opened_by_caller(to) {
-        process::write_current(&mut past.opener);
-        return true;
-    }
-    let is_closed_by_caller = is_closed_by_caller(sk, from, to);
-    if is_closed_by_caller {
-        process::write_current(&mut past.closer);
-    }
-    is_closed_by_caller
+    emit::now_ns()
+}
+
+/// Whether no process holds it any more, so that only segments and timers move it.
+#[inline(always)]
+fn is_orphan(sk: Sock) -> bool {
+    read::field::<Direct, u32>(sk.as_ptr(), offset!(skc_flags)) & sk_flag::DEAD != 0
 }
 
 /// `connect` and `listen` run in the task that calls them; an accepted connection is born in a softirq.

@@ -26,12 +26,13 @@ fn retransmitted(ctx: &BtfTracePointContext, listener: Sock, request: *const c_v
     let Some(mut entry) = emit::reserve::<SynAckRecord>(ctx, Kind::SynAckRetransmit) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::head(&mut record.head, Kind::SynAckRetransmit, listener.cookie(), emit::now_ns(), 0);
+    let time_ns = emit::now_ns();
+    emit::head(&mut record.head, Kind::SynAckRetransmit, listener.cookie(), time_ns, 0);
     read::request_endpoints(&mut record.endpoints, request, listener.as_ptr());
     record.num_timeout = u32::from(read::bits::<Direct>(request, offset!(request_num_timeout)));
     record.timeout = read::field::<Direct, u32>(request, offset!(request_timeout));
     if filter::wants_endpoints(&record.endpoints) {
-        emit::submit(entry, Kind::SynAckRetransmit);
+        emit::submit(entry, Kind::SynAckRetransmit, time_ns);
     } else {
         entry.discard(0);
     }

@@ -9,22 +9,28 @@ use aya_ebpf::programs::BtfTracePointContext;
 use zsock_common::wire::Kind;
 
 use crate::emit::{self, Event};
-use crate::maps::{self, TROUBLED};
-use crate::memory;
+use crate::maps::TROUBLED;
 use crate::read::{Direct, Sock};
+use crate::{memory, slots};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
-    if let Some(sk) = Sock::tcp(sk)
-        && maps::past(sk).is_some_and(|past| memory::is_announced(past))
-    {
-        let cookie = sk.cookie();
-        let _ = TROUBLED.remove(cookie);
-        let tp = sk.tcp_sock();
-        if !tp.is_null() {
-            emit::socket_event::<Direct>(&ctx, tp, &Event::now(Kind::Destroyed, cookie));
+    if let Some(sk) = Sock::tcp(sk) {
+        if memory::of(sk).is_some_and(|past| memory::is_announced(past)) {
+            forget(&ctx, sk);
         }
+        slots::release(sk);
     }
     0
+}
+
+#[inline(always)]
+fn forget(ctx: &BtfTracePointContext, sk: Sock) {
+    let cookie = sk.cookie();
+    let _ = TROUBLED.remove(cookie);
+    let tp = sk.tcp_sock();
+    if !tp.is_null() {
+        emit::socket_event::<Direct>(ctx, tp, &Event::now(Kind::Destroyed, cookie));
+    }
 }
