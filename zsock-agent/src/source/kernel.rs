@@ -25,6 +25,9 @@ pub mod hooks;
 /// The kernel side, as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
 
+/// The reader is woken whenever this much more is waiting, or an eighth of a small buffer. A wake-up costs more than a record.
+const WAKE_BYTES: u32 = 256 * 1024;
+
 /// What the kernel side is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -283,8 +286,8 @@ fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Resul
         all_events: u32::from(options.all_events),
         retransmit_has_error: has_third("tcp_retransmit_skb"),
         reset_has_reason: has_third("tcp_send_reset"),
+        wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
         filter: options.filter,
-        ..Settings::DEFAULT
     });
     let offsets = Plain(*offsets);
     // With no log wanted the verifier drops every line of it.
