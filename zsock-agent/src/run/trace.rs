@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::cli::{Events, TraceArgs};
@@ -14,8 +13,9 @@ use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
 use crate::record::{Body, Record, Start};
 use crate::run::output::Output;
+use crate::run::signals::Signals;
 use crate::run::{facts, filter};
-use crate::sink::writer::is_abandoned;
+use crate::sink::stdout;
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::{Assembler, Need};
 use crate::source::clock::Clock;
@@ -65,8 +65,10 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     for assignment in &arguments.thresholds {
         thresholds.set(assignment)?;
     }
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    if stdout::was_closed() {
+        return Ok(());
+    }
+    let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
     let options = Options {
@@ -107,12 +109,11 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            () = signals.received() => break,
             () = trace.output.stopped() => break,
             () = at(deadline) => break,
             _ = watch.tick() => {
-                if is_abandoned(std::io::stdout()) {
+                if stdout::is_abandoned(std::io::stdout()) {
                     break;
                 }
                 trace.watch();
