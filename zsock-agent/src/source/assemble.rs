@@ -286,7 +286,9 @@ impl Assembler {
             socket.comm_hex = comm_hex;
             socket.cgroup = cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.path));
             socket.container = cgroup.and_then(|cgroup| cgroup.container);
-            socket.owner_exited = orphan.then(|| !owner.is_alive());
+            // To ask costs more than all the rest of a record: only of an orphan that lingers.
+            let lingers = orphan && (record.tcp.retransmits > 0 || record.tcp.probes_out > 0);
+            socket.owner_exited = lingers.then(|| !owner.is_alive());
         }
         socket
     }
