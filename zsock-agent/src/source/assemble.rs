@@ -121,10 +121,10 @@ impl Assembler {
         }
     }
 
-    /// Whether some socket waits for something that no hook tells of.
+    /// The network namespaces of sockets that wait for something which no hook tells of; `None` for one that is not known.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn waiting_in(&self) -> HashSet<Option<u32>> {
+        self.waiting.iter().filter_map(|id| self.sockets.get(id)).map(|tracked| tracked.netns).collect()
     }
 
     /// Sockets that were forgotten because there were too many.

@@ -171,16 +171,17 @@ impl Kernel {
         }))
     }
 
-    /// Records that could not be handed over: the ring buffer had no room, or a program was refused because it ran already.
+    /// Records for which the ring buffer had no room.
     ///
     /// # Errors
     /// When the counters cannot be read.
     pub fn lost(&self) -> Result<u64> {
-        Ok(self.counters()?.lost + self.recursion_misses())
+        Ok(self.counters()?.lost)
     }
 
-    /// Runs of programs that the kernel skipped because the same program was running on that CPU.
-    fn recursion_misses(&self) -> u64 {
+    /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
         let misses = |program: &Program| {
             let fd = program.fd().ok()?.as_fd().as_raw_fd();
             let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -382,8 +383,10 @@ fn reason(error: &anyhow::Error) -> String {
     let cause: String = first_line(&error.root_cause().to_string());
     let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return cause };
     let log = verifier_log.to_string();
-    // The last line of a verifier's log is a count of its work.
-    match log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed ")) {
+    let is_statistics = |line: &str| {
+        ["verification time ", "stack depth ", "processed "].iter().any(|start| line.starts_with(start))
+    };
+    match log.lines().rev().find(|line| !line.is_empty() && !is_statistics(line)) {
         Some(words) => format!("{cause}: {}", first_line(words)),
         None => cause,
     }
