@@ -13,10 +13,11 @@ use clap::{
 
 use crate::record::{State, VerdictName, printable};
 use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
+use crate::time::parse_duration;
 
 mod values;
 
-pub use values::{buffer_size_bytes, comm, duration};
+pub use values::{buffer_size_bytes, comm};
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -96,7 +97,7 @@ pub struct TraceArgs {
     pub thresholds: Vec<String>,
 
     /// End after this long, such as 500ms, 30s, 5m or 2h [default: go on until interrupted]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
     /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB
@@ -256,10 +257,17 @@ fn help_color(arguments: &[OsString]) -> ColorChoice {
 /// What is printed of an error that ends the program: `error: …`, and its causes below, one a line.
 #[must_use]
 pub fn explain(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {}\n", printable(&error.to_string()));
-    for cause in error.chain().skip(1) {
+    let mut text = String::new();
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Some errors repeat their cause in their own words.
+        if said.contains(&cause) {
+            continue;
+        }
+        let label = if text.is_empty() { "error" } else { "  because" };
         // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "  because: {}", printable(&cause.to_string()));
+        let _ = writeln!(text, "{label}: {}", printable(&cause));
+        said = cause;
     }
     text
 }
@@ -285,6 +293,17 @@ mod tests {
                         because: load the program \"retransmit\\u{1b}[2J\\u{a}\"\n  \
                         because: permission denied (EPERM)\n";
         assert_eq!(explain(&error), expected);
+    }
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let error = anyhow::anyhow!("Too many open files")
+            .context("i/o error: Too many open files")
+            .context("read the kernel's types");
+        assert_eq!(
+            explain(&error),
+            "error: read the kernel's types\n  because: i/o error: Too many open files\n"
+        );
     }
 
     #[test]

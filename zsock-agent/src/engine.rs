@@ -19,7 +19,7 @@ mod tests;
 mod timeline;
 
 pub(crate) use facts::{Facts, ResetReceived};
-pub use timeline::{Timeline, TimelineEntry};
+pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use facts::is_birth;
 use table::{Entry, Table};

@@ -7,6 +7,7 @@ use crate::cli::{Cli, Command};
 mod facts;
 mod filter;
 mod output;
+mod signals;
 mod trace;
 
 /// Runs the command.

@@ -8,6 +8,7 @@ use crate::record::Record;
 mod ndjson;
 mod palette;
 mod quantity;
+pub mod stdout;
 mod text;
 pub mod writer;
 

@@ -61,6 +61,19 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A duration longer than zero as people write it, a number and a unit: `500ms`, `30s`, `1.5m`, `2h` or `1h30m`.
+///
+/// # Errors
+/// Anything else, with a sentence that states the rule.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
+    match parsed {
+        None => Err("a duration is a number and a unit, such as 500ms, 30s, 5m or 2h"),
+        Some(Duration::ZERO) => Err("a duration has to be longer than zero"),
+        Some(duration) => Ok(duration),
+    }
+}
+
 /// RFC 3339 in UTC with nine digits, the form of `ts`.
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,5 +114,27 @@ mod tests {
         let (early, late) = (Time::from_unix_ns(5), Time::from_unix_ns(9));
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.since(early), Duration::from_nanos(4));
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_are_longer_than_zero() {
+        let good = [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("1.5s", 1_500),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1h30m", 5_400_000),
+        ];
+        for (text, expected) in good {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(expected)), "{text}");
+        }
+        let rule = "a duration is a number and a unit, such as 500ms, 30s, 5m or 2h";
+        for text in ["", "30", "s", "-5s", "5x", "1e3s", "999999999999999999h"] {
+            assert_eq!(parse_duration(text), Err(rule), "{text}");
+        }
+        for text in ["0s", "0ms"] {
+            assert_eq!(parse_duration(text), Err("a duration has to be longer than zero"), "{text}");
+        }
     }
 }

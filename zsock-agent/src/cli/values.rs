@@ -1,27 +1,12 @@
 //! Values of options: text in, value out, or a sentence that states the rule.
 
-use std::time::Duration;
-
-use jiff::SignedDuration;
+use crate::detect::Thresholds;
 
 /// Bytes of a process name that the kernel keeps: `TASK_COMM_LEN` without the final zero.
 const COMM_MAX_BYTES: usize = 15;
 
 const BUFFER_MIN_BYTES: u32 = 64 << 10;
 const BUFFER_MAX_BYTES: u32 = 1 << 30;
-
-/// A duration longer than zero: a number and a unit, `500ms`, `30s`, `1.5m`, `2h` or `1h30m`.
-///
-/// # Errors
-/// Anything else, with a sentence that states the rule.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
-    match parsed {
-        None => Err("a duration is a number and a unit, such as 500ms, 30s, 5m or 2h".to_owned()),
-        Some(Duration::ZERO) => Err("a duration has to be longer than zero".to_owned()),
-        Some(duration) => Ok(duration),
-    }
-}
 
 /// The size of a ring buffer in bytes: a power of two with a unit, `512KiB` or `8MiB`.
 ///
@@ -75,39 +60,14 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
     }
 }
 
-/// One `--threshold`, checked as far as its text goes.
+/// One `--threshold`, as it was written once it is known to be one.
 pub(super) fn threshold(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(text.to_owned()),
-        _ => Err("a threshold is VERDICT=VALUE, such as stuck_retransmission=5".to_owned()),
-    }
+    Thresholds::default().set(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_need_a_unit_and_are_longer_than_zero() {
-        let good = [
-            ("500ms", 500),
-            ("30s", 30_000),
-            ("1.5s", 1_500),
-            ("5m", 300_000),
-            ("2h", 7_200_000),
-            ("1h30m", 5_400_000),
-        ];
-        for (text, expected) in good {
-            assert_eq!(duration(text), Ok(Duration::from_millis(expected)), "{text}");
-        }
-        let rule = "a duration is a number and a unit, such as 500ms, 30s, 5m or 2h";
-        for text in ["", "30", "s", "-5s", "5x", "1e3s", "999999999999999999h"] {
-            assert_eq!(duration(text), Err(rule.to_owned()), "{text}");
-        }
-        for text in ["0s", "0ms"] {
-            assert_eq!(duration(text), Err("a duration has to be longer than zero".to_owned()), "{text}");
-        }
-    }
 
     #[test]
     fn ring_buffers_are_powers_of_two_within_bounds() {
@@ -136,10 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_has_a_name_and_a_value() {
-        assert_eq!(threshold("close_wait_leak=2s"), Ok("close_wait_leak=2s".to_owned()));
-        for text in ["close_wait_leak", "=2s", "close_wait_leak="] {
-            assert!(threshold(text).is_err(), "{text}");
+    fn a_threshold_that_cannot_be_set_is_refused_with_the_rule() {
+        assert_eq!(threshold("stuck_retransmission=5"), Ok("stuck_retransmission=5".to_owned()));
+        for text in ["stuck_retransmission", "=2s", "stale_reset=", "nonsense=5", "stale_reset=90%"] {
+            let rule = Thresholds::default().set(text).unwrap_err().to_string();
+            assert_eq!(threshold(text), Err(rule), "{text}");
         }
     }
 }

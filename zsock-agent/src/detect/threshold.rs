@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
 use crate::record::VerdictName;
-use crate::time::milliseconds;
+use crate::time::{milliseconds, parse_duration};
 
 /// From where on each verdict holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub enum ThresholdError {
         least: u32,
     },
     /// The value is no duration, or zero.
-    #[error(
-        "{verdict} takes a duration above zero, a whole number with ms, s, m or h such as 500ms or 30s; {value:?} is none"
-    )]
+    #[error("{verdict} takes a duration; {value:?} is none: {rule}")]
     Duration {
         /// Whose threshold.
         verdict: VerdictName,
         /// As it was written.
         value: String,
+        /// What a duration is.
+        rule: &'static str,
     },
 }
 
@@ -98,9 +98,11 @@ impl Thresholds {
                     .ok_or_else(|| ThresholdError::Count { verdict, value: value.to_owned(), least })?;
             }
             Knob::Duration(set) => {
-                *set = parse_duration(value)
-                    .filter(|duration| !duration.is_zero())
-                    .ok_or_else(|| ThresholdError::Duration { verdict, value: value.to_owned() })?;
+                *set = parse_duration(value).map_err(|rule| ThresholdError::Duration {
+                    verdict,
+                    value: value.to_owned(),
+                    rule,
+                })?;
             }
         }
         Ok(())
@@ -142,20 +144,6 @@ impl Thresholds {
 enum Knob<'a> {
     Count { set: &'a mut u32, least: u32 },
     Duration(&'a mut Duration),
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let number: u64 = number.parse().ok()?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -207,9 +195,11 @@ mod tests {
             format!("{verdict} takes a count, a whole number of at least {least}; {value:?} is none")
         };
         let duration = |value: &str| {
-            format!(
-                "stale_reset takes a duration above zero, a whole number with ms, s, m or h such as 500ms or 30s; {value:?} is none"
-            )
+            let rule = match value {
+                "0s" => "a duration has to be longer than zero",
+                _ => "a duration is a number and a unit, such as 500ms, 30s, 5m or 2h",
+            };
+            format!("stale_reset takes a duration; {value:?} is none: {rule}")
         };
         for (assignment, error) in [
             (

@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     /// Probes of the peer's window.
     pub(crate) window_probes: WindowProbes,
     /// The reset that came in.
-    pub(crate) reset_received: Option<ResetReceived>,
+    pub(crate) reset_received: Option<Box<ResetReceived>>,
     /// We sent a reset.
     pub(crate) reset_sent: bool,
     /// When that state was told.
@@ -108,7 +108,7 @@ impl Facts {
         }
         if let What::ResetReceived(_) = event.what {
             let state = event.tcp.state.or(self.state);
-            self.reset_received = Some(ResetReceived { at, state, tcp: event.tcp.clone() });
+            self.reset_received = Some(Box::new(ResetReceived { at, state, tcp: event.tcp.clone() }));
         }
         self.reset_sent |= matches!(event.what, What::ResetSent(_));
         self.note_tcp(at, event);

@@ -1,6 +1,6 @@
 //! What happened to one socket, in the order of time, bounded.
 
-use crate::record::{Event, Tcp, What};
+use crate::record::{Event, State, Tcp, What};
 use crate::time::Time;
 
 /// A socket keeps no more entries than these.
@@ -24,11 +24,36 @@ pub struct TimelineEntry {
     /// What.
     pub what: What,
     /// How TCP stood after it; empty for replayed entries.
-    pub tcp: Tcp,
+    pub standing: Standing,
     /// Told after the fact, at its true time.
     pub replayed: bool,
     /// Not seen but concluded from what the kernel still knew.
     pub inferred: bool,
+}
+
+/// Of the facts of a [`Tcp`] those that a timeline shows: it keeps many entries.
+#[expect(missing_docs, reason = "the fields are those of Tcp")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub state: Option<State>,
+    pub rto_ms: Option<u64>,
+    pub unacked_bytes: Option<u64>,
+    pub unsent_bytes: Option<u64>,
+    pub last_received_ms: Option<u64>,
+}
+
+impl Standing {
+    /// What is shown of `tcp`.
+    #[must_use]
+    pub const fn of(tcp: &Tcp) -> Self {
+        Self {
+            state: tcp.state,
+            rto_ms: tcp.rto_ms,
+            unacked_bytes: tcp.unacked_bytes,
+            unsent_bytes: tcp.unsent_bytes,
+            last_received_ms: tcp.last_received_ms,
+        }
+    }
 }
 
 impl Timeline {
@@ -44,7 +69,7 @@ impl Timeline {
         let entry = TimelineEntry {
             at,
             what: event.what.clone(),
-            tcp: event.tcp.clone(),
+            standing: Standing::of(&event.tcp),
             replayed: event.replayed,
             inferred: event.inferred,
         };
@@ -63,7 +88,10 @@ mod tests {
     use crate::detect::story::{at, resent};
 
     fn attempts(entries: &[TimelineEntry]) -> Vec<u32> {
-        entries.iter().filter_map(|entry| entry.tcp.retransmits).collect()
+        let attempt = |entry: &TimelineEntry| {
+            if let What::Retransmit(retransmit) = &entry.what { retransmit.attempt } else { None }
+        };
+        entries.iter().filter_map(attempt).collect()
     }
 
     #[test]

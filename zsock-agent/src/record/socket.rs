@@ -51,7 +51,7 @@ pub struct Socket {
     /// No process holds it any more.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub orphan: bool,
-    /// The process that held it last no longer exists; only for orphans.
+    /// The process that held it last no longer exists; only for orphans that wait for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_exited: Option<bool>,
     /// Id of the listener that a handshake belongs to; only on SYN-ACK retransmissions.

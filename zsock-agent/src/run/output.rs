@@ -10,8 +10,8 @@ use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
 use crate::record::{Body, End, Lost, Record};
 use crate::select::Selectors;
-use crate::sink::writer::{DEFAULT_CAPACITY_BYTES, Dropped, END_PATIENCE, Writer, stdout};
-use crate::sink::{Palette, Renderer, Text};
+use crate::sink::writer::{DEFAULT_CAPACITY_BYTES, Dropped, END_PATIENCE, Writer};
+use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::time::{Time, milliseconds};
 
 /// The way out of a trace.
@@ -34,7 +34,7 @@ impl Output {
         selectors: Selectors,
     ) -> Result<Self> {
         use std::io::IsTerminal as _;
-        let stdout = stdout().context("open stdout")?;
+        let stdout = stdout::open().context("open stdout")?;
         let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
         let renderer = match arguments.output {
             cli::Output::Json => Renderer::Ndjson,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::cli::{Events, TraceArgs};
@@ -14,8 +13,9 @@ use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
 use crate::record::{Body, Record, Start};
 use crate::run::output::Output;
+use crate::run::signals::Signals;
 use crate::run::{facts, filter};
-use crate::sink::writer::is_abandoned;
+use crate::sink::stdout;
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::{Assembler, Need};
 use crate::source::clock::Clock;
@@ -54,6 +54,8 @@ struct Trace {
     look_took_ns: u64,
     /// Records that the kernel side could not hand over, as of the last count.
     lost: u64,
+    /// Runs of programs that the kernel skipped, as of the last second.
+    skipped: u64,
     counted_ns: u64,
     undecoded: u64,
 }
@@ -65,8 +67,10 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     for assignment in &arguments.thresholds {
         thresholds.set(assignment)?;
     }
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    if stdout::was_closed() {
+        return Ok(());
+    }
+    let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
     let options = Options {
@@ -91,6 +95,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         looked_ns: 0,
         look_took_ns: 0,
         lost: 0,
+        skipped: 0,
         counted_ns: began_ns,
         undecoded: 0,
     };
@@ -107,12 +112,11 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            () = signals.received() => break,
             () = trace.output.stopped() => break,
             () = at(deadline) => break,
             _ = watch.tick() => {
-                if is_abandoned(std::io::stdout()) {
+                if stdout::is_abandoned(std::io::stdout()) {
                     break;
                 }
                 trace.watch();
@@ -125,6 +129,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     }
     trace.advance(true);
     let now_ns = clock.monotonic_ns();
+    trace.skipped = trace.kernel.recursion_misses();
     trace.count_losses(now_ns);
     trace.report_self();
     trace.output.end(clock.at(now_ns), Duration::from_nanos(now_ns.saturating_sub(began_ns)))
@@ -209,7 +214,9 @@ impl Trace {
                 self.output.push(&record);
             }
         }
-        self.count_losses(now_ns);
+        if now_ns.saturating_sub(self.counted_ns) >= nanoseconds(POLL) {
+            self.count_losses(now_ns);
+        }
         self.output.tell_drops(self.clock.at(now_ns));
     }
 
@@ -254,12 +261,21 @@ impl Trace {
         }
     }
 
-    /// Looks at the sockets that wait for something which no hook tells.
+    /// Looks at the sockets that wait for something which no hook tells. Each namespace costs a walk over a table that all of
+    /// them share, so only those are looked into where such a socket is.
     fn watch(&mut self) {
-        if !self.assembler.is_waiting() || self.next_look_ns(Need::Refresh) > self.clock.monotonic_ns() {
+        self.skipped = self.kernel.recursion_misses();
+        if self.next_look_ns(Need::Refresh) > self.clock.monotonic_ns() {
             return;
         }
-        let namespaces = namespaces::all();
+        let wanted = self.assembler.waiting_in();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut namespaces = namespaces::all();
+        if !wanted.contains(&None) {
+            namespaces.retain(|inode, _| wanted.iter().flatten().any(|netns| u64::from(*netns) == *inode));
+        }
         self.timed(|trace| trace.kernel.look_at_sockets(Look::Watch, &namespaces).map(drop));
     }
 
@@ -284,10 +300,7 @@ impl Trace {
 
     /// Tells what the kernel side could not hand over since the last count.
     fn count_losses(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.counted_ns) < nanoseconds(POLL) && self.lost == 0 {
-            return;
-        }
-        match self.kernel.lost() {
+        match self.kernel.lost().map(|lost| lost + self.skipped) {
             Ok(lost) if lost > self.lost => {
                 let count = lost - std::mem::replace(&mut self.lost, lost);
                 let (since, now) = (self.clock.at(self.counted_ns), self.clock.at(now_ns));

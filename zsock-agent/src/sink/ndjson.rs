@@ -9,9 +9,12 @@ use serde_json::ser::Formatter;
 
 use crate::record::{Record, printable};
 
+/// Room for the line of an event, so that it need not grow bit by bit.
+const USUAL_BYTES: usize = 1024;
+
 /// The line of a record.
 pub(super) fn render(record: &Record) -> Vec<u8> {
-    let mut line = Vec::new();
+    let mut line = Vec::with_capacity(USUAL_BYTES);
     record
         .serialize(&mut Serializer::with_formatter(&mut line, Printable))
         .expect("the maps of a record have strings for keys, and a Vec takes every byte");

@@ -7,9 +7,9 @@ use anstyle::Style;
 use super::Palette;
 use super::palette::paint;
 use super::quantity::{count, duration, milliseconds, named, plain};
-use crate::engine::{Timeline, TimelineEntry};
+use crate::engine::{Standing, Timeline, TimelineEntry};
 use crate::record::{
-    Body, End, Event, Lost, Outcome, Phase, Record, Severity, Start, Tcp, Verdict, What, printable,
+    Body, End, Event, Lost, Outcome, Phase, Record, Severity, Start, Verdict, What, printable,
 };
 use crate::time::Time;
 
@@ -84,7 +84,8 @@ impl Text {
     fn event(&self, at: Time, event: &Event) -> String {
         let Event { what, socket, tcp, replayed, inferred } = event;
         let (owner, ends) = (words::owner(socket), words::ends(socket));
-        let told = self.told(what, tcp, *replayed, *inferred, &format!("{owner:<20}  {ends:<36}  "));
+        let told =
+            self.told(what, Standing::of(tcp), *replayed, *inferred, &format!("{owner:<20}  {ends:<36}  "));
         self.headed(at, &told)
     }
 
@@ -131,7 +132,7 @@ impl Text {
         for entry in entries {
             let gap = previous.map_or_else(String::new, |previous| signed(previous, entry.at));
             let times = paint(self.palette.faint, &format!("{:>14} {gap:>14}", signed(at, entry.at)));
-            let told = self.told(&entry.what, &entry.tcp, entry.replayed, entry.inferred, "");
+            let told = self.told(&entry.what, entry.standing, entry.replayed, entry.inferred, "");
             text += &line(&format!("    {times}  {told}"));
             *previous = Some(entry.at);
         }
@@ -139,9 +140,9 @@ impl Text {
     }
 
     /// What happened: its name, `whose`, its numbers, and a mark where it was not seen as it happened.
-    fn told(&self, what: &What, tcp: &Tcp, replayed: bool, inferred: bool, whose: &str) -> String {
+    fn told(&self, what: &What, standing: Standing, replayed: bool, inferred: bool, whose: &str) -> String {
         let name = paint(self.style(what), &format!("{:<18}", words::name(what)));
-        let mut text = format!("{name}  {whose}{}", words::details(what, tcp));
+        let mut text = format!("{name}  {whose}{}", words::details(what, standing));
         for (applies, mark) in [(replayed, "  (replayed)"), (inferred, "  (inferred)")] {
             if applies {
                 text += &paint(self.palette.faint, mark);

@@ -4,14 +4,11 @@
 //! costs records, never memory and never the trace.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
 use crate::time::Time;
@@ -34,24 +31,6 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Until the next try where stdout is in non-blocking mode, as some parents leave it, and full.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// The process's stdout, without the line buffer of [`io::stdout`].
-///
-/// # Errors
-/// The descriptor cannot be duplicated.
-pub fn stdout() -> io::Result<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-/// Whether nobody can read any more what is written to `output`: the pipe's reader is gone, or the terminal hung up.
-/// Files, terminals and `/dev/null` stay open.
-#[must_use]
-pub fn is_abandoned(output: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
-    let ready = poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
-    ready && polled[0].revents().is_some_and(|events| events.intersects(gone))
-}
 
 /// Records that found the queue full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,16 +381,5 @@ mod tests {
         let all = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
         assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
         assert_eq!(all.join().unwrap(), records(0..5_000));
-    }
-
-    #[test]
-    fn an_output_is_abandoned_when_its_reader_is_gone_and_not_before() {
-        let (reader, pipe) = pipe().unwrap();
-        assert!(!is_abandoned(&pipe));
-        drop(reader);
-        assert!(is_abandoned(&pipe));
-        for path in ["/dev/null", "/dev/full", "/proc/self/exe"] {
-            assert!(!is_abandoned(File::open(path).unwrap()), "{path}");
-        }
     }
 }

@@ -121,10 +121,10 @@ impl Assembler {
         }
     }
 
-    /// Whether some socket waits for something that no hook tells of.
+    /// The network namespaces of sockets that wait for something which no hook tells of; `None` for one that is not known.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn waiting_in(&self) -> HashSet<Option<u32>> {
+        self.waiting.iter().filter_map(|id| self.sockets.get(id)).map(|tracked| tracked.netns).collect()
     }
 
     /// Sockets that were forgotten because there were too many.
@@ -286,7 +286,9 @@ impl Assembler {
             socket.comm_hex = comm_hex;
             socket.cgroup = cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.path));
             socket.container = cgroup.and_then(|cgroup| cgroup.container);
-            socket.owner_exited = orphan.then(|| !owner.is_alive());
+            // To ask costs more than all the rest of a record: only of an orphan that lingers.
+            let lingers = orphan && (record.tcp.retransmits > 0 || record.tcp.probes_out > 0);
+            socket.owner_exited = lingers.then(|| !owner.is_alive());
         }
         socket
     }

@@ -83,7 +83,7 @@ impl Kernel {
     /// # Errors
     /// Without BTF, without the right to load programs, or when not even state changes can be followed.
     pub fn attach(options: &Options) -> Result<Self> {
-        raise_memory_lock();
+        raise_limits();
         let types = Types::read(Path::new(btf::VMLINUX))?;
         let (offsets, _missing) = types.offsets()?;
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
@@ -105,7 +105,8 @@ impl Kernel {
             kernel.hooks.insert(hook.name.to_owned(), how);
         }
         if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
-            bail!("attach to state changes: {}", kernel.hooks.get("state").map_or("unknown", String::as_str));
+            let how = kernel.hooks.get("state").map_or("no such hook", String::as_str);
+            bail!("attach to state changes, see `zsock trace -vv`: {}", how.trim_start_matches("no: "));
         }
         for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
             let how = match kernel.iterator(name).and_then(|iterator| Ok(iterator.load(target, &btf)?)) {
@@ -173,16 +174,17 @@ impl Kernel {
         }))
     }
 
-    /// Records that could not be handed over: the ring buffer had no room, or a program was refused because it ran already.
+    /// Records for which the ring buffer had no room.
     ///
     /// # Errors
     /// When the counters cannot be read.
     pub fn lost(&self) -> Result<u64> {
-        Ok(self.counters()?.lost + self.recursion_misses())
+        Ok(self.counters()?.lost)
     }
 
-    /// Runs of programs that the kernel skipped because the same program was running on that CPU.
-    fn recursion_misses(&self) -> u64 {
+    /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
         let misses = |program: &Program| {
             let fd = program.fd().ok()?.as_fd().as_raw_fd();
             let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -198,7 +200,7 @@ impl Kernel {
     /// When the iterator cannot be opened or read.
     pub fn look_at_holders(&mut self, look: Look) -> Result<()> {
         self.announce(look)?;
-        let link = self.open("look_at_holders")?;
+        let link = open(self.iterator("look_at_holders")?)?;
         walk(link).context("walk the files of all processes")
     }
 
@@ -206,17 +208,16 @@ impl Kernel {
     /// be looked at, with the reason.
     ///
     /// # Errors
-    /// When the iterator cannot be opened.
+    /// When the kernel side cannot be told what to look for.
     pub fn look_at_sockets(
         &mut self,
         look: Look,
         namespaces: &BTreeMap<u64, File>,
     ) -> Result<Vec<(u64, anyhow::Error)>> {
         self.announce(look)?;
-        let links = namespaces.iter().map(|_| self.open("look_at_sockets")).collect::<Result<Vec<_>>>()?;
-        let mut links = links.into_iter();
+        let iterator = self.iterator("look_at_sockets")?;
         // The iterator walks the namespace of the thread that opens it.
-        let walked = namespaces::in_each(namespaces, |_| links.next().map_or(Ok(()), walk));
+        let walked = namespaces::in_each(namespaces, |_| walk(open(iterator)?));
         let failed = walked.into_iter().filter_map(|(inode, result)| match result {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some((inode, error)),
@@ -234,12 +235,6 @@ impl Kernel {
         self.control.set(0, control, 0).context("tell the kernel side what to look for")
     }
 
-    fn open(&mut self, name: &str) -> Result<IterLink> {
-        let iterator = self.iterator(name)?;
-        let link = iterator.attach().with_context(|| format!("open the iterator {name}"))?;
-        Ok(iterator.take_link(link)?)
-    }
-
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
         Ok(self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
     }
@@ -253,7 +248,10 @@ impl Kernel {
                     self.timers |= rung.timer;
                     return rung.label.to_owned();
                 }
-                Err(error) => refusals.push(format!("{}: {}", rung.label, reason(&error))),
+                Err(error) => {
+                    log::debug!("{}: {error:#}", rung.label);
+                    refusals.push(format!("{}: {}", rung.label, reason(&error)));
+                }
             }
         }
         format!("no: {}; without it no {}", refusals.join("; "), hook.loss)
@@ -274,10 +272,14 @@ impl Kernel {
     }
 }
 
-/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK; where raising it is refused, loading says so.
-fn raise_memory_lock() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK, and a look holds a descriptor for each network namespace. Where a limit
+/// cannot be raised, whatever meets it says so.
+fn raise_limits() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Result<Ebpf> {
@@ -299,7 +301,25 @@ fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Resul
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .map_max_entries("EVENTS", options.buffer_bytes)
         .load(OBJECT)
-        .context("load the eBPF programs: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")
+        .map_err(|error| {
+            let error = anyhow!(error);
+            let advice = advice_on(&error);
+            error.context(format!("load the eBPF programs: {advice}"))
+        })
+}
+
+/// What to do about a kernel that does not take the programs.
+fn advice_on(error: &anyhow::Error) -> &'static str {
+    use nix::errno::Errno;
+    let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    match errno.map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => {
+            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
+        }
+        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
+        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
+        Some(_) | None => "`zsock trace -vv` says more",
+    }
 }
 
 fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
@@ -347,6 +367,12 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
+/// A link to the iterator, which ends with it.
+fn open(iterator: &mut Iter) -> Result<IterLink> {
+    let link = iterator.attach().context("open the iterator")?;
+    Ok(iterator.take_link(link)?)
+}
+
 fn walk(link: IterLink) -> Result<()> {
     let mut file = link.into_file()?;
     let mut nothing = [0; 4096];
@@ -354,8 +380,17 @@ fn walk(link: IterLink) -> Result<()> {
     Ok(())
 }
 
-/// The innermost cause of an error, on one line.
+/// The innermost cause of an error, on one line; with the verifier's last words where it refused a program.
 fn reason(error: &anyhow::Error) -> String {
-    let text = error.root_cause().to_string();
-    text.lines().next().unwrap_or_default().chars().take(160).collect()
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().chars().take(160).collect();
+    let cause: String = first_line(&error.root_cause().to_string());
+    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return cause };
+    let log = verifier_log.to_string();
+    let is_statistics = |line: &str| {
+        ["verification time ", "stack depth ", "processed "].iter().any(|start| line.starts_with(start))
+    };
+    match log.lines().rev().find(|line| !line.is_empty() && !is_statistics(line)) {
+        Some(words) => format!("{cause}: {}", first_line(words)),
+        None => cause,
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use crate::engine::Standing;
 use crate::record::{
-    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Progress, Retransmit, Sample, Socket, State, Tcp,
-    What, ZeroWindowProbe, printable,
+    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Progress, Retransmit, Sample, Socket, Tcp, What,
+    ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
@@ -85,25 +86,25 @@ pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
 }
 
 /// The numbers of an event, and those of TCP that matter with it.
-pub(super) fn details(what: &What, tcp: &Tcp) -> String {
+pub(super) fn details(what: &What, standing: Standing) -> String {
     let phrases = match what {
         What::State(change) => vec![format!("{} → {}", change.from, change.to)],
-        What::Retransmit(it) => retransmit(it, tcp),
-        What::Keepalive(it) => keepalive(it, tcp),
+        What::Retransmit(it) => retransmit(it, standing),
+        What::Keepalive(it) => keepalive(it, standing),
         What::KeepaliveAnswered(it) => vec![format!("after {}", count(it.after_probes.into(), "probe"))],
-        What::ZeroWindowProbe(it) => zero_window_probe(*it, tcp),
+        What::ZeroWindowProbe(it) => zero_window_probe(*it, standing),
         What::Progress(it) => progress(*it),
         What::Error(it) => vec![printable(it.errno.name()).into_owned()],
         What::ResetReceived(it) | What::ResetSent(it) => {
             vec![format!("reason {}", known(it.reason.as_deref(), |reason| printable(reason).into_owned()))]
         }
         What::Closed(it) => closed(it),
-        What::Sample(it) => sample(it, tcp),
+        What::Sample(it) => sample(it, standing),
     };
     phrases.join(", ")
 }
 
-fn retransmit(it: &Retransmit, tcp: &Tcp) -> Vec<String> {
+fn retransmit(it: &Retransmit, standing: Standing) -> Vec<String> {
     let mut phrases = vec![it.cause.map_or_else(|| format!("cause {UNKNOWN}"), |cause| cause.to_string())];
     if it.fin {
         phrases.push("FIN".to_owned());
@@ -113,8 +114,8 @@ fn retransmit(it: &Retransmit, tcp: &Tcp) -> Vec<String> {
         phrases.push(format!("attempt {}", known(it.attempt, |attempt| attempt.to_string())));
         phrases.push(next(it.next_ms));
     }
-    phrases.extend(tcp.rto_ms.map(|rto| format!("rto {}", milliseconds(rto))));
-    phrases.extend(tcp.unacked_bytes.map(|unacked| format!("{} unacknowledged", bytes(unacked))));
+    phrases.extend(standing.rto_ms.map(|rto| format!("rto {}", milliseconds(rto))));
+    phrases.extend(standing.unacked_bytes.map(|unacked| format!("{} unacknowledged", bytes(unacked))));
     if it.failed {
         let why = it.errno.as_ref().map_or_else(|| UNKNOWN.into(), |errno| printable(errno.name()));
         phrases.push(format!("did not leave this host: {why}"));
@@ -122,20 +123,20 @@ fn retransmit(it: &Retransmit, tcp: &Tcp) -> Vec<String> {
     phrases
 }
 
-fn keepalive(it: &Keepalive, tcp: &Tcp) -> Vec<String> {
+fn keepalive(it: &Keepalive, standing: Standing) -> Vec<String> {
     let of = it.of.map_or_else(String::new, |of| format!(" of {of}"));
     let mut phrases = vec![format!("probe {}{of}", it.probe), next(it.next_ms)];
-    phrases.extend(last_heard(tcp));
+    phrases.extend(last_heard(standing));
     phrases
 }
 
-fn zero_window_probe(it: ZeroWindowProbe, tcp: &Tcp) -> Vec<String> {
+fn zero_window_probe(it: ZeroWindowProbe, standing: Standing) -> Vec<String> {
     let mut phrases = vec![format!("probe {}", it.probe)];
     phrases.extend(it.answered.map(|answered| {
         format!("the one before was {}", if answered { "answered" } else { "not answered" })
     }));
     phrases.push(next(it.next_ms));
-    phrases.extend(tcp.unsent_bytes.map(|unsent| format!("{} unsent", bytes(unsent))));
+    phrases.extend(standing.unsent_bytes.map(|unsent| format!("{} unsent", bytes(unsent))));
     phrases
 }
 
@@ -159,23 +160,23 @@ fn closed(it: &Closed) -> Vec<String> {
     phrases
 }
 
-fn sample(it: &Sample, tcp: &Tcp) -> Vec<String> {
+fn sample(it: &Sample, standing: Standing) -> Vec<String> {
     let fact = it.fact.map(|fact| match fact {
         Fact::LastReceived => "the last segment came from the peer",
         Fact::LastSent => "payload was last sent",
         Fact::RetransmittingSince => "the first retransmission of this stall",
         Fact::ProbingSince => "the first unanswered keepalive probe",
     });
-    let state = tcp.state.as_ref().map(State::to_string);
-    [fact.map(str::to_owned), state, last_heard(tcp)].into_iter().flatten().collect()
+    let state = standing.state.map(|state| state.to_string());
+    [fact.map(str::to_owned), state, last_heard(standing)].into_iter().flatten().collect()
 }
 
 fn next(next_ms: Option<u64>) -> String {
     format!("next in {}", known(next_ms, milliseconds))
 }
 
-fn last_heard(tcp: &Tcp) -> Option<String> {
-    tcp.last_received_ms.map(|ms| format!("last heard {} ago", milliseconds(ms)))
+fn last_heard(standing: Standing) -> Option<String> {
+    standing.last_received_ms.map(|ms| format!("last heard {} ago", milliseconds(ms)))
 }
 
 fn keepalive_settings(settings: KeepaliveSettings) -> String {
