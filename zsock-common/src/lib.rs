@@ -3,6 +3,7 @@
 //! Holds layouts and shared numbers only: no I/O, no logic, no dependencies.
 #![no_std]
 
+mod codec;
 pub mod offsets;
 pub mod settings;
 pub mod wire;
