@@ -27,9 +27,10 @@ Exit status:
 
 const TRACE_NOTES: &str = "\
 Needs:
-  root, or CAP_BPF and CAP_PERFMON. To load the sockets that already exist in
-  other network namespaces zsock enters each of them: CAP_SYS_ADMIN and
-  CAP_SYS_PTRACE.
+  root, or CAP_BPF and CAP_PERFMON. With these two alone zsock follows events,
+  but knows a socket that is older than itself from its next event on only: to
+  look at sockets it enters every network namespace, its own too, which takes
+  CAP_SYS_ADMIN, and CAP_SYS_PTRACE to find those of other users' processes.
 
 Selecting:
   Every selector may be given more than once. Values of one kind widen the
@@ -89,10 +90,11 @@ pub struct TraceArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub color: Color,
 
-    /// When a verdict opens: a count, a duration or a percentage; repeatable
+    /// When a verdict opens, in place of its default: a count or a duration; repeatable
     ///
-    /// When a verdict opens, in place of its default: a count (`stuck_retransmission=5`), a duration
-    /// (`close_wait_leak=2s`) or a percentage (`fd_pressure=90%`), whichever the verdict measures. Repeatable.
+    /// When a verdict opens, in place of its default: a count or a duration, whichever the verdict measures. The
+    /// defaults are `connect_blackhole=3`, `stuck_retransmission=4`, `keepalive_unanswered=2` (the least that it takes),
+    /// `orphan_stuck=3` and `stale_reset=30s`; `silent_death` has no threshold. Repeatable.
     #[arg(long = "threshold", value_name = "VERDICT=VALUE", value_parser = values::threshold)]
     pub thresholds: Vec<String>,
 
