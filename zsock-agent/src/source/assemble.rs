@@ -223,7 +223,8 @@ impl Assembler {
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
         let ends = Ends::of(&record.endpoints);
         let attempt = record.num_timeout + 1;
-        let next = self.units.jiffies.until(0, record.timeout.saturating_mul(2u32.saturating_pow(attempt)));
+        let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
+        let next = self.units.jiffies.until_armed_fires(record.head.jiffies, delay);
         let what = Retransmit {
             cause: Some(Cause::SynAck),
             fin: false,
