@@ -15,7 +15,7 @@ use crate::source::assemble::stall::Stall;
 use crate::source::assemble::tracked::{Tracked, is_opening, state_after};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
-use crate::time::milliseconds;
+use crate::time::{Time, milliseconds};
 
 pub mod facts;
 mod owner;
@@ -180,7 +180,7 @@ impl Assembler {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
         let units = self.units;
-        self.track(id, record).apply(kind, record);
+        self.take_in(id, kind, record, at);
         let socket = self.socket(id, record);
         let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
         let Some(tracked) = self.sockets.get_mut(&id) else { return Vec::new() };
@@ -192,6 +192,7 @@ impl Assembler {
             if tracked.birth.is_none() {
                 tell_inferred(&mut story, kind, record, at, &units);
             }
+            story.records.sort_by_key(|record| record.at);
         }
         let before = tracked.stall.observe(kind, record, at, &units);
         let scene = what::Scene { kind, record, at, units: &units, reset_reasons: &self.reset_reasons };
@@ -239,6 +240,12 @@ impl Assembler {
         let tcp = Tcp { state: Some(State::NEW_SYN_RECV), ..Tcp::default() };
         let event = Event { what: What::Retransmit(what), socket, tcp, replayed: false, inferred: false };
         Record::new(self.clock.at(record.head.time_ns), &self.host, Body::Event(Box::new(event)))
+    }
+
+    fn take_in(&mut self, id: SocketId, kind: Kind, record: &SocketRecord, at: Time) {
+        let tracked = self.tracked(id, Tracked::unseen);
+        tracked.identify(record);
+        tracked.apply(kind, record, at);
     }
 
     fn track(&mut self, id: SocketId, record: &SocketRecord) -> &mut Tracked {
