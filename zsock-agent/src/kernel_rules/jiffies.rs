@@ -66,6 +66,12 @@ impl Jiffies {
         self.until(now, fires)
     }
 
+    /// How long after `now` a timer fires that its own handler arms at that tick for `delay` ticks.
+    #[must_use]
+    pub fn until_armed_fires(self, now: u32, delay: u32) -> Duration {
+        self.duration(Self::fires_at(now.into(), delay.into()) - u64::from(now))
+    }
+
     /// The tick at which a timer fires that a timer's handler arms at tick `now` for `delay` ticks.
     pub(super) fn fires_at(now: u64, delay: u64) -> u64 {
         // While a handler runs, the wheel's own clock is one tick ahead.

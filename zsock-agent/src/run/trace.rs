@@ -40,7 +40,7 @@ const REFRESH_WAIT: u64 = 20;
 const FIRST_WAIT: u64 = 3;
 
 /// Records wait this long for a look at who holds their socket; later ones go out without.
-const LOOK_PATIENCE: Duration = Duration::from_millis(50);
+const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Everything between the kernel and stdout.
 struct Trace {

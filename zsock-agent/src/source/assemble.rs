@@ -191,6 +191,7 @@ impl Assembler {
             if tracked.birth.is_none() {
                 tell_inferred(&mut story, kind, record, at, &units);
             }
+            story.records.sort_by_key(|record| record.at);
         }
         let before = tracked.stall.observe(kind, record, at, &units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
@@ -224,7 +225,8 @@ impl Assembler {
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
         let ends = Ends::of(&record.endpoints);
         let attempt = record.num_timeout + 1;
-        let next = self.units.jiffies.until(0, record.timeout.saturating_mul(2u32.saturating_pow(attempt)));
+        let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
+        let next = self.units.jiffies.until_armed_fires(record.head.jiffies, delay);
         let what = Retransmit {
             cause: Some(Cause::SynAck),
             fin: false,

@@ -12,6 +12,7 @@ mod closing;
 mod connect;
 mod exit;
 mod keepalive;
+mod lives;
 mod nat;
 mod owners;
 mod quiet;
@@ -45,6 +46,8 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         quiet::a_tenth_of_the_packets_lost,
         quiet::orderly_connections_are_not_mentioned,
         quiet::resets_that_were_asked_for,
+        lives::a_refused_socket_connects_again,
+        lives::on_demand_every_change_is_told_once,
         owners::a_worker_connects_the_socket_it_was_given,
         owners::a_worker_accepts_from_the_listener_it_was_given,
         owners::a_connection_in_the_accept_queue_has_none,

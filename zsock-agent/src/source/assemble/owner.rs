@@ -71,7 +71,8 @@ impl Owners {
             None
         };
         self.last = owner.cloned().or_else(|| self.last.take());
-        if is_orphan || has_socket { self.last.as_ref() } else { None }
+        // What was held once keeps its owner: a connection in the accept queue has never had one.
+        self.last.as_ref()
     }
 
     /// Of those who hold it the one that opened it, else the one that started first: the others inherited it from that one.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use zsock_common::wire::{Kind, SocketRecord};
+use zsock_common::wire::{Kind, Past, SocketRecord, Transition};
 
 use crate::record::{Body, Event, Fact, Record, Sample, Socket, State, StateChange, Tcp, What};
 use crate::source::assemble::facts::Units;
-use crate::source::assemble::tracked::Tracked;
+use crate::source::assemble::tracked::{Tracked, is_birth};
 use crate::source::assemble::what;
 use crate::source::clock::Clock;
 use crate::time::Time;
@@ -30,7 +30,7 @@ impl Story {
 }
 
 /// The state changes before the first sign of trouble, and the end where that came before it: a connection that the application
-/// resets is healthy until the reset goes out.
+/// resets is healthy until the reset goes out. What is still to come as an event of its own is left to it.
 pub(super) fn tell_past(
     story: &mut Story,
     tracked: &mut Tracked,
@@ -40,24 +40,35 @@ pub(super) fn tell_past(
     clock: Clock,
 ) {
     let Some(told) = tracked.past.take() else { return };
-    let count = (told.past.count as usize).min(told.past.transitions.len());
-    for transition in &told.past.transitions[..count] {
-        let is_this_one = kind == Kind::State && transition.time_ns == record.head.time_ns;
-        if is_this_one {
-            continue;
-        }
+    let is_over = |transition: &Transition| kind != Kind::State || transition.time_ns < record.head.time_ns;
+    for transition in last_life(&told.past).iter().filter(|transition| is_over(transition)) {
         let at = clock.at(transition.time_ns);
         let (from, to) = (State(transition.from), State(transition.to));
         let tcp = Tcp { state: Some(to), ..Tcp::default() };
+        if is_birth(from, to) {
+            tracked.birth = Some(at);
+        }
+        if from == to {
+            continue;
+        }
+        tracked.stall.note_state(to, at);
         story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
         if to == State::CLOSE && !tracked.is_closed {
             tracked.is_closed = true;
-            let was_reset = tracked.was_reset;
-            let closed =
-                what::closed_from(from, record, tracked.birth.map(|birth| at.since(birth)), was_reset, units);
+            let lifetime = tracked.birth.map(|birth| at.since(birth));
+            let is_by_process = told.past.closer.tgid != 0;
+            let closed = what::closed_from(from, record, lifetime, tracked.was_reset, is_by_process, units);
             story.add(at, closed, tcp, true, false);
         }
     }
+}
+
+/// The state changes of the connection that the socket has now. One that was refused may have connected again; where the socket
+/// has had more changes than it remembers, none of them is known to belong to the present one.
+fn last_life(past: &Past) -> &[Transition] {
+    let Some(changes) = past.transitions.get(..past.count as usize) else { return &[] };
+    let is_beginning = |change: &Transition| is_birth(State(change.from), State(change.to));
+    changes.iter().rposition(is_beginning).map_or(changes, |beginning| &changes[beginning..])
 }
 
 /// What the kernel still knows of a socket that is older than zsock.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use zsock_common::wire::{Kind, SocketRecord};
 
-use crate::record::{KeepaliveAnswered, Progress, State, What};
-use crate::source::assemble::facts::Units;
+use crate::record::{Cause, KeepaliveAnswered, Progress, State, What};
+use crate::source::assemble::facts::{Queues, Units};
+use crate::source::assemble::tracked::state_after;
 use crate::time::{Time, milliseconds};
 
 /// What a socket waits for.
@@ -19,6 +20,12 @@ pub(super) struct Stall {
     since: Option<Time>,
     /// The same, from a tail loss probe: it comes before the first time-out.
     probed: Option<Time>,
+    /// When the kernel counted the last of them.
+    timed_out_at: Option<Time>,
+    /// The same before the present event, which counted one more.
+    counted_after: Option<Time>,
+    /// When our FIN was queued.
+    fin_at: Option<Time>,
     /// Whether a time-out of this episode of loss was seen; `None` where the episode may have begun unseen.
     timed_out_before: Option<bool>,
     /// Keepalive probes sent since the last answer.
@@ -62,6 +69,10 @@ impl Stall {
         units: &Units,
     ) -> Vec<What> {
         let mut happened = Vec::new();
+        // The counters of a socket that has come to its end are put back, which is no word from the peer.
+        if record.tcp.state == State::CLOSE.0 {
+            return happened;
+        }
         if let Some(progress) = self.progress(kind, record, at) {
             happened.push(What::Progress(progress));
         }
@@ -76,6 +87,10 @@ impl Stall {
         }
         self.probed = self.probed.or_else(|| last_sent_before(record, at, units));
         let retransmits = u32::from(record.tcp.retransmits);
+        self.note_timeout(kind, retransmits, at);
+        if kind == Kind::State {
+            self.note_state(state_after(record), at);
+        }
         if retransmits > 0 && kind != Kind::Recovered {
             self.since = self.since.or_else(|| self.beginning(kind, record, at, units));
             self.timed_out_before = Some(true);
@@ -83,6 +98,35 @@ impl Stall {
         self.attempts = if kind == Kind::Recovered { 0 } else { retransmits };
         self.snd_una = record.tcp.snd_una;
         happened
+    }
+
+    /// Notes when our FIN was queued.
+    pub(super) fn note_state(&mut self, to: State, at: Time) {
+        if to == State::FIN_WAIT1 || to == State::LAST_ACK {
+            self.fin_at = Some(at);
+        }
+    }
+
+    /// When the kernel counted the time-out before the present event.
+    #[must_use]
+    pub(super) fn previous_timeout(&self) -> Option<Time> {
+        self.counted_after.or(self.timed_out_at)
+    }
+
+    /// Why a segment was sent again although no ACK came since the time-out before: an ICMP error makes a time-out of its own.
+    /// What could not leave the host at a time-out leaves when it can, and that has no name.
+    #[must_use]
+    pub(super) fn cause_without_ack(&self) -> Option<Cause> {
+        self.counted_after.map(|_| Cause::Rto)
+    }
+
+    fn note_timeout(&mut self, kind: Kind, retransmits: u32, at: Time) {
+        self.counted_after = None;
+        if retransmits > self.attempts && matches!(kind, Kind::Retransmit | Kind::RetransmitFailed) {
+            self.counted_after = self.timed_out_at.replace(at);
+        } else if retransmits == 0 {
+            self.timed_out_at = None;
+        }
     }
 
     /// Counts a probe of a closed window. Returns its number since the window closed.
@@ -131,6 +175,14 @@ impl Stall {
             return units.since_first_retransmission(head, tcp).map(|passed| at.before(passed));
         }
         let is_first = tcp.retransmits == 1 && tcp.pending == 0 && kind == Kind::Retransmit;
+        if is_first && is_fin_alone(record) {
+            // Until the peer's last word it may have stood behind payload that had to be acknowledged first.
+            let heard_at = units.since_received(head, tcp, State(tcp.state)).map(|passed| at.before(passed));
+            return self
+                .fin_at
+                .max(heard_at.filter(|_| self.fin_at.is_some()))
+                .or(Some(at.before(units.rto(tcp))));
+        }
         if is_first {
             // The kernel's own stamp may be of an episode that an ACK has moved since.
             return self.probed.or_else(|| Some(at.before(units.rto(tcp))));
@@ -138,6 +190,12 @@ impl Stall {
         let base = units.rto(tcp) / 2u32.saturating_pow(tcp.backoff.into());
         units.since_first_retransmission(head, tcp).map(|passed| at.before(passed + base))
     }
+}
+
+/// Whether our FIN is all that is unacknowledged.
+fn is_fin_alone(record: &SocketRecord) -> bool {
+    let queues = Queues::of(&record.tcp, State(record.tcp.state));
+    queues.has_fin && queues.unacked_bytes == 0 && queues.unsent_bytes == 0
 }
 
 /// When payload was last sent before the timer fired that sent it again.

@@ -55,11 +55,16 @@ impl Tracked {
         }
     }
 
-    /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten.
+    /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
     pub(super) fn identify(&mut self, record: &SocketRecord) {
         let ends = Ends::of(&record.endpoints);
-        self.ends =
-            Ends { local: ends.local.or(self.ends.local), remote: ends.remote.or(self.ends.remote), ..ends };
+        let local = match (ends.local, self.ends.local) {
+            (Some(now), Some(before)) if now.ip().is_unspecified() && now.port() == before.port() => {
+                Some(before)
+            }
+            (now, before) => now.or(before),
+        };
+        self.ends = Ends { local, remote: ends.remote.or(self.ends.remote), ..ends };
         let known = |number: u32| (number != 0).then_some(number);
         self.netns = known(record.endpoints.netns).or(self.netns);
         self.uid = Some(record.endpoints.uid);
@@ -74,26 +79,49 @@ impl Tracked {
         if state != State::CLOSE {
             self.last_state = Some(state);
         }
+        if kind == Kind::State && is_birth(state_before(record), state_after(record)) {
+            self.begin_life(at);
+        }
         self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
         self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
         if kind != Kind::State {
             return;
         }
         let to = state_after(record);
-        if is_opening(to) || to == State::SYN_RECV {
-            self.birth = self.birth.or(Some(at));
-        }
         if is_opening(to) {
             self.owners.opened_by(&record.actor);
         } else {
             self.owners.closed_by(&record.actor);
         }
     }
+
+    /// Begins a connection. The socket may have had one before: one that was refused may connect again.
+    fn begin_life(&mut self, at: Time) {
+        if std::mem::take(&mut self.is_closed) {
+            // The port of the life before is put back, though the socket still shows it until it gets another.
+            self.ends.local = None;
+            self.was_reset = false;
+            self.was_orphan = false;
+        }
+        self.birth = Some(at);
+        self.stall = Stall::default();
+        self.stall.begins_seen();
+    }
+}
+
+/// The state that a state change comes from.
+pub(super) fn state_before(change: &SocketRecord) -> State {
+    State(u8::try_from(change.detail).unwrap_or(u8::MAX))
 }
 
 /// The state that a state change leads to.
 pub(super) fn state_after(change: &SocketRecord) -> State {
     State(u8::try_from(change.detail2).unwrap_or(u8::MAX))
+}
+
+/// Whether a connection or a listener begins with this state change.
+pub(super) fn is_birth(from: State, to: State) -> bool {
+    from == State::CLOSE && is_opening(to) || from == State::LISTEN && to == State::SYN_RECV
 }
 
 /// The states that `connect` and `listen` lead to, in the task that calls them.

@@ -55,6 +55,7 @@ impl Scene<'_> {
     pub(super) fn what(&self, stall: &mut Stall, is_news: bool) -> Option<What> {
         let detail = self.record.detail;
         Some(match self.kind {
+            Kind::State if detail == self.record.detail2 => return None,
             Kind::State => {
                 What::State(StateChange { from: state_of(detail), to: state_of(self.record.detail2) })
             }
@@ -79,10 +80,11 @@ impl Scene<'_> {
     /// The end of the connection. A close that skips the handshake of FINs sends a reset right after.
     pub(super) fn closed(&self, birth: Option<Time>, was_reset: bool) -> What {
         let from = state_of(self.record.detail);
-        let is_abortive = self.record.actor.tgid != 0
-            && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
+        let is_by_process = self.record.actor.tgid != 0;
+        let is_abortive =
+            is_by_process && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
         let lifetime = birth.map(|birth| self.at.since(birth));
-        closed_from(from, self.record, lifetime, was_reset || is_abortive, self.units)
+        closed_from(from, self.record, lifetime, was_reset || is_abortive, is_by_process, self.units)
     }
 
     /// Whether the socket's timers are as they will stay after the event. At a state change, a reset or an error the kernel is
@@ -105,13 +107,30 @@ impl Scene<'_> {
             window_closed: tcp.snd_wnd == 0,
             timed_out_before: stall.timed_out_before(),
         };
-        retransmission_cause(&facts)
+        match retransmission_cause(&facts)? {
+            Cause::SlowStart if self.lacks_ack(stall) => stall.cause_without_ack(),
+            cause @ (Cause::Syn
+            | Cause::SynAck
+            | Cause::Rto
+            | Cause::Fast
+            | Cause::TailLossProbe
+            | Cause::SlowStart) => Some(cause),
+        }
+    }
+
+    /// Whether this is sent again although no ACK came since the time-out before.
+    fn lacks_ack(&self, stall: &Stall) -> bool {
+        let tick = self.units.jiffies.until(0, 1);
+        let heard = self.units.since_received(&self.record.head, &self.record.tcp, self.state());
+        let heard_at = heard.map(|heard| self.at.before(heard).after(tick));
+        self.kind == Kind::Retransmit && heard_at.is_some() && heard_at < stall.previous_timeout()
     }
 
     fn forecast(&self, stall: &Stall) -> Forecast {
         let (head, tcp) = (&self.record.head, &self.record.tcp);
-        // An attempt that failed is repeated by other rules.
-        if self.errno().is_some() || self.kind == Kind::RetransmitFailed {
+        // An attempt that failed, or that no timer and no ACK made, is repeated by other rules.
+        let is_out_of_turn = tcp.pending != 0 && tcp.retransmits > 0 && self.lacks_ack(stall);
+        if is_out_of_turn || self.errno().is_some() || self.kind == Kind::RetransmitFailed {
             return Forecast::default();
         }
         self.units.forecast(head, tcp, self.state(), self.moment(stall))
@@ -181,12 +200,13 @@ impl Scene<'_> {
     }
 }
 
-/// The end of a connection that was in state `from`.
+/// The end of a connection that was in state `from`, made by a process that closed it (`is_by_process`) or by the kernel.
 pub(super) fn closed_from(
     from: State,
     record: &SocketRecord,
     lifetime: Option<Duration>,
     reset: bool,
+    is_by_process: bool,
     units: &Units,
 ) -> What {
     let tcp = &record.tcp;
@@ -202,7 +222,7 @@ pub(super) fn closed_from(
         bytes_received: (has_counts && !is_listener).then(|| bytes_received(tcp)),
         peer_closed: has_peers_fin(tcp),
         reset,
-        fd_open: tcp.has_socket != 0 && record.actor.tgid == 0,
+        fd_open: tcp.has_socket != 0 && !is_by_process,
         fin_unacked: Queues::of(tcp, from).has_fin,
     })
 }

@@ -1,5 +1,6 @@
 //! A process that exits while its FIN cannot get through.
 
+use std::thread;
 use std::time::Duration;
 
 use super::{Client, assert_foretold, assert_owner, assert_prompt, echo_server};
@@ -16,6 +17,8 @@ pub(super) fn an_orphan_that_cannot_say_goodbye() {
     let (_server, server_port) = echo_server(&net);
     let zsock = Zsock::start(&[]);
     let mut client = Client::connect(&net, "leaver", &Ip::V4.server(server_port));
+    // The connection's last payload is long past when its FIN goes out.
+    thread::sleep(Duration::from_secs(2));
     net.block();
     client.peer.exit();
     let left = now();
@@ -54,6 +57,8 @@ pub(super) fn an_orphan_that_cannot_say_goodbye() {
     let orphan = |path| opened.get(path).and_then(serde_json::Value::as_bool);
     assert_eq!((orphan("socket.orphan"), orphan("evidence.owner_exited")), (Some(true), Some(true)));
     assert_eq!(opened.figure("evidence.attempts"), 3);
+    let stalled = opened.millis("evidence.stalled_ms");
+    assert_near("stalled", stalled, opened.ts().since(left), Duration::from_millis(100));
     let silent = connection.only("verdict silent_death closed");
     assert_eq!(silent.text("evidence.cause"), Some("retransmission_timeout"));
 }

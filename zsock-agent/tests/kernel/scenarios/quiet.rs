@@ -77,6 +77,8 @@ pub(super) fn resets_that_were_asked_for() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     assert_eq!(seen.of_namespace(&net.client).of_type("reset_sent").len(), 20, "resets sent");
+    let closed = seen.of_namespace(&net.client).of_type("closed");
+    assert!(closed.iter().all(|line| line.get("fd_open") == Some(&false.into())), "{closed:#?}");
     assert_eq!(seen.of_namespace(&net.server).of_type("reset_received").len(), 20, "resets received");
     assert_no_verdict(&seen, &net);
 }
