@@ -47,8 +47,8 @@ pub struct Start {
     pub sysctl: BTreeMap<String, u64>,
 }
 
-/// Counters since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Counters since the start, of what the selectors let through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "end")]
 pub struct End {
     /// Socket events seen.
@@ -73,7 +73,8 @@ pub struct Lost {
     pub count: u64,
     /// They were lost between then and the record's `ts`.
     pub since: Time,
-    /// Where: `kernel` (the ring buffer was full) or `output` (the reader of stdout was too slow).
+    /// Where: `kernel` (the ring buffer was full), `hook` (the kernel skipped a program that was running already on that CPU) or
+    /// `output` (the reader of stdout was too slow).
     #[serde(rename = "where")]
     pub place: Arc<str>,
 }

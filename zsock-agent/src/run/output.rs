@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::cli::{self, Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
-use crate::record::{Body, End, Lost, Record};
+use crate::record::{Body, End, Lost, Phase, Record};
 use crate::select::Selectors;
 use crate::sink::writer::{DEFAULT_CAPACITY_BYTES, Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
@@ -22,8 +22,8 @@ pub(super) struct Output {
     writer: Writer,
     selectors: Selectors,
     events: Events,
-    seen: u64,
-    lost: u64,
+    /// What was selected so far.
+    counted: End,
 }
 
 impl Output {
@@ -44,7 +44,15 @@ impl Output {
         };
         let writer = Writer::start(stdout, DEFAULT_CAPACITY_BYTES).context("start the output thread")?;
         let engine = Engine::new(thresholds);
-        Ok(Self { host, engine, renderer, writer, selectors, events: arguments.events, seen: 0, lost: 0 })
+        Ok(Self {
+            host,
+            engine,
+            renderer,
+            writer,
+            selectors,
+            events: arguments.events,
+            counted: End::default(),
+        })
     }
 
     /// Waits until nobody reads any more.
@@ -59,29 +67,32 @@ impl Output {
 
     /// Judges a record, then prints it and its verdicts where they are wanted.
     pub(super) fn push(&mut self, record: &Record) {
+        let known = self.engine.counters().sockets_seen;
         let findings = self.engine.push(record);
         let is_event = record.event().is_some();
         if self.selectors.matches(record) {
-            self.seen += u64::from(is_event);
+            self.counted.events += u64::from(is_event);
+            self.counted.sockets_seen += self.engine.counters().sockets_seen - known;
             if !is_event || self.events != Events::None {
                 self.print(record, None);
             }
         }
         for finding in findings {
             if self.selectors.matches(&finding.record) {
+                self.count(&finding.record);
                 self.print(&finding.record, Some(&finding.timeline));
             }
         }
     }
 
     /// Tells of records that the kernel side could not hand over between `since` and `at`.
-    pub(super) fn tell_kernel_loss(&mut self, count: u64, since: Time, at: Time) {
-        let lost = self.tell_loss("kernel", count, since, at);
+    pub(super) fn tell_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
+        let lost = self.tell_loss(place, count, since, at);
         self.engine.push(&lost);
     }
 
     fn tell_loss(&mut self, place: &str, count: u64, since: Time, at: Time) -> Record {
-        self.lost += count;
+        self.counted.lost_events += count;
         let lost = Lost { count, since, place: Arc::from(place) };
         let record = Record::new(at, &self.host, Body::Lost(lost));
         // What tells of loss must not be lost itself; it is rare.
@@ -103,21 +114,29 @@ impl Output {
         if let Some(Dropped { count, since }) = self.writer.take_dropped() {
             self.tell_loss("output", count, since, at);
         }
-        let counters = self.engine.counters();
-        let end = End {
-            events: self.seen,
-            lost_events: self.lost,
-            verdicts: counters.verdicts,
-            open_verdicts: counters.open_verdicts,
-            sockets_seen: counters.sockets_seen,
-            duration_ms: milliseconds(duration),
-        };
+        let end = End { duration_ms: milliseconds(duration), ..self.counted };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
         let left = self.writer.finish(END_PATIENCE).context("write to stdout")?;
         if left > 0 {
             log::warn!("the reader of stdout did not take the last {left} records");
         }
         Ok(())
+    }
+
+    /// Counts a verdict: those that describe a condition open and close, a final one does both at once.
+    fn count(&mut self, record: &Record) {
+        let Body::Verdict(verdict) = &record.body else { return };
+        match (verdict.phase, verdict.outcome) {
+            (Phase::Opened, _) => {
+                self.counted.verdicts += 1;
+                self.counted.open_verdicts += 1;
+            }
+            (Phase::Closed, None) => self.counted.verdicts += 1,
+            (Phase::Closed, Some(_)) => {
+                self.counted.open_verdicts = self.counted.open_verdicts.saturating_sub(1);
+            }
+            (Phase::Updated, _) => {}
+        }
     }
 
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {

@@ -40,7 +40,7 @@ const REFRESH_WAIT: u64 = 20;
 const FIRST_WAIT: u64 = 3;
 
 /// Records wait this long for a look at who holds their socket; later ones go out without.
-const LOOK_PATIENCE: Duration = Duration::from_millis(250);
+const LOOK_PATIENCE: Duration = Duration::from_millis(80);
 
 /// Everything between the kernel and stdout.
 struct Trace {
@@ -56,6 +56,7 @@ struct Trace {
     lost: u64,
     /// Runs of programs that the kernel skipped, as of the last second.
     skipped: u64,
+    skips_counted_ns: u64,
     counted_ns: u64,
     undecoded: u64,
 }
@@ -96,6 +97,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         look_took_ns: 0,
         lost: 0,
         skipped: 0,
+        skips_counted_ns: began_ns,
         counted_ns: began_ns,
         undecoded: 0,
     };
@@ -129,8 +131,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     }
     trace.advance(true);
     let now_ns = clock.monotonic_ns();
-    trace.skipped = trace.kernel.recursion_misses();
     trace.count_losses(now_ns);
+    trace.count_skipped(now_ns);
     trace.report_self();
     trace.output.end(clock.at(now_ns), Duration::from_nanos(now_ns.saturating_sub(began_ns)))
 }
@@ -264,7 +266,7 @@ impl Trace {
     /// Looks at the sockets that wait for something which no hook tells. Each namespace costs a walk over a table that all of
     /// them share, so only those are looked into where such a socket is.
     fn watch(&mut self) {
-        self.skipped = self.kernel.recursion_misses();
+        self.count_skipped(self.clock.monotonic_ns());
         if self.next_look_ns(Need::Refresh) > self.clock.monotonic_ns() {
             return;
         }
@@ -300,16 +302,28 @@ impl Trace {
 
     /// Tells what the kernel side could not hand over since the last count.
     fn count_losses(&mut self, now_ns: u64) {
-        match self.kernel.lost().map(|lost| lost + self.skipped) {
-            Ok(lost) if lost > self.lost => {
+        match self.kernel.lost() {
+            Ok(lost) => {
                 let count = lost - std::mem::replace(&mut self.lost, lost);
-                let (since, now) = (self.clock.at(self.counted_ns), self.clock.at(now_ns));
-                self.output.tell_kernel_loss(count, since, now);
+                self.tell_loss("kernel", count, self.counted_ns, now_ns);
             }
-            Ok(_) => {}
             Err(error) => log::warn!("{error:#}"),
         }
         self.counted_ns = now_ns;
+    }
+
+    /// Tells which runs of programs the kernel skipped since the last count.
+    fn count_skipped(&mut self, now_ns: u64) {
+        let skipped = self.kernel.recursion_misses();
+        let count = skipped - std::mem::replace(&mut self.skipped, skipped);
+        self.tell_loss("hook", count, self.skips_counted_ns, now_ns);
+        self.skips_counted_ns = now_ns;
+    }
+
+    fn tell_loss(&mut self, place: &str, count: u64, since_ns: u64, now_ns: u64) {
+        if count > 0 {
+            self.output.tell_kernel_loss(place, count, self.clock.at(since_ns), self.clock.at(now_ns));
+        }
     }
 
     /// What zsock has to say of its own doing, for `-v`.

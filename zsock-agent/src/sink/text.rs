@@ -73,6 +73,7 @@ impl Text {
     fn lost(&self, at: Time, lost: &Lost) -> String {
         let reason = match &*lost.place {
             "kernel" => "the ring buffer was full, see --buffer-size".to_owned(),
+            "hook" => "a hook was reached while its own program was running on that CPU".to_owned(),
             "output" => "the reader of stdout was too slow".to_owned(),
             other => printable(other).into_owned(),
         };
