@@ -348,6 +348,8 @@ impl Transition {
 pub mod flag {
     /// The hook could not reach the socket's own memory; ask for its past.
     pub const PAST_ELSEWHERE: u16 = 1;
+    /// The kernel has not chosen our port yet; the one that the socket shows is of a connection that it had before.
+    pub const UNBOUND: u16 = 2;
 }
 
 /// Bits of [`Past::flags`].

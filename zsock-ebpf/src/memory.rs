@@ -54,6 +54,14 @@ fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
     past
 }
 
+/// Begins a connection, or a listener's life.
+#[inline(always)]
+pub(crate) fn restart(past: &mut Past, time_ns: u64) {
+    past.birth_ns = time_ns;
+    past.count = 0;
+    words::clear(&mut past.closer);
+}
+
 /// Keeps a state change.
 #[inline(always)]
 pub(crate) fn remember(past: &mut Past, time_ns: u64, from: u8, to: u8) {

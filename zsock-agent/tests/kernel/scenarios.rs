@@ -17,6 +17,7 @@ mod nat;
 mod owners;
 mod quiet;
 mod recovery;
+mod selectors;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident),+ $(,)?) => {
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         owners::the_holder_that_is_left,
         owners::a_connection_older_than_zsock,
         owners::the_process_and_not_its_thread,
+        selectors::each_kind_selects_by_what_it_names,
         exit::sigint_and_sigterm_end_it_in_order,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use zsock_common::wire::{Kind, Past, Process, sk_flag};
+use zsock_common::wire::{Kind, Past, Process, flag, sk_flag};
 
 use crate::emit::{self, Event};
 use crate::maps::{self, TROUBLED};
@@ -50,19 +50,22 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
         memory::of_or_new(sk)
     };
     let Some(past) = past else { return };
-    let is_birth = past.count == 0 && (is_opened || from == SYN_RECV);
+    let is_birth = is_opened || from == SYN_RECV && past.count == 0;
     let in_trouble = to == CLOSE && is_end_in_trouble(sk);
-    let is_told = setting!(all_events) != 0 || memory::is_announced(past) || in_trouble;
+    let is_troubled = memory::is_announced(past) || in_trouble;
+    let is_told = setting!(all_events) != 0 || is_troubled;
     let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, from, to) };
     if is_birth {
-        past.birth_ns = time_ns;
+        // A socket whose connection was refused may connect again.
+        memory::restart(past, time_ns);
         if from == SYN_RECV {
             memory::remember(past, time_ns, LISTEN, SYN_RECV);
         }
     }
     memory::remember(past, time_ns, from, to);
     let has_actor = note_actor(past, sk, from, to);
-    if !is_told || !filter::wants_process(past.opener.tgid) {
+    // What is announced goes on to its end: the socket may be held by another process than the one that opened it.
+    if !is_told || !is_troubled && !filter::wants_process(past.opener.tgid) {
         return;
     }
     let cookie = sk.cookie();
@@ -77,7 +80,11 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
         emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, LISTEN, SYN_RECV, None));
     }
     let actor = has_actor.then_some(if is_opened { &past.opener } else { &past.closer });
-    emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, from, to, actor));
+    let mut event = change(cookie, time_ns, from, to, actor);
+    if to == SYN_SENT && read::field::<Direct, u16>(sk.as_ptr(), offset!(skc_num)) == 0 {
+        event.flags = flag::UNBOUND;
+    }
+    emit::socket_event::<Direct>(ctx, tp, &event);
 }
 
 #[inline(always)]

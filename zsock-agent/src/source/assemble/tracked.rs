@@ -57,7 +57,10 @@ impl Tracked {
 
     /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
     pub(super) fn identify(&mut self, record: &SocketRecord) {
-        let ends = Ends::of(&record.endpoints);
+        let mut ends = Ends::of(&record.endpoints);
+        if record.head.flags & flag::UNBOUND != 0 {
+            ends.local = None;
+        }
         let local = match (ends.local, self.ends.local) {
             (Some(now), Some(before)) if now.ip().is_unspecified() && now.port() == before.port() => {
                 Some(before)
@@ -104,6 +107,7 @@ impl Tracked {
             self.was_orphan = false;
         }
         self.birth = Some(at);
+        self.last_state = None;
         self.stall = Stall::default();
         self.stall.begins_seen();
     }
