@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::net::Net;
 use crate::story::{Line, Recording};
 use crate::{await_some, now};
 
@@ -27,6 +28,12 @@ pub(crate) fn leave_out() {
 pub(crate) struct Zsock(Option<Running>);
 
 impl Zsock {
+    /// Starts it with every event of the sockets in `net`, whatever else goes on on this host.
+    pub(crate) fn start_with_all_events(net: &Net) -> Self {
+        let [client, server] = [&net.client, &net.server].map(|namespace| namespace.inode().to_string());
+        Self::start(&["--events", "all", "--netns", &client, "--netns", &server])
+    }
+
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         if LEFT_OUT.load(Ordering::Relaxed) {

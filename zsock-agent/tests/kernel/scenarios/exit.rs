@@ -58,7 +58,7 @@ pub(super) fn a_closed_stdout_ends_it_quietly() {
 pub(super) fn a_blocked_stdout_loses_records_and_says_so() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     zsock.pause();
     let mut client = Peer::start(&net.client, "churn");
     let address = Ip::V4.server(server_port);

@@ -55,7 +55,7 @@ fn is_given_up(ip: Ip) {
 pub(super) fn every_probe_is_told_on_demand() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut client = idle_behind_a_block(&net, &Ip::V4.server(server_port));
     let death = client.await_death();
 

@@ -65,7 +65,7 @@ pub(super) fn on_demand_every_change_is_told_once() {
     const ABORTED: usize = 20;
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut client = Peer::start(&net.client, "client");
     client.ask(&format!("churn {} {ORDERLY}", Ip::V4.server(server_port))).expect("churned");
     for _ in 0..ABORTED {

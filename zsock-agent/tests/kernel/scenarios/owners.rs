@@ -18,7 +18,7 @@ pub(super) fn a_worker_connects_the_socket_it_was_given() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
     let address = Ip::V4.server(server_port);
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut client = Peer::start(&net.client, "parent");
     client.ask(&format!("open {address}")).expect("opened");
     let worker = hand_over(&mut client, "pass worker");
@@ -43,7 +43,7 @@ pub(super) fn a_worker_connects_the_socket_it_was_given() {
 
 pub(super) fn a_worker_accepts_from_the_listener_it_was_given() {
     let net = Net::routed();
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut server = Peer::start(&net.server, "master");
     let server_port = server.listen();
     let worker = hand_over(&mut server, "share worker");
@@ -71,7 +71,7 @@ pub(super) fn a_worker_accepts_from_the_listener_it_was_given() {
 
 pub(super) fn a_connection_in_the_accept_queue_has_none() {
     let net = Net::routed();
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut server = Peer::start(&net.server, "busy");
     let server_port = server.listen();
     let mut client = Peer::start(&net.client, "client");
@@ -144,7 +144,7 @@ pub(super) fn a_connection_older_than_zsock() {
 pub(super) fn the_process_and_not_its_thread() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
-    let zsock = Zsock::start(&["--events", "all"]);
+    let zsock = Zsock::start_with_all_events(&net);
     let mut client = Peer::start(&net.client, "process");
     let address = Ip::V4.server(server_port);
     let reply = client.ask(&format!("connect-in-thread thread {address}"));
