@@ -105,6 +105,13 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
 }
 
 #[test]
+fn without_a_stdout_there_is_nothing_to_trace_for() {
+    let command = concat!("exec ", env!("CARGO_BIN_EXE_zsock"), " trace >&-");
+    let ended = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("a shell");
+    assert_eq!((ended.status.code(), ended.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
 fn usage_errors_are_coloured_only_where_that_is_asked_for() {
     let coloured = |arguments: &str| zsock(arguments).stderr.contains(&0x1b);
     assert!(!coloured("trace --pid 0"));

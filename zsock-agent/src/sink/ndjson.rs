@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize as _;
 use serde_json::Serializer;
-use serde_json::ser::Formatter;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::record::{Record, printable};
 
@@ -15,11 +15,20 @@ const USUAL_BYTES: usize = 1024;
 /// The line of a record.
 pub(super) fn render(record: &Record) -> Vec<u8> {
     let mut line = Vec::with_capacity(USUAL_BYTES);
-    record
-        .serialize(&mut Serializer::with_formatter(&mut line, Printable))
-        .expect("the maps of a record have strings for keys, and a Vec takes every byte");
+    write(record, &mut line, CompactFormatter);
+    // JSON escapes the control characters by itself. Only beyond plain ASCII is there anything to look for, and that is rare.
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        line.clear();
+        write(record, &mut line, Printable);
+    }
     line.push(b'\n');
     line
+}
+
+fn write(record: &Record, line: &mut Vec<u8>, formatter: impl Formatter) {
+    record
+        .serialize(&mut Serializer::with_formatter(line, formatter))
+        .expect("the maps of a record have strings for keys, and a Vec takes every byte");
 }
 
 /// Compact JSON that a terminal shows as it is. JSON itself wants escapes for the control characters of ASCII only;

@@ -19,7 +19,11 @@ use crate::time::milliseconds;
 pub mod facts;
 mod owner;
 mod past;
+#[cfg(test)]
+mod properties;
 mod stall;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod what;
 
@@ -224,7 +228,7 @@ impl Assembler {
     /// A SYN-ACK has no socket yet: the handshake is known by its ends.
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
         let ends = Ends::of(&record.endpoints);
-        let attempt = record.num_timeout + 1;
+        let attempt = record.num_timeout.saturating_add(1);
         let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
         let next = self.units.jiffies.until_armed_fires(record.head.jiffies, delay);
         let what = Retransmit {

@@ -24,6 +24,12 @@ impl Clock {
         Ok(Self { offset_ns: nanoseconds(wall).saturating_sub(nanoseconds(monotonic)) })
     }
 
+    /// A clock at this distance.
+    #[cfg(test)]
+    pub(crate) const fn fixed(offset_ns: u64) -> Self {
+        Self { offset_ns }
+    }
+
     /// The moment of a monotonic time stamp.
     #[must_use]
     pub fn at(self, monotonic_ns: u64) -> Time {

@@ -178,7 +178,7 @@ impl Scene<'_> {
     }
 
     fn keepalive(&self, stall: &mut Stall) -> Keepalive {
-        let probe = self.record.detail + 1;
+        let probe = self.record.detail.saturating_add(1);
         stall.probe_peer(probe);
         let tcp = self.tcp(stall);
         // With a user timeout the number of probes no longer matters.
