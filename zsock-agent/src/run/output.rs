@@ -119,7 +119,10 @@ impl Output {
         self.tell_all_losses(at);
         let end = End { duration_ms: milliseconds(duration), ..self.counted };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
-        let left = self.writer.finish(END_PATIENCE).context("write to stdout")?;
+        let left = self
+            .writer
+            .finish(END_PATIENCE)
+            .context("write to stdout: make room where it goes, or send it elsewhere")?;
         if left > 0 {
             log::warn!("the reader of stdout did not take the last {left} records");
         }

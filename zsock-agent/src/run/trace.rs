@@ -80,6 +80,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         filter: filter::of(&selectors),
         has_log: arguments.verbose >= 2,
     };
+    let attached_ns = clock.monotonic_ns();
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units { jiffies, offsets: *kernel.offsets() };
@@ -97,8 +98,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         look_took_ns: 0,
         lost: 0,
         skipped: 0,
-        skips_counted_ns: began_ns,
-        counted_ns: began_ns,
+        skips_counted_ns: attached_ns,
+        counted_ns: attached_ns,
         undecoded: 0,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
