@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use zsock_common::wire::Counters;
 
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
@@ -303,8 +304,8 @@ impl Trace {
 
     /// Notes what the kernel side could not hand over since the last count.
     fn count_losses(&mut self, now_ns: u64) {
-        match self.kernel.lost() {
-            Ok(lost) => {
+        match self.kernel.counters() {
+            Ok(Counters { lost, .. }) => {
                 let count = lost.saturating_sub(std::mem::replace(&mut self.lost, lost));
                 self.note_loss("kernel", count, self.counted_ns, now_ns);
             }

@@ -189,14 +189,6 @@ impl Kernel {
         }))
     }
 
-    /// Records for which the ring buffer had no room.
-    ///
-    /// # Errors
-    /// When the counters cannot be read.
-    pub fn lost(&self) -> Result<u64> {
-        Ok(self.counters()?.lost)
-    }
-
     /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program;
     /// `None` where one of them cannot be read. Kernels before 5.12 do not count.
     #[must_use]
