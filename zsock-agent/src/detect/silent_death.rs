@@ -113,7 +113,8 @@ impl Cause {
             Self::Keepalive => "after its keepalive probes went unanswered",
             Self::Retransmission => "after its retransmissions went unanswered",
             Self::UserTimeout => "when its user time-out ran out",
-            Self::Probe => "after its probes of the closed window went unanswered",
+            // The window need not be closed: it may be too small, or what is sent does not leave this host.
+            Self::Probe => "after its probes of the peer's window went unanswered",
         }
     }
 }
@@ -294,6 +295,21 @@ mod tests {
                 "or net.ipv4.tcp_retries2=8, which bounds every connection of the network namespace at about 100 s",
                 "check 10.0.1.4:443 and the way to it: what is sent there, or its answers, are lost",
             ]
+        );
+    }
+
+    #[test]
+    fn probes_under_an_open_window_are_not_said_to_be_of_a_closed_one() {
+        let end = with(from(State::ESTABLISHED, "ETIMEDOUT", |_| ()), |tcp| {
+            tcp.unacked_bytes = Some(0);
+            tcp.unsent_bytes = Some(100);
+            tcp.send_window_bytes = Some(65_483);
+            tcp.last_received_ms = Some(1_472);
+        });
+        assert_eq!(
+            verdict(&findings(&[on(5_000, end)])[0]).summary,
+            "the kernel gave up on the connection of curl (pid 812) to 10.0.1.4:443 (from 10.0.0.2:50000) after its probes of the \
+             peer's window went unanswered, 1.4 s after the last sign of life from the peer"
         );
     }
 

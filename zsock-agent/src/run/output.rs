@@ -24,6 +24,8 @@ pub(super) struct Output {
     events: Events,
     /// What was selected so far.
     counted: End,
+    /// Losses that are to be told, one for each place.
+    untold: Vec<Lost>,
 }
 
 impl Output {
@@ -52,6 +54,7 @@ impl Output {
             selectors,
             events: arguments.events,
             counted: End::default(),
+            untold: Vec::new(),
         })
     }
 
@@ -85,38 +88,41 @@ impl Output {
         }
     }
 
-    /// Tells of records that the kernel side could not hand over between `since` and `at`.
-    pub(super) fn tell_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
-        let lost = self.tell_loss(place, count, since, at);
-        self.engine.push(&lost);
-    }
-
-    fn tell_loss(&mut self, place: &str, count: u64, since: Time, at: Time) -> Record {
-        self.counted.lost_events += count;
+    /// Judges by what the kernel side could not hand over between `since` and `at`, to be told by [`Output::tell_losses`].
+    pub(super) fn note_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
         let lost = Lost { count, since, place: Arc::from(place) };
-        let record = Record::new(at, &self.host, Body::Lost(lost));
-        // What tells of loss must not be lost itself; it is rare.
-        self.print_past_limit(&record);
-        record
+        self.engine.push(&Record::new(at, &self.host, Body::Lost(lost.clone())));
+        add(&mut self.untold, lost);
     }
 
-    /// Tells what the reader of stdout was too slow for, once it reads again.
-    pub(super) fn tell_drops(&mut self, at: Time) {
-        if self.writer.has_room()
-            && let Some(Dropped { count, since }) = self.writer.take_dropped()
-        {
-            self.tell_loss("output", count, since, at);
+    /// Tells what was lost, before the reader of stdout or because of it, once that reader keeps up: while it does not, losses
+    /// add up and take no room.
+    pub(super) fn tell_losses(&mut self, at: Time) {
+        if self.writer.has_room() {
+            self.tell_all_losses(at);
+        }
+    }
+
+    fn tell_all_losses(&mut self, at: Time) {
+        let dropped = self.writer.take_dropped();
+        let by_reader =
+            dropped.map(|Dropped { count, since }| Lost { count, since, place: Arc::from("output") });
+        for lost in std::mem::take(&mut self.untold).into_iter().chain(by_reader) {
+            self.counted.lost_events += lost.count;
+            // What tells of loss must not be lost itself.
+            self.print_past_limit(&Record::new(at, &self.host, Body::Lost(lost)));
         }
     }
 
     /// Prints the counters and waits for the reader to take what is queued, for a while.
     pub(super) fn end(mut self, at: Time, duration: Duration) -> Result<()> {
-        if let Some(Dropped { count, since }) = self.writer.take_dropped() {
-            self.tell_loss("output", count, since, at);
-        }
+        self.tell_all_losses(at);
         let end = End { duration_ms: milliseconds(duration), ..self.counted };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
-        let left = self.writer.finish(END_PATIENCE).context("write to stdout")?;
+        let left = self
+            .writer
+            .finish(END_PATIENCE)
+            .context("write to stdout: make room where it goes, or send it elsewhere")?;
         if left > 0 {
             log::warn!("the reader of stdout did not take the last {left} records");
         }
@@ -145,5 +151,32 @@ impl Output {
 
     fn print_past_limit(&mut self, record: &Record) {
         self.writer.push_past_limit(&self.renderer.render(record, None));
+    }
+}
+
+/// Adds a loss to those of the same place.
+fn add(untold: &mut Vec<Lost>, lost: Lost) {
+    match untold.iter_mut().find(|earlier| earlier.place == lost.place) {
+        Some(earlier) => earlier.count += lost.count,
+        None => untold.push(lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_that_cannot_be_told_yet_add_up_by_their_place() {
+        let lost = |place: &str, count, since_ns| Lost {
+            count,
+            since: Time::from_unix_ns(since_ns),
+            place: Arc::from(place),
+        };
+        let mut untold = Vec::new();
+        for one in [lost("kernel", 3, 10), lost("hook", 1, 20), lost("kernel", 4, 30)] {
+            add(&mut untold, one);
+        }
+        assert_eq!(untold, [lost("kernel", 7, 10), lost("hook", 1, 20)]);
     }
 }

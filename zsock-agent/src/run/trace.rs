@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use zsock_common::wire::Counters;
 
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
@@ -80,6 +81,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         filter: filter::of(&selectors),
         has_log: arguments.verbose >= 2,
     };
+    let attached_ns = clock.monotonic_ns();
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units { jiffies, offsets: *kernel.offsets() };
@@ -97,8 +99,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         look_took_ns: 0,
         lost: 0,
         skipped: 0,
-        skips_counted_ns: began_ns,
-        counted_ns: began_ns,
+        skips_counted_ns: attached_ns,
+        counted_ns: attached_ns,
         undecoded: 0,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
@@ -219,7 +221,7 @@ impl Trace {
         if now_ns.saturating_sub(self.counted_ns) >= nanoseconds(POLL) {
             self.count_losses(now_ns);
         }
-        self.output.tell_drops(self.clock.at(now_ns));
+        self.output.tell_losses(self.clock.at(now_ns));
     }
 
     /// Takes in what the kernel side has written.
@@ -300,29 +302,29 @@ impl Trace {
         self.look_took_ns = self.looked_ns.saturating_sub(began_ns);
     }
 
-    /// Tells what the kernel side could not hand over since the last count.
+    /// Notes what the kernel side could not hand over since the last count.
     fn count_losses(&mut self, now_ns: u64) {
-        match self.kernel.lost() {
-            Ok(lost) => {
-                let count = lost - std::mem::replace(&mut self.lost, lost);
-                self.tell_loss("kernel", count, self.counted_ns, now_ns);
+        match self.kernel.counters() {
+            Ok(Counters { lost, .. }) => {
+                let count = lost.saturating_sub(std::mem::replace(&mut self.lost, lost));
+                self.note_loss("kernel", count, self.counted_ns, now_ns);
             }
             Err(error) => log::warn!("{error:#}"),
         }
         self.counted_ns = now_ns;
     }
 
-    /// Tells which runs of programs the kernel skipped since the last count.
+    /// Notes which runs of programs the kernel skipped since the last count.
     fn count_skipped(&mut self, now_ns: u64) {
-        let skipped = self.kernel.recursion_misses();
-        let count = skipped - std::mem::replace(&mut self.skipped, skipped);
-        self.tell_loss("hook", count, self.skips_counted_ns, now_ns);
+        let Some(skipped) = self.kernel.recursion_misses() else { return };
+        let count = skipped.saturating_sub(std::mem::replace(&mut self.skipped, skipped));
+        self.note_loss("hook", count, self.skips_counted_ns, now_ns);
         self.skips_counted_ns = now_ns;
     }
 
-    fn tell_loss(&mut self, place: &str, count: u64, since_ns: u64, now_ns: u64) {
+    fn note_loss(&mut self, place: &str, count: u64, since_ns: u64, now_ns: u64) {
         if count > 0 {
-            self.output.tell_kernel_loss(place, count, self.clock.at(since_ns), self.clock.at(now_ns));
+            self.output.note_kernel_loss(place, count, self.clock.at(since_ns), self.clock.at(now_ns));
         }
     }
 

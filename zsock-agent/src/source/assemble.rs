@@ -294,7 +294,7 @@ impl Assembler {
             socket.container = cgroup.and_then(|cgroup| cgroup.container);
             // To ask costs more than all the rest of a record: only of an orphan that lingers.
             let lingers = orphan && (record.tcp.retransmits > 0 || record.tcp.probes_out > 0);
-            socket.owner_exited = lingers.then(|| !owner.is_alive());
+            socket.owner_exited = if lingers { owner.has_exited() } else { None };
         }
         socket
     }

@@ -90,12 +90,6 @@ impl Types {
         prototype.parameters.len().checked_sub(1)
     }
 
-    /// Whether the kernel has a function `name` that BPF can attach to.
-    #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
-        self.named(name, |kind| matches!(kind, Type::Func(_))).is_some()
-    }
-
     /// Names of the enum `name` by value, without `prefix`.
     #[must_use]
     pub fn enum_names(&self, name: &str, prefix: &str) -> BTreeMap<u32, String> {

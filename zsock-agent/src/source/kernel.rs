@@ -1,7 +1,7 @@
 //! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::iter::IterLink;
-use aya::programs::{Iter, Program, ProgramError};
+use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
@@ -45,6 +45,7 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     events: AsyncFd<RingBuf<MapData>>,
+    buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
     hooks: BTreeMap<String, String>,
@@ -97,9 +98,18 @@ impl Kernel {
             .transpose()
             .context("open the programs' log")?;
         let reset_reasons = types.enum_names("sk_rst_reason", "SK_RST_REASON_");
-        let hooks = BTreeMap::new();
-        let mut kernel =
-            Self { ebpf, events, counters, control, hooks, offsets, reset_reasons, timers: 0, log };
+        let mut kernel = Self {
+            ebpf,
+            events,
+            buffer_bytes: options.buffer_bytes as usize,
+            counters,
+            control,
+            hooks: BTreeMap::new(),
+            offsets,
+            reset_reasons,
+            timers: 0,
+            log,
+        };
         for hook in hooks::ALL {
             let how = kernel.attach_hook(hook, &btf);
             kernel.hooks.insert(hook.name.to_owned(), how);
@@ -143,9 +153,14 @@ impl Kernel {
         }
     }
 
-    /// Hands every record that has arrived to `each`.
+    /// Hands every record that has arrived to `each`, but no more than the ring buffer holds: where records come faster than they are
+    /// taken, an end must come all the same.
     pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(record) = self.events.get_mut().next() {
+        let mut left_bytes = self.buffer_bytes;
+        while left_bytes > 0
+            && let Some(record) = self.events.get_mut().next()
+        {
+            left_bytes = left_bytes.saturating_sub(record.len());
             each(&record);
         }
     }
@@ -174,24 +189,17 @@ impl Kernel {
         }))
     }
 
-    /// Records for which the ring buffer had no room.
-    ///
-    /// # Errors
-    /// When the counters cannot be read.
-    pub fn lost(&self) -> Result<u64> {
-        Ok(self.counters()?.lost)
-    }
-
-    /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program.
+    /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program;
+    /// `None` where one of them cannot be read. Kernels before 5.12 do not count.
     #[must_use]
-    pub fn recursion_misses(&self) -> u64 {
-        let misses = |program: &Program| {
-            let fd = program.fd().ok()?.as_fd().as_raw_fd();
-            let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let line = facts.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            line.trim().parse::<u64>().ok()
+    pub fn recursion_misses(&self) -> Option<u64> {
+        let misses = |fd: &ProgramFd| {
+            let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+            let line = facts.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+            line.map_or(Some(0), |line| line.trim().parse::<u64>().ok())
         };
-        self.ebpf.programs().filter_map(|(_, program)| misses(program)).sum()
+        let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        loaded.map(misses).sum()
     }
 
     /// Looks at every file of every process; what is found arrives through the ring buffer.

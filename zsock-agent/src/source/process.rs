@@ -1,7 +1,13 @@
 //! What `/proc` knows of a process: its control group, its container, whether it still exists.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+
+use crate::source::clock;
+
+/// Inode number of the initial PID namespace, the same on every kernel (`PROC_PID_INIT_INO`).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// A process as the kernel side saw it: its id with the time of its start, which tells it from a later one of the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,10 +36,18 @@ impl Process {
         })
     }
 
-    /// Whether it still runs. A process that exited and waits for its parent runs no more.
+    /// Whether it runs no more. A process that exited and waits for its parent runs no more. `None` in a PID namespace,
+    /// whose `/proc` has other ids and not every process.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
-        fs::read(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| is_same_and_alive(&stat, self.start_ns))
+    pub fn has_exited(&self) -> Option<bool> {
+        let namespace = fs::metadata("/proc/self/ns/pid").ok()?.ino();
+        (namespace == INITIAL_PID_NAMESPACE).then(|| !self.is_in_proc())
+    }
+
+    /// Whether `/proc` has it, alive and no later process of the same id.
+    fn is_in_proc(&self) -> bool {
+        let start_ns = clock::boottime_in_proc_ns(self.start_ns);
+        fs::read(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| is_same_and_alive(&stat, start_ns))
     }
 
     /// Same process, whatever its name is by now.
@@ -57,11 +71,13 @@ impl Process {
         (Arc::from(String::from_utf8_lossy(&self.comm)), bytes)
     }
 
-    /// The control group it is in, and the container that this names.
+    /// The control group it is in, and the container that this names. `None` once it runs no more.
     #[must_use]
     pub fn cgroup(&self) -> Option<Cgroup> {
         let table = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
-        path_of(&table).map(|path| Cgroup::of_path(Arc::from(path)))
+        // Asked after the table was read: the id had not been given to another process by then.
+        let path = path_of(&table).filter(|_| self.is_in_proc())?;
+        Some(Cgroup::of_path(Arc::from(path)))
     }
 }
 
@@ -164,6 +180,19 @@ mod tests {
         assert!(!is_same_and_alive(&stat("S", 1235), 12_349_999_999));
         assert!(!is_same_and_alive(&stat("Z", 1234), 12_349_999_999));
         assert!(!is_same_and_alive(b"", 0));
+    }
+
+    #[test]
+    fn a_process_is_found_in_proc_and_a_former_one_of_its_id_is_not() {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let ticks: u64 =
+            stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+        let ahead_ns = clock::boottime_in_proc_ns(0);
+        let start_ns = (ticks * 10_000_000).wrapping_sub(ahead_ns);
+        let process = Process { pid: std::process::id(), start_ns, cgroup_id: 0, comm: Vec::new() };
+        let former = Process { start_ns: start_ns.wrapping_sub(1_000_000_000), ..process.clone() };
+        assert_eq!((process.is_in_proc(), process.cgroup().is_some()), (true, true));
+        assert_eq!((former.is_in_proc(), former.cgroup()), (false, None));
     }
 
     #[test]
