@@ -14,7 +14,7 @@ use crate::read::{self, Read};
 use crate::rodata::setting;
 use crate::words;
 
-/// At most this often trouble wakes the reader, nanoseconds. It polls every 50 ms besides.
+/// At most this often trouble wakes the reader, nanoseconds. It polls every 40 ms besides.
 const WAKE_INTERVAL_NS: u64 = 10_000_000;
 
 /// Something that happened to a socket.

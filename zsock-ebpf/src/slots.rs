@@ -77,7 +77,7 @@ pub(crate) fn release(sk: Sock) {
 fn of(address: u64) -> Option<&'static mut Slot> {
     let index = ((address >> ADDRESS_SHIFT) & u64::from(COUNT - 1)) as u32;
     // SAFETY: only the socket whose cookie it bears uses what a slot holds, and hooks see a socket one at a time but for the
-    // counts and flags, of which one may be lost.
+    // counts, the flags and the opener that a look finds, of which one may be lost; all of it is integers.
     SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
 }
 

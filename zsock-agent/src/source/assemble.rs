@@ -211,7 +211,7 @@ impl Assembler {
             story.tell(at, what, tcp.clone());
         }
         if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
-            story.tell(at, scene.closed(tracked.birth, tracked.was_reset), tcp);
+            story.tell(at, scene.closed(tracked), tcp);
         }
         let is_waiting = tracked.stall.is_waiting() && !tracked.is_closed;
         if tracked.is_closed && !tracked.is_announced {

@@ -155,7 +155,7 @@ fn kept_alive(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark)
     let is_known = TROUBLED.get_ptr(cookie).is_some();
     // One probe is no trouble: the first that finds its predecessor unanswered is.
     if probes_out >= 2 {
-        suspect(cookie, u32::from(probes_out), is_known);
+        suspect(sk, cookie, u32::from(probes_out), is_known);
     } else if setting!(all_events) == 0 && !is_known {
         return;
     }
@@ -179,13 +179,16 @@ fn wrote(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark) {
     } else {
         return;
     };
-    suspect(cookie, 0, TROUBLED.get_ptr(cookie).is_some());
+    suspect(sk, cookie, 0, TROUBLED.get_ptr(cookie).is_some());
     report(ctx, sk, kind, cookie, detail);
 }
 
 /// Notes that a socket whose memory is out of reach has shown trouble.
 #[inline(always)]
-fn suspect(cookie: u64, unanswered: u32, is_known: bool) {
+fn suspect(sk: *const c_void, cookie: u64, unanswered: u32, is_known: bool) {
+    if cookie == 0 || !filter::wants::<Probed>(sk) {
+        return;
+    }
     if !is_known {
         maps::set_unannounced();
     }

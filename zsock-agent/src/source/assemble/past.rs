@@ -24,7 +24,13 @@ impl Story {
     }
 
     fn add(&mut self, at: Time, what: What, tcp: Tcp, replayed: bool, inferred: bool) {
-        let event = Event { what, socket: self.socket.clone(), tcp, replayed, inferred };
+        let mut socket = self.socket.clone();
+        if replayed || inferred {
+            // It was not one yet.
+            socket.orphan = false;
+            socket.owner_exited = None;
+        }
+        let event = Event { what, socket, tcp, replayed, inferred };
         self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
     }
 }
@@ -55,10 +61,8 @@ pub(super) fn tell_past(
         story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
         if to == State::CLOSE && !tracked.is_closed {
             tracked.is_closed = true;
-            let lifetime = tracked.birth.map(|birth| at.since(birth));
-            let is_by_process = told.past.closer.tgid != 0;
-            let closed = what::closed_from(from, record, lifetime, tracked.was_reset, is_by_process, units);
-            story.add(at, closed, tcp, true, false);
+            let ending = tracked.ending(from, at, told.past.closer.tgid != 0);
+            story.add(at, what::closed(record, &ending, units), tcp, true, false);
         }
     }
 }

@@ -229,7 +229,7 @@ fn window_probes_are_counted_from_the_closing_of_the_window_although_the_kernels
     assert_eq!(probes(probe(9_000, 0, 500)), (1, None));
 }
 
-/// The end of a connection and whether it counts as reset, and as still open in some process.
+/// How a connection ended.
 fn ended(raws: &[Raw]) -> Closed {
     let What::Closed(closed) = last_event(&mut assembler(), raws).what else { panic!("it has not ended") };
     closed
@@ -251,6 +251,20 @@ fn each_byte_of_payload_counts_once_and_those_of_fin_not_at_all() {
     assert!(closed.peer_closed && closed.fin_unacked && !closed.reset);
     let tcp = last_event(&mut assembler(), &raws).tcp;
     assert_eq!((tcp.unacked_bytes, tcp.unsent_bytes, tcp.unread_bytes), (Some(30), Some(0), Some(10)));
+}
+
+#[test]
+fn what_was_sent_is_not_told_where_segments_failed_to_leave_this_host() {
+    let close = || turns(5_000, State::ESTABLISHED, State::CLOSE, |record| record.tcp.bytes_sent = 300);
+    let closed_after = |raw| ended(&[raw, close()]).bytes_sent;
+    let refused = |record: &mut SocketRecord| record.detail = 1 << 16;
+    let stuck = |record: &mut SocketRecord| record.tcp.snd_wnd = 65_536;
+    let closed_window = |record: &mut SocketRecord| record.tcp.snd_wnd = 0;
+    assert_eq!(closed_after(happens(1_000, Kind::Retransmit, refused)), None);
+    assert_eq!(closed_after(happens(1_000, Kind::RetransmitFailed, |_| {})), None);
+    assert_eq!(closed_after(happens(1_000, Kind::WindowProbe, stuck)), None);
+    assert_eq!(closed_after(happens(1_000, Kind::WindowProbe, closed_window)), Some(300));
+    assert_eq!(closed_after(happens(1_000, Kind::Retransmit, |_| {})), Some(300));
 }
 
 #[test]

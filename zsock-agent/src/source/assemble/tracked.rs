@@ -6,6 +6,7 @@ use crate::record::{Family, State};
 use crate::source::assemble::facts::Ends;
 use crate::source::assemble::owner::Owners;
 use crate::source::assemble::stall::Stall;
+use crate::source::assemble::what::Ending;
 use crate::time::Time;
 
 /// What is remembered of a socket between its events.
@@ -25,6 +26,8 @@ pub(super) struct Tracked {
     pub(super) owners: Owners,
     pub(super) stall: Stall,
     pub(super) was_reset: bool,
+    /// Segments failed to leave this host.
+    pub(super) has_failed_sends: bool,
     pub(super) was_orphan: bool,
     pub(super) is_closed: bool,
     /// When its holders were last looked up, CLOCK_MONOTONIC nanoseconds.
@@ -48,6 +51,7 @@ impl Tracked {
             owners: Owners::default(),
             stall: Stall::default(),
             was_reset: false,
+            has_failed_sends: false,
             was_orphan: false,
             is_closed: false,
             looked_ns: None,
@@ -87,6 +91,10 @@ impl Tracked {
         }
         self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
         self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
+        // Payload that could not be sent under an open window waits for the persist timer.
+        self.has_failed_sends |= kind == Kind::RetransmitFailed
+            || kind == Kind::Retransmit && record.detail >> 16 != 0
+            || kind == Kind::WindowProbe && record.tcp.snd_wnd > 0;
         if kind != Kind::State {
             return;
         }
@@ -98,12 +106,24 @@ impl Tracked {
         }
     }
 
+    /// How the connection ended that came to CLOSE from `from` at `at`.
+    pub(super) fn ending(&self, from: State, at: Time, is_by_process: bool) -> Ending {
+        Ending {
+            from,
+            lifetime: self.birth.map(|birth| at.since(birth)),
+            reset: self.was_reset,
+            is_by_process,
+            has_failed_sends: self.has_failed_sends,
+        }
+    }
+
     /// Begins a connection. The socket may have had one before: one that was refused may connect again.
     fn begin_life(&mut self, at: Time) {
         if std::mem::take(&mut self.is_closed) {
             // The port of the life before is put back, though the socket still shows it until it gets another.
             self.ends.local = None;
             self.was_reset = false;
+            self.has_failed_sends = false;
             self.was_orphan = false;
         }
         self.birth = Some(at);

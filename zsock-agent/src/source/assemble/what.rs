@@ -13,6 +13,7 @@ use crate::record::{
 };
 use crate::source::assemble::facts::{Queues, Units, bytes_received, bytes_sent, has_peers_fin};
 use crate::source::assemble::stall::Stall;
+use crate::source::assemble::tracked::Tracked;
 use crate::time::{Time, milliseconds};
 
 const FIN: u32 = 1;
@@ -78,13 +79,13 @@ impl Scene<'_> {
     }
 
     /// The end of the connection. A close that skips the handshake of FINs sends a reset right after.
-    pub(super) fn closed(&self, birth: Option<Time>, was_reset: bool) -> What {
+    pub(super) fn closed(&self, tracked: &Tracked) -> What {
         let from = state_of(self.record.detail);
         let is_by_process = self.record.actor.tgid != 0;
         let is_abortive =
             is_by_process && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
-        let lifetime = birth.map(|birth| self.at.since(birth));
-        closed_from(from, self.record, lifetime, was_reset || is_abortive, is_by_process, self.units)
+        let ending = tracked.ending(from, self.at, is_by_process);
+        closed(self.record, &Ending { reset: ending.reset || is_abortive, ..ending }, self.units)
     }
 
     /// Whether the socket's timers are as they will stay after the event. At a state change, a reset or an error the kernel is
@@ -200,16 +201,24 @@ impl Scene<'_> {
     }
 }
 
-/// The end of a connection that was in state `from`, made by a process that closed it (`is_by_process`) or by the kernel.
-pub(super) fn closed_from(
-    from: State,
-    record: &SocketRecord,
-    lifetime: Option<Duration>,
-    reset: bool,
-    is_by_process: bool,
-    units: &Units,
-) -> What {
+/// How a connection ended, as far as its last record does not tell.
+pub(super) struct Ending {
+    /// The state that it was in before.
+    pub(super) from: State,
+    /// Since its birth.
+    pub(super) lifetime: Option<Duration>,
+    /// A reset was received or sent.
+    pub(super) reset: bool,
+    /// A process ended it by closing the socket.
+    pub(super) is_by_process: bool,
+    /// Segments failed to leave this host: the kernel has counted their payload with each attempt.
+    pub(super) has_failed_sends: bool,
+}
+
+/// The end of a connection.
+pub(super) fn closed(record: &SocketRecord, ending: &Ending, units: &Units) -> What {
     let tcp = &record.tcp;
+    let &Ending { from, lifetime, reset, is_by_process, has_failed_sends } = ending;
     let has_counts = [units.offsets.bytes_sent, units.offsets.bytes_retrans, units.offsets.bytes_received]
         .iter()
         .all(|offset| *offset != zsock_common::offsets::ABSENT);
@@ -218,7 +227,7 @@ pub(super) fn closed_from(
         from,
         errno: (tcp.sk_err != 0).then(|| Errno::from_number(tcp.sk_err)),
         lifetime_ms: lifetime.map(milliseconds),
-        bytes_sent: (has_counts && !is_listener).then(|| bytes_sent(tcp)),
+        bytes_sent: (has_counts && !is_listener && !has_failed_sends).then(|| bytes_sent(tcp)),
         bytes_received: (has_counts && !is_listener).then(|| bytes_received(tcp)),
         peer_closed: has_peers_fin(tcp),
         reset,
