@@ -17,6 +17,7 @@ mod peer;
 mod proc;
 mod scenarios;
 mod story;
+mod unseen;
 mod zsock;
 
 fn main() -> ExitCode {
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
             let lacking = lacking.clone();
             Trial::ignorable_test(name, move || match lacking {
                 None => {
-                    run();
+                    unseen::play(name, run);
                     Ok(Completion::Completed)
                 }
                 Some(reason) => skip(name, reason),

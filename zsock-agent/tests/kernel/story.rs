@@ -6,6 +6,7 @@ use serde_json::Value;
 use zsock_agent::time::{Time, nanoseconds};
 
 use crate::net::Namespace;
+use crate::unseen;
 
 /// One line of output.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ pub(crate) struct Recording {
 impl Recording {
     /// Checks that each line is a record of schema 1, that `start` comes first and `end` last, and once each.
     pub(crate) fn new(lines: Vec<Line>) -> Self {
+        unseen::note(&lines);
         for line in &lines {
             assert_eq!(line.number("schema"), Some(1), "schema of {}", line.record);
             assert!(line.text("type").is_some_and(|kind| !kind.is_empty()), "type of {}", line.record);

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::net::Net;
 use crate::story::{Line, Recording};
-use crate::{await_some, now};
+use crate::{await_some, now, unseen};
 
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -177,6 +177,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if thread::panicking() {
+            unseen::note(&self.lines.state().lines);
+        }
         self.end();
     }
 }
