@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
+
 /// The settings that the verdicts use.
 const SYSCTLS: [&str; 12] = [
     "tcp_fin_timeout",
@@ -27,11 +29,9 @@ pub(super) fn host() -> Arc<str> {
 }
 
 /// The kernel's release, as `uname -r` says.
-pub(super) fn kernel_release() -> Arc<str> {
-    Arc::from(
-        nix::sys::utsname::uname()
-            .map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned()),
-    )
+pub(super) fn kernel_release() -> Result<Arc<str>> {
+    let name = nix::sys::utsname::uname().context("ask the kernel for its release (uname)")?;
+    Ok(Arc::from(name.release().to_string_lossy()))
 }
 
 /// The id of this boot, within which socket ids are unique.

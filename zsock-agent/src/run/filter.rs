@@ -2,7 +2,8 @@
 //!
 //! It is asked to let through at least what is selected; the agent selects again with all the facts. So a kind with more values
 //! than it takes is left to the agent, and so are names, control groups, states and verdicts: a process may be renamed or
-//! moved after it opened its socket, and the engine needs every state to judge by.
+//! moved after it opened its socket, and the engine needs every state to judge by. One exception: a healthy connection that
+//! was passed to a selected process, not inherited by it, is known there by its opener alone.
 
 use std::fs;
 

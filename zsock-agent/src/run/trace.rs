@@ -184,7 +184,7 @@ fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
     }
     Ok(Body::Start(Box::new(Start {
         version: Arc::from(env!("CARGO_PKG_VERSION")),
-        kernel: facts::kernel_release(),
+        kernel: facts::kernel_release()?,
         boot_id: facts::boot_id(),
         hooks,
         sockets: kernel.counters()?.existed,

@@ -86,7 +86,10 @@ impl Kernel {
     pub fn attach(options: &Options) -> Result<Self> {
         raise_limits();
         let types = Types::read(Path::new(btf::VMLINUX))?;
-        let (offsets, _missing) = types.offsets()?;
+        let (offsets, missing) = types.offsets()?;
+        if !missing.is_empty() {
+            log::info!("fields that this kernel lacks: {}", missing.join(", "));
+        }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
         let mut ebpf = load(&types, &offsets, options, &btf)?;
         let events = ring(&mut ebpf)?;
