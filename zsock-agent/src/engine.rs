@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::detect::{CONDITIONS, Claim, FINALS, Open, Scene, Thresholds};
 use crate::record::{
-    Body, Cause, Event, Outcome, Phase, Record, Sample, Severity, State, Verdict, VerdictName, What,
+    Body, Cause, Event, Outcome, Phase, Record, Sample, Severity, State, Subject, Verdict, VerdictName, What,
 };
 
 mod facts;
@@ -86,7 +86,12 @@ impl Engine {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
             }
-            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) => Vec::new(),
+            Body::Event(_)
+            | Body::Start(_)
+            | Body::End(_)
+            | Body::Verdict(_)
+            | Body::Process(_)
+            | Body::Destination(_) => Vec::new(),
         }
     }
 
@@ -165,7 +170,7 @@ fn comes_after_the_end(event: &Event) -> bool {
 
 /// Whether the event is of the past: it belongs into the timeline, what it says holds no longer.
 fn tells_the_past(event: &Event) -> bool {
-    event.replayed || matches!(event.what, What::Sample(Sample { fact: Some(_) }))
+    event.replayed || matches!(event.what, What::Sample(Sample { fact: Some(_), .. }))
 }
 
 /// The verdicts that an event brings: conditions first, then what is said of a connection that has ended.
@@ -225,8 +230,10 @@ fn finding(
         phase,
         outcome,
         severity,
-        socket: scene.facts.socket.clone(),
-        tcp: scene.event.tcp.clone(),
+        subject: Subject::Socket {
+            socket: Box::new(scene.facts.socket.clone()),
+            tcp: Box::new(scene.event.tcp.clone()),
+        },
         since,
         evidence,
         summary,

@@ -14,14 +14,16 @@ use crate::time::Time;
 mod body;
 mod names;
 mod socket;
+mod subject;
 mod verdict;
 
 pub use body::{
-    Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost, Progress, Reset, Retransmit,
-    Sample, Start, StateChange, What, ZeroWindowProbe,
+    AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
+    Progress, Request, Reset, Retransmit, Sample, Start, StateChange, What, ZeroWindowProbe,
 };
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
 pub use socket::{KeepaliveSettings, Socket, Tcp};
+pub use subject::{Destination, DestinationSample, PeerSockets, Process, ProcessSample, Subject};
 pub use verdict::{Outcome, Phase, Severity, Verdict, VerdictName};
 
 /// The version of the records' schema.
@@ -54,7 +56,12 @@ impl Record {
     pub fn event(&self) -> Option<&Event> {
         match &self.body {
             Body::Event(event) => Some(event),
-            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Verdict(_) => None,
+            Body::Start(_)
+            | Body::End(_)
+            | Body::Lost(_)
+            | Body::Verdict(_)
+            | Body::Process(_)
+            | Body::Destination(_) => None,
         }
     }
 }
@@ -85,6 +92,10 @@ fn body_of(fields: serde_json::Map<String, Value>) -> Result<Body, serde_json::E
         Some("end") => Body::End(serde_json::from_value(fields)?),
         Some("lost") => Body::Lost(serde_json::from_value(fields)?),
         Some("verdict") => Body::Verdict(serde_json::from_value(fields)?),
+        Some("sample") if fields.get("process").is_some() => Body::Process(serde_json::from_value(fields)?),
+        Some("sample") if fields.get("destination").is_some() => {
+            Body::Destination(serde_json::from_value(fields)?)
+        }
         _ => Body::Event(serde_json::from_value(fields)?),
     })
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::record::{Body, Event, Record, Socket, State, VerdictName, What};
+use crate::record::{Body, Destination, Event, Process, Record, Socket, State, Subject, VerdictName, What};
 
 mod endpoint;
 mod places;
@@ -44,11 +44,48 @@ impl Selectors {
             Body::Start(_) | Body::End(_) | Body::Lost(_) => true,
             Body::Event(event) => self.matches_socket(&event.socket) && self.matches_state_of(event),
             Body::Verdict(verdict) => {
-                self.matches_socket(&verdict.socket)
-                    && any(&self.states, |state| verdict.tcp.state == Some(*state))
-                    && any(&self.verdicts, |name| verdict.verdict == *name)
+                self.matches_subject(&verdict.subject) && any(&self.verdicts, |name| verdict.verdict == *name)
             }
+            Body::Process(sample) => self.matches_process(&sample.process),
+            Body::Destination(sample) => self.matches_destination(sample.destination),
         }
+    }
+
+    fn matches_subject(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Socket { socket, tcp } => {
+                self.matches_socket(socket) && any(&self.states, |state| tcp.state == Some(*state))
+            }
+            Subject::Process { process } => self.matches_process(process),
+            Subject::Destination { destination } => self.matches_destination(*destination),
+        }
+    }
+
+    /// A process has no address, port, namespace or state: with a selector of these it is not selected.
+    fn matches_process(&self, process: &Process) -> bool {
+        any(&self.pids, |pid| process.pid == *pid)
+            && any(&self.comms, |comm| process.comm.as_deref() == Some(comm))
+            && any(&self.cgroups, |path| {
+                process.cgroup.as_deref().is_some_and(|cgroup| path.contains(cgroup))
+            })
+            && self.ports.is_empty()
+            && self.local.is_empty()
+            && self.remote.is_empty()
+            && self.netns.is_empty()
+            && self.states.is_empty()
+    }
+
+    /// A destination has an address and a port and belongs to nobody.
+    fn matches_destination(&self, destination: Destination) -> bool {
+        let address = SocketAddr::new(destination.net.addr(), destination.port);
+        any(&self.ports, |port| destination.port == *port)
+            && any(&self.remote, |end| end.contains(address))
+            && self.pids.is_empty()
+            && self.comms.is_empty()
+            && self.cgroups.is_empty()
+            && self.local.is_empty()
+            && self.netns.is_empty()
+            && self.states.is_empty()
     }
 
     fn matches_socket(&self, socket: &Socket) -> bool {
@@ -144,8 +181,10 @@ mod tests {
             phase: Phase::Opened,
             outcome: None,
             severity: Severity::Critical,
-            socket: nginx(),
-            tcp: Tcp { state: Some(State::ESTABLISHED), ..Tcp::default() },
+            subject: Subject::Socket {
+                socket: Box::new(nginx()),
+                tcp: Box::new(Tcp { state: Some(State::ESTABLISHED), ..Tcp::default() }),
+            },
             since: Time::from_unix_ns(0),
             evidence: serde_json::Map::new(),
             summary: String::new(),

@@ -34,6 +34,7 @@ fn holds(scene: &Scene<'_>) -> Option<u32> {
         | What::Error(_)
         | What::ResetReceived(_)
         | What::ResetSent(_)
+        | What::AcceptFailed(_)
         | What::Closed(_) => None,
     };
     let applies = scene.lives() && !scene.facts.socket.orphan;

@@ -155,11 +155,11 @@ pub(crate) fn progress(attempts: u32) -> Event {
 }
 
 pub(crate) fn look() -> Event {
-    event(What::Sample(Sample { fact: None }))
+    event(What::Sample(Sample::default()))
 }
 
 pub(crate) fn past(fact: Fact) -> Event {
-    Event { inferred: true, ..event(What::Sample(Sample { fact: Some(fact) })) }
+    Event { inferred: true, ..event(What::Sample(Sample { fact: Some(fact), ..Sample::default() })) }
 }
 
 /// A reset comes in while 24 bytes are unacknowledged that were sent just before.

@@ -24,6 +24,23 @@ pub struct Thresholds {
     pub stale_reset: Duration,
     /// Time-outs, or probes of an open window, in a row without ACK progress.
     pub orphan_stuck: u32,
+    /// Persist probes, or time-outs under a closed window, in a row.
+    pub zero_window_stall: u32,
+    /// Data stays unread.
+    pub receiver_stall: Duration,
+    /// A request stays without an answer.
+    pub app_silence: Duration,
+    /// In `CLOSE_WAIT` without data sent or read.
+    pub close_wait_leak: Duration,
+    /// Without a segment in either direction.
+    pub unguarded_idle: Duration,
+    /// Share of its descriptors that a process uses, percent.
+    pub fd_pressure_percent: u32,
+    /// Deaths after idling towards one destination.
+    pub idle_timeout_inferred: u32,
+    /// After how long without a segment something on the path is assumed to forget a connection; a first keepalive probe before
+    /// that guards it. No verdict's threshold: `--assume-idle-timeout`.
+    pub assumed_idle_timeout: Duration,
 }
 
 impl Default for Thresholds {
@@ -34,6 +51,14 @@ impl Default for Thresholds {
             keepalive_unanswered: keepalive_unanswered::PROBES,
             stale_reset: stale_reset::IDLE,
             orphan_stuck: orphan_stuck::ATTEMPTS,
+            zero_window_stall: 3,
+            receiver_stall: Duration::from_secs(30),
+            app_silence: Duration::from_secs(30),
+            close_wait_leak: Duration::from_mins(1),
+            unguarded_idle: Duration::from_mins(5),
+            fd_pressure_percent: 80,
+            idle_timeout_inferred: 2,
+            assumed_idle_timeout: Duration::from_secs(350),
         }
     }
 }
@@ -53,8 +78,16 @@ pub enum ThresholdError {
         known: String,
     },
     /// The verdict has none to set.
-    #[error("{0} has no threshold: it is final, given when the connection has ended")]
-    Final(VerdictName),
+    #[error("{0} has no threshold: {1}")]
+    None(VerdictName, &'static str),
+    /// The value is no percentage from 1 to 100.
+    #[error("{verdict} takes a percentage from 1% to 100%; {value:?} is none")]
+    Percent {
+        /// Whose threshold.
+        verdict: VerdictName,
+        /// As it was written.
+        value: String,
+    },
     /// The value is no count, or one below the least that makes sense.
     #[error("{verdict} takes a count, a whole number of at least {least}; {value:?} is none")]
     Count {
@@ -89,13 +122,19 @@ impl Thresholds {
             name: name.to_owned(),
             known: self.names().join(", "),
         })?;
-        match self.knob(verdict).ok_or(ThresholdError::Final(verdict))? {
+        match self.knob(verdict).ok_or_else(|| ThresholdError::None(verdict, why_none(verdict)))? {
             Knob::Count { set, least } => {
                 *set = value
                     .parse()
                     .ok()
                     .filter(|count| *count >= least)
                     .ok_or_else(|| ThresholdError::Count { verdict, value: value.to_owned(), least })?;
+            }
+            Knob::Percent(set) => {
+                let percent = value.strip_suffix('%').and_then(|number| number.parse().ok());
+                *set = percent
+                    .filter(|percent| (1..=100).contains(percent))
+                    .ok_or_else(|| ThresholdError::Percent { verdict, value: value.to_owned() })?;
             }
             Knob::Duration(set) => {
                 *set = parse_duration(value).map_err(|rule| ThresholdError::Duration {
@@ -116,9 +155,15 @@ impl Thresholds {
             Some(match copy.knob(verdict)? {
                 Knob::Count { set, .. } => (verdict.to_string(), Value::from(*set)),
                 Knob::Duration(set) => (format!("{verdict}_ms"), Value::from(milliseconds(*set))),
+                Knob::Percent(set) => (format!("{verdict}_percent"), Value::from(*set)),
             })
         };
-        VerdictName::ALL.iter().filter_map(setting).collect()
+        let assumed = milliseconds(self.assumed_idle_timeout);
+        VerdictName::ALL
+            .iter()
+            .filter_map(setting)
+            .chain([("assume_idle_timeout_ms".to_owned(), Value::from(assumed))])
+            .collect()
     }
 
     /// The names that can be set.
@@ -135,8 +180,27 @@ impl Thresholds {
             VerdictName::KeepaliveUnanswered => Knob::Count { set: &mut self.keepalive_unanswered, least: 2 },
             VerdictName::StaleReset => Knob::Duration(&mut self.stale_reset),
             VerdictName::OrphanStuck => Knob::Count { set: &mut self.orphan_stuck, least: 1 },
-            VerdictName::SilentDeath => return None,
+            VerdictName::ZeroWindowStall => Knob::Count { set: &mut self.zero_window_stall, least: 1 },
+            VerdictName::ReceiverStall => Knob::Duration(&mut self.receiver_stall),
+            VerdictName::AppSilence => Knob::Duration(&mut self.app_silence),
+            VerdictName::CloseWaitLeak => Knob::Duration(&mut self.close_wait_leak),
+            VerdictName::UnguardedIdle => Knob::Duration(&mut self.unguarded_idle),
+            VerdictName::FdPressure => Knob::Percent(&mut self.fd_pressure_percent),
+            // One death may have any reason.
+            VerdictName::IdleTimeoutInferred => {
+                Knob::Count { set: &mut self.idle_timeout_inferred, least: 2 }
+            }
+            VerdictName::SilentDeath | VerdictName::AcceptQueueFull => return None,
         })
+    }
+}
+
+/// Why a verdict has no threshold.
+const fn why_none(verdict: VerdictName) -> &'static str {
+    if matches!(verdict, VerdictName::AcceptQueueFull) {
+        "the kernel's own rule says when the queue is full"
+    } else {
+        "it is final, given when the connection has ended"
     }
 }
 
@@ -144,6 +208,7 @@ impl Thresholds {
 enum Knob<'a> {
     Count { set: &'a mut u32, least: u32 },
     Duration(&'a mut Duration),
+    Percent(&'a mut u32),
 }
 
 #[cfg(test)]

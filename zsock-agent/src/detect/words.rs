@@ -113,6 +113,14 @@ pub(super) fn ended(socket: &Socket, noun: &str, lasted: Duration, outcome: Outc
         Outcome::SilentDeath => "the kernel gave the connection up without a word from the peer",
         Outcome::Reset => "a reset ended the connection",
         Outcome::Answered => "the peer answered",
+        Outcome::OpenedWindow => "the peer's window opened",
+        Outcome::Read => "the process read",
+        Outcome::Moved => "data was sent or read",
+        Outcome::Spoke => "a segment went over it",
+        Outcome::Guarded => "keepalive was set",
+        Outcome::Relieved => "there is room again",
+        Outcome::Exited => "the process ended",
+        Outcome::Drained => "the queue has room again",
     };
     format!("{noun} of {} with {} ended after {}: {how}", owner(socket), peer(socket), duration(lasted))
 }

@@ -102,7 +102,7 @@ impl Facts {
         if event.replayed {
             return;
         }
-        if let What::Sample(Sample { fact: Some(fact) }) = event.what {
+        if let What::Sample(Sample { fact: Some(fact), .. }) = event.what {
             self.note_past(at, fact);
             return;
         }

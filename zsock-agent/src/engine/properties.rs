@@ -105,7 +105,7 @@ proptest! {
         for record in &records {
             for finding in engine.push(record) {
                 let verdict = verdict(&finding);
-                let key = (verdict.socket.id, verdict.verdict);
+                let key = (verdict.socket().unwrap().0.id, verdict.verdict);
                 match (verdict.phase, verdict.outcome) {
                     (Phase::Opened, outcome) => {
                         prop_assert_eq!(outcome, None);

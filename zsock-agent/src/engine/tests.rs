@@ -154,7 +154,7 @@ fn what_was_known_earlier_is_used_with_the_time_that_has_passed() {
                 .to_owned()
         )
     );
-    assert_eq!(verdict(&findings[0]).socket.pid, Some(812));
+    assert_eq!(verdict(&findings[0]).socket().unwrap().0.pid, Some(812));
 }
 
 #[test]

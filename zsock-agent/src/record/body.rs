@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, Errno, Socket, State, Tcp, Verdict};
+use super::{Cause, DestinationSample, Errno, ProcessSample, Socket, State, Tcp, Verdict};
 use crate::time::Time;
 
 /// What a record carries, told apart by `type`.
@@ -22,6 +22,10 @@ pub enum Body {
     Lost(Lost),
     /// A verdict.
     Verdict(Box<Verdict>),
+    /// What the periodic pass found of a process.
+    Process(Box<ProcessSample>),
+    /// What the periodic pass found of a destination.
+    Destination(Box<DestinationSample>),
     /// Something that happened to a socket.
     Event(Box<Event>),
 }
@@ -120,6 +124,8 @@ pub enum What {
     ResetReceived(Reset),
     /// A reset went out.
     ResetSent(Reset),
+    /// Accepting connections failed; the socket is the listener.
+    AcceptFailed(AcceptFailed),
     /// TCP is done with the socket.
     Closed(Closed),
     /// Facts of a socket that did not change state.
@@ -216,6 +222,15 @@ pub struct Reset {
     pub reason: Option<Arc<str>>,
 }
 
+/// Connections could not be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptFailed {
+    /// Why: `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
+    pub errno: Errno,
+    /// How often since the record before.
+    pub count: u64,
+}
+
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, named in the contract")]
@@ -245,12 +260,50 @@ pub struct Closed {
     pub fin_unacked: bool,
 }
 
-/// Facts of a socket without an event of its own: at the start, or what the kernel remembers of the time before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Facts of a socket without an event of its own: what a look at it found, or what the kernel remembers of the time before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// What is told; absent for a plain look at the socket.
+    /// What is told of the past; absent for a look at the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fact: Option<Fact>,
+    /// Since the last segment in either direction, of a connection that stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    /// For how long there has been unread data of which the process read nothing, as far as that was watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_for_ms: Option<u64>,
+    /// In `CLOSE_WAIT`: since the peer closed, or since data was last sent or read where that was later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_closed_ms: Option<u64>,
+    /// The request that the peer has acknowledged and not answered, on a connection that had requests answered before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
+    /// Of a listener: connections that wait to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_queue: Option<AcceptQueue>,
+}
+
+/// A request without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Since it was sent.
+    pub waiting_ms: u64,
+    /// How long answers usually took; at most so long where it could only be bounded.
+    pub usual_ms: u64,
+    /// Requests answered before, in a row.
+    pub answered_before: u32,
+}
+
+/// Connections that wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptQueue {
+    /// How many, `sk_ack_backlog`.
+    pub queue: u32,
+    /// The listener's backlog, `sk_max_ack_backlog`; the queue is full with one more than these.
+    pub backlog: u32,
+    /// For how long the oldest of them has waited; absent where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
 }
 
 /// What the kernel still knew of a socket's past. The record's `ts` is when it happened.

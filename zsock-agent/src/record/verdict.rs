@@ -5,10 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Socket, Tcp};
+use super::{Socket, Subject, Tcp};
 use crate::time::Time;
 
-/// A verdict on a socket.
+/// A verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "verdict")]
 pub struct Verdict {
@@ -21,11 +21,9 @@ pub struct Verdict {
     pub outcome: Option<Outcome>,
     /// How bad.
     pub severity: Severity,
-    /// The socket that it is about.
-    pub socket: Socket,
-    /// How TCP stood with it.
-    #[serde(default)]
-    pub tcp: Tcp,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// When the condition began.
     pub since: Time,
     /// The facts that it rests on.
@@ -34,6 +32,17 @@ pub struct Verdict {
     pub summary: String,
     /// What to change, most useful first.
     pub advice: Vec<String>,
+}
+
+impl Verdict {
+    /// The socket that it is about, and how TCP stood with it.
+    #[must_use]
+    pub fn socket(&self) -> Option<(&Socket, &Tcp)> {
+        match &self.subject {
+            Subject::Socket { socket, tcp } => Some((socket, tcp)),
+            Subject::Process { .. } | Subject::Destination { .. } => None,
+        }
+    }
 }
 
 macro_rules! names {
@@ -86,6 +95,22 @@ names! {
         StaleReset = "stale_reset",
         /// A socket that no process holds cannot finish closing.
         OrphanStuck = "orphan_stuck",
+        /// The peer's window stays closed.
+        ZeroWindowStall = "zero_window_stall",
+        /// Received data is not read.
+        ReceiverStall = "receiver_stall",
+        /// A request was acknowledged and is not answered.
+        AppSilence = "app_silence",
+        /// The peer has closed and our process does not.
+        CloseWaitLeak = "close_wait_leak",
+        /// An idle connection that nothing keeps known or finds dead.
+        UnguardedIdle = "unguarded_idle",
+        /// A process runs out of file descriptors.
+        FdPressure = "fd_pressure",
+        /// A listener accepts nothing more.
+        AcceptQueueFull = "accept_queue_full",
+        /// Connections that idle for longer than some time die.
+        IdleTimeoutInferred = "idle_timeout_inferred",
     }
 }
 
@@ -118,8 +143,24 @@ names! {
         SilentDeath = "silent_death",
         /// A reset ended it.
         Reset = "reset",
-        /// A probe was answered.
+        /// A probe or a request was answered.
         Answered = "answered",
+        /// The peer's window opened.
+        OpenedWindow = "opened_window",
+        /// The process read.
+        Read = "read",
+        /// The process sent or read data.
+        Moved = "moved",
+        /// A segment went in either direction.
+        Spoke = "spoke",
+        /// Keepalive or a shorter one was set.
+        Guarded = "guarded",
+        /// There is room again.
+        Relieved = "relieved",
+        /// The process ended.
+        Exited = "exited",
+        /// The accept queue has room again.
+        Drained = "drained",
     }
 }
 

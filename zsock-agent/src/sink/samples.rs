@@ -8,7 +8,7 @@ use crate::engine::Timeline;
 use crate::record::{
     Body, Cause, Closed, End, Errno, Errored, Event, Fact, Family, Keepalive, KeepaliveAnswered,
     KeepaliveSettings, Lost, Outcome, Phase, Progress, Record, Reset, Retransmit, Sample, Severity, Socket,
-    SocketId, Start, State, StateChange, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
+    SocketId, Start, State, StateChange, Subject, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
 };
 use crate::time::Time;
 
@@ -162,12 +162,20 @@ fn whats() -> Vec<(What, Socket, Tcp)> {
         (What::ResetSent(reset(Some("NOT_SPECIFIED"))), orphan(), tcp()),
         (What::Closed(closed), nginx(), nothing()),
         (What::Closed(forgotten), stranger(), nothing()),
-        (What::Sample(Sample { fact: None }), nginx(), tcp()),
-        (What::Sample(Sample { fact: Some(Fact::LastReceived) }), nginx(), nothing()),
-        (What::Sample(Sample { fact: Some(Fact::LastSent) }), nginx(), nothing()),
-        (What::Sample(Sample { fact: Some(Fact::RetransmittingSince) }), nginx(), nothing()),
-        (What::Sample(Sample { fact: Some(Fact::ProbingSince) }), nginx(), nothing()),
+        (What::Sample(Sample::default()), nginx(), tcp()),
+        (What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() }), nginx(), nothing()),
+        (What::Sample(Sample { fact: Some(Fact::LastSent), ..Sample::default() }), nginx(), nothing()),
+        (
+            What::Sample(Sample { fact: Some(Fact::RetransmittingSince), ..Sample::default() }),
+            nginx(),
+            nothing(),
+        ),
+        (What::Sample(Sample { fact: Some(Fact::ProbingSince), ..Sample::default() }), nginx(), nothing()),
     ]
+}
+
+fn about(socket: Socket, tcp: Tcp) -> Subject {
+    Subject::Socket { socket: Box::new(socket), tcp: Box::new(tcp) }
 }
 
 fn verdict(verdict: VerdictName, phase: Phase, outcome: Option<Outcome>, severity: Severity) -> Verdict {
@@ -178,8 +186,7 @@ fn verdict(verdict: VerdictName, phase: Phase, outcome: Option<Outcome>, severit
         phase,
         outcome,
         severity,
-        socket: nginx(),
-        tcp: tcp(),
+        subject: about(nginx(), tcp()),
         since: at(17_000),
         evidence: evidence.as_object().unwrap().clone(),
         summary: "192.0.2.7 has acknowledged nothing of the 24 bytes that nginx sent 3 s ago.".to_owned(),
@@ -194,8 +201,7 @@ fn verdicts() -> Vec<Verdict> {
     let stuck =
         |phase, outcome| verdict(VerdictName::StuckRetransmission, phase, outcome, Severity::Critical);
     let unknown = Verdict {
-        socket: hostile(),
-        tcp: Tcp::default(),
+        subject: about(hostile(), Tcp::default()),
         since: at(0).before(std::time::Duration::from_hours(24)),
         evidence: serde_json::Map::new(),
         summary: "\u{1b}[2J died.\n".to_owned(),
@@ -208,7 +214,7 @@ fn verdicts() -> Vec<Verdict> {
         stuck(Phase::Opened, None),
         stuck(Phase::Closed, Some(Outcome::Recovered)),
         unknown,
-        Verdict { socket: orphan(), ..warning },
+        Verdict { subject: about(orphan(), tcp()), ..warning },
         info,
     ]
 }
@@ -238,7 +244,7 @@ pub(super) fn all() -> Vec<Record> {
     let events = whats().into_iter().map(|(what, socket, tcp)| {
         // Replayed and inferred records are those without TCP's counters.
         let (replayed, inferred) =
-            (tcp == Tcp::default(), matches!(what, What::Sample(Sample { fact: Some(_) })));
+            (tcp == Tcp::default(), matches!(what, What::Sample(Sample { fact: Some(_), .. })));
         Body::Event(Box::new(Event { what, socket, tcp, replayed, inferred }))
     });
     let host = Arc::from("web-1");
@@ -255,7 +261,7 @@ pub(super) fn all() -> Vec<Record> {
 /// Two hours of peace, then a stall.
 pub(super) fn timeline() -> Timeline {
     let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
-    let heard = What::Sample(Sample { fact: Some(Fact::LastReceived) });
+    let heard = What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() });
     let mut timeline = Timeline::default();
     let mut add = |at, what, tcp, replayed, inferred| {
         timeline.add(at, &Event { what, socket: nginx(), tcp, replayed, inferred });

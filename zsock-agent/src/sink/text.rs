@@ -9,7 +9,8 @@ use super::palette::paint;
 use super::quantity::{count, duration, milliseconds, named, plain};
 use crate::engine::{Standing, Timeline, TimelineEntry};
 use crate::record::{
-    Body, End, Event, Lost, Outcome, Phase, Record, Severity, Start, Verdict, What, printable,
+    Body, DestinationSample, End, Event, Lost, Outcome, Phase, ProcessSample, Record, Severity, Start,
+    Subject, Verdict, What, printable,
 };
 use crate::time::Time;
 
@@ -43,6 +44,8 @@ impl Text {
             Body::Lost(lost) => self.lost(record.at, lost),
             Body::Event(event) => self.event(record.at, event),
             Body::Verdict(verdict) => self.verdict(record.at, verdict, timeline),
+            Body::Process(sample) => self.process(record.at, sample),
+            Body::Destination(sample) => self.destination(record.at, sample),
         }
     }
 
@@ -90,8 +93,20 @@ impl Text {
         self.headed(at, &told)
     }
 
+    fn process(&self, at: Time, sample: &ProcessSample) -> String {
+        self.headed(at, &format!("{:<18}  {}", "sample", words::process_sample(sample)))
+    }
+
+    fn destination(&self, at: Time, sample: &DestinationSample) -> String {
+        let survived = milliseconds(sample.survived_ms);
+        self.headed(
+            at,
+            &format!("{:<18}  to {}: idled for {survived} and lived on", "sample", sample.destination),
+        )
+    }
+
     fn verdict(&self, at: Time, verdict: &Verdict, timeline: Option<&Timeline>) -> String {
-        let Verdict { severity, socket, tcp, since, evidence, .. } = verdict;
+        let Verdict { severity, subject, since, evidence, .. } = verdict;
         let style = self.palette.of(*severity);
         let (mark, mark_style) = match (verdict.outcome.is_some_and(is_good), severity) {
             (true, _) => ("✔", self.palette.good),
@@ -101,13 +116,18 @@ impl Text {
         };
         let title = paint(mark_style, &format!("{mark} {}{}", verdict.verdict, phase(verdict)));
         let ago = duration(at.since(*since));
-        let mut text =
-            self.headed(at, &format!("{title}  {}  {}", words::owner(socket), words::ends(socket)));
+        let mut text = self.headed(at, &format!("{title}  {}", words::subject(subject)));
         text += &labelled(style, severity.name(), [printable(&verdict.summary).into_owned()]);
         text += &self.labelled("since", [format!("{} ({ago} before)", full_unless_today(*since, at))]);
         text += &self.labelled("evidence", evidence.iter().map(|(name, value)| named(name, value)));
-        text += &self.labelled("socket", words::identity(socket));
-        text += &self.labelled("tcp", words::standing(tcp));
+        match subject {
+            Subject::Socket { socket, tcp } => {
+                text += &self.labelled("socket", words::identity(socket));
+                text += &self.labelled("tcp", words::standing(tcp));
+            }
+            Subject::Process { process } => text += &self.labelled("process", words::place(process)),
+            Subject::Destination { .. } => {}
+        }
         for (number, advice) in verdict.advice.iter().enumerate() {
             let label = if number == 0 { "advice" } else { "" };
             text += &self.labelled(label, [printable(advice).into_owned()]);
@@ -157,6 +177,7 @@ impl Text {
             What::Retransmit(_)
             | What::Keepalive(_)
             | What::ZeroWindowProbe(_)
+            | What::AcceptFailed(_)
             | What::Error(_)
             | What::ResetReceived(_)
             | What::ResetSent(_) => self.palette.trouble,
@@ -200,10 +221,22 @@ fn phase(verdict: &Verdict) -> String {
 /// Whether the connection came out of it alive.
 const fn is_good(outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Connected | Outcome::Recovered | Outcome::Answered => true,
-        Outcome::TimedOut | Outcome::Refused | Outcome::Closed | Outcome::SilentDeath | Outcome::Reset => {
-            false
-        }
+        Outcome::Connected
+        | Outcome::Recovered
+        | Outcome::Answered
+        | Outcome::OpenedWindow
+        | Outcome::Read
+        | Outcome::Moved
+        | Outcome::Spoke
+        | Outcome::Guarded
+        | Outcome::Relieved
+        | Outcome::Drained => true,
+        Outcome::TimedOut
+        | Outcome::Refused
+        | Outcome::Closed
+        | Outcome::SilentDeath
+        | Outcome::Reset
+        | Outcome::Exited => false,
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::engine::Standing;
 use crate::record::{
-    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Progress, Retransmit, Sample, Socket, Tcp, What,
-    ZeroWindowProbe, printable,
+    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress, Retransmit, Sample,
+    Socket, Subject, Tcp, What, ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
@@ -21,6 +21,7 @@ pub(super) const fn name(what: &What) -> &'static str {
         What::Error(_) => "error",
         What::ResetReceived(_) => "reset_received",
         What::ResetSent(_) => "reset_sent",
+        What::AcceptFailed(_) => "accept_failed",
         What::Closed(_) => "closed",
         What::Sample(_) => "sample",
     }
@@ -34,6 +35,44 @@ pub(super) fn owner(socket: &Socket) -> String {
         None => comm,
     };
     if socket.orphan { format!("{owner}, orphan") } else { owner }
+}
+
+/// Whom a verdict is about.
+pub(super) fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Socket { socket, .. } => format!("{}  {}", owner(socket), ends(socket)),
+        Subject::Process { process } => named(process),
+        Subject::Destination { destination } => format!("→ {destination}"),
+    }
+}
+
+fn named(process: &Process) -> String {
+    let comm = known(process.comm.as_deref(), |comm| printable(comm).into_owned());
+    format!("{comm}[{}]", process.pid)
+}
+
+/// What is known of where a process belongs.
+pub(super) fn place(process: &Process) -> Vec<String> {
+    let named = |name: &str, value: Option<&str>| value.map(|value| format!("{name} {}", printable(value)));
+    [named("cgroup", process.cgroup.as_deref()), named("container", process.container.as_deref())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A process and its descriptors.
+pub(super) fn process_sample(sample: &ProcessSample) -> String {
+    let whose = named(&sample.process);
+    if sample.exited {
+        return format!("{whose:<20}  ended");
+    }
+    let number = |value: Option<u64>| known(value, |value| value.to_string());
+    format!(
+        "{whose:<20}  {} of {} descriptors open, {} of them sockets",
+        number(sample.open_fds),
+        number(sample.limit),
+        number(sample.socket_fds)
+    )
 }
 
 /// Our end and the peer's.
@@ -97,6 +136,9 @@ pub(super) fn details(what: &What, standing: Standing) -> String {
         What::Error(it) => vec![printable(it.errno.name()).into_owned()],
         What::ResetReceived(it) | What::ResetSent(it) => {
             vec![format!("reason {}", known(it.reason.as_deref(), |reason| printable(reason).into_owned()))]
+        }
+        What::AcceptFailed(it) => {
+            vec![printable(it.errno.name()).into_owned(), count(it.count, "time")]
         }
         What::Closed(it) => closed(it),
         What::Sample(it) => sample(it, standing),

@@ -66,7 +66,7 @@ impl Scene<'_> {
             Kind::Error => What::Error(Errored { errno: Errno::from_number(detail.cast_signed()) }),
             Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
             Kind::ResetSent => What::ResetSent(Reset { reason: self.reset_reason() }),
-            Kind::Look if is_news => What::Sample(Sample { fact: None }),
+            Kind::Look if is_news => What::Sample(Sample::default()),
             Kind::Look
             | Kind::KeepaliveAnswered
             | Kind::Recovered
