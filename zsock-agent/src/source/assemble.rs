@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use zsock_common::wire::{HolderRecord, Kind, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
+use zsock_common::wire::{HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
 
 use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
@@ -17,6 +17,7 @@ use crate::source::decode::Raw;
 use crate::time::milliseconds;
 
 pub mod facts;
+mod found;
 mod owner;
 mod past;
 #[cfg(test)]
@@ -81,7 +82,7 @@ impl Assembler {
             Raw::Past(past) => self.learn_past(past),
             Raw::Holder(holder) => self.learn_holder(holder),
             Raw::Socket(Kind::State, record) => self.learn_closer(record),
-            Raw::Socket(..) | Raw::SynAck(_) | Raw::Clock(_) => {}
+            Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Clock(_) => {}
         }
     }
 
@@ -95,9 +96,9 @@ impl Assembler {
     /// How badly the holders of this event's socket should be looked up before a record is made of it; `None` for not at all.
     #[must_use]
     pub fn needs_look(&self, raw: &Raw) -> Option<Need> {
-        let Raw::Socket(kind, record) = raw else { return None };
+        let (kind, record) = raw.socket()?;
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
-        if !is_held || *kind == Kind::Destroyed || record.actor.tgid != 0 {
+        if !is_held || kind == Kind::Destroyed || record.actor.tgid != 0 {
             return None;
         }
         let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return Some(Need::First) };
@@ -115,7 +116,7 @@ impl Assembler {
 
     /// Ends the look that was made for `raw`: a socket whose holders did not come has none.
     pub fn end_look(&mut self, raw: &Raw) {
-        let Raw::Socket(_, record) = raw else { return };
+        let Some((_, record)) = raw.socket() else { return };
         let look = self.looks;
         let tracked = self.track(SocketId(record.head.cookie), record);
         tracked.looked_ns = Some(record.head.time_ns);
@@ -144,7 +145,8 @@ impl Assembler {
                 self.forget(SocketId(record.head.cookie));
                 Vec::new()
             }
-            Raw::Socket(kind, record) => self.event(*kind, record),
+            Raw::Socket(kind, record) => self.event(*kind, record, None),
+            Raw::Look(look) => self.event(Kind::Look, &look.event, Some(look)),
             Raw::SynAck(record) => vec![self.syn_ack(record)],
             Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => Vec::new(),
         }
@@ -179,7 +181,7 @@ impl Assembler {
         }
     }
 
-    fn event(&mut self, kind: Kind, record: &SocketRecord) -> Vec<Record> {
+    fn event(&mut self, kind: Kind, record: &SocketRecord, look: Option<&LookRecord>) -> Vec<Record> {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
         let units = self.units;
@@ -200,7 +202,7 @@ impl Assembler {
         let before = tracked.stall.observe(kind, record, at, &units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
         let reset_reasons = &self.reset_reasons;
-        let scene = what::Scene { kind, record, at, live_state, units: &units, reset_reasons };
+        let scene = what::Scene { kind, record, look, at, live_state, units: &units, reset_reasons };
         let tcp = scene.tcp(&tracked.stall);
         for happened in before {
             story.tell(at, happened, tcp.clone());
