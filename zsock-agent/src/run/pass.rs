@@ -74,7 +74,9 @@ impl Schedule {
     fn end(&mut self, Running { pass, began, took }: Running) {
         for (namespace, error) in pass.failed {
             if self.refused.insert(namespace) {
-                log::warn!("look at the sockets of network namespace {namespace}: {error:#}; what is silent there is not seen");
+                log::warn!(
+                    "look at the sockets of network namespace {namespace}: {error:#}; what is silent there is not seen"
+                );
             }
         }
         let interval = self.interval.max(took * SHARE);

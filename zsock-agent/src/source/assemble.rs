@@ -2,10 +2,12 @@
 //!
 //! What a record says is decided here, what it means in the engine.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use zsock_common::wire::{HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
+use zsock_common::wire::{
+    HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag,
+};
 
 use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
@@ -43,7 +45,6 @@ pub struct Assembler {
     sockets: HashMap<SocketId, Tracked>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
-    waiting: HashSet<SocketId>,
     cgroups: Cgroups,
     looks: u64,
     forgotten: u64,
@@ -69,7 +70,6 @@ impl Assembler {
             reset_reasons,
             sockets: HashMap::new(),
             heard: VecDeque::new(),
-            waiting: HashSet::new(),
             cgroups: Cgroups::default(),
             looks: 0,
             forgotten: 0,
@@ -124,12 +124,6 @@ impl Assembler {
             tracked.look = look;
             tracked.owners.begin_look();
         }
-    }
-
-    /// The network namespaces of sockets that wait for something which no hook tells of; `None` for one that is not known.
-    #[must_use]
-    pub fn waiting_in(&self) -> HashSet<Option<u32>> {
-        self.waiting.iter().filter_map(|id| self.sockets.get(id)).map(|tracked| tracked.netns).collect()
     }
 
     /// Sockets that were forgotten because there were too many.
@@ -215,15 +209,9 @@ impl Assembler {
         if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
             story.tell(at, scene.closed(tracked), tcp);
         }
-        let is_waiting = tracked.stall.is_waiting() && !tracked.is_closed;
         if tracked.is_closed && !tracked.is_announced {
             self.forget(id);
         }
-        if is_waiting {
-            self.waiting.insert(id)
-        } else {
-            self.waiting.remove(&id)
-        };
         story.records
     }
 
@@ -260,7 +248,6 @@ impl Assembler {
             while self.sockets.len() >= MAX_SOCKETS {
                 let Some(oldest) = self.heard.pop_front() else { break };
                 self.forgotten += u64::from(self.sockets.remove(&oldest).is_some());
-                self.waiting.remove(&oldest);
             }
             self.heard.push_back(id);
         }
@@ -269,7 +256,6 @@ impl Assembler {
 
     fn forget(&mut self, id: SocketId) {
         self.sockets.remove(&id);
-        self.waiting.remove(&id);
         // Ids of sockets that are gone are dropped in bulk.
         if self.heard.len() > 2 * self.sockets.len() + 1024 {
             self.heard.retain(|id| self.sockets.contains_key(id));

@@ -8,10 +8,10 @@ use core::ffi::c_void;
 use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{Control, Past, Watch, condition, sk_flag, watch_flag};
 
-use crate::read::{self, Direct, Probed};
-use crate::rodata::offset;
 use crate::emit;
 use crate::looks::{requests, survivals};
+use crate::read::{self, Direct, Probed};
+use crate::rodata::offset;
 
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
@@ -47,7 +47,10 @@ pub(super) struct Now {
 
 impl Now {
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "compared with jiffies and counters cut the same way")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "compared with jiffies and counters cut the same way"
+    )]
     fn of(tp: *const c_void, state: u8) -> Self {
         let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
         let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
@@ -57,7 +60,8 @@ impl Now {
         Self {
             jiffies: emit::jiffies() as u32,
             state,
-            has_socket: flags & sk_flag::DEAD == 0 && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
+            has_socket: flags & sk_flag::DEAD == 0
+                && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
             snd_una: read::field::<Direct, u32>(tp, offset!(snd_una)),
             snd_wl1: read::field::<Direct, u32>(tp, offset!(snd_wl1)),
             rcv_nxt,
@@ -178,7 +182,10 @@ fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
     }
     let own = read::field::<Direct, u32>(tp, offset!(keepalive_time));
     let first_probe = if own == 0 {
-        read::field::<Direct, u32>(read::pointer::<Direct>(tp, offset!(skc_net)), offset!(sysctl_keepalive_time))
+        read::field::<Direct, u32>(
+            read::pointer::<Direct>(tp, offset!(skc_net)),
+            offset!(sysctl_keepalive_time),
+        )
     } else {
         own
     };
@@ -255,4 +262,3 @@ impl Queue {
         if self.length > self.backlog { condition::QUEUE } else { 0 }
     }
 }
-

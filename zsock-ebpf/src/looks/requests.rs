@@ -30,7 +30,11 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
         note(now, watch, sent, received, begun);
     }
     let is_acknowledged = now.snd_una == now.write_seq;
-    if watch.flags & watch_flag::WAITING == 0 || !is_acknowledged || watch.answered < PATTERN || watch.usual == 0 {
+    if watch.flags & watch_flag::WAITING == 0
+        || !is_acknowledged
+        || watch.answered < PATTERN
+        || watch.usual == 0
+    {
         return 0;
     }
     let waiting = now.since(now.sent);
@@ -56,14 +60,21 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32) {
         watch.flags |= watch_flag::WAITING;
         // The last answer was not seen by itself: all that were given between two moments took no longer than the time between.
         if answered != 0 && begun != 0 && watch.usual == 0 {
-            watch.usual = (now.sent.wrapping_sub(begun) / answered + 1) * 8;
+            learn(watch, between(begun, now.sent) / answered + 1);
         }
     } else {
         watch.flags &= !watch_flag::WAITING;
         if answered != 0 {
-            learn(watch, now.received.wrapping_sub(now.sent) + 1);
+            learn(watch, between(now.sent, now.received) + 1);
         }
     }
+}
+
+/// Ticks from one moment to another; 0 where rounding has put the second before the first.
+#[inline(always)]
+fn between(from: u32, to: u32) -> u32 {
+    let ticks = to.wrapping_sub(from);
+    if ticks > i32::MAX as u32 { 0 } else { ticks }
 }
 
 /// Smooths by an eighth, as TCP does with its round-trip time. A tick is added to every answer: it is at most as long.

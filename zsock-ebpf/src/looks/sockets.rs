@@ -91,7 +91,8 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     };
     let told = past.watch.told;
     let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
-    let is_unannounced = maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();
+    let is_unannounced =
+        maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();
     if holds == told && holds & condition::TROUBLE == 0 && !is_restless && !is_unannounced {
         return false;
     }
@@ -107,7 +108,13 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
 }
 
 #[inline(always)]
-fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &Watch, queue: Option<Queue>) -> bool {
+fn hand_over(
+    ctx: &Row<TcpRow>,
+    tp: *const c_void,
+    event: &Event,
+    watch: &Watch,
+    queue: Option<Queue>,
+) -> bool {
     let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return false };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };

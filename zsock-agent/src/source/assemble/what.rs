@@ -11,8 +11,8 @@ use crate::record::{
     Cause, Closed, Errno, Errored, Keepalive, Reset, Retransmit, Sample, State, StateChange, Tcp, What,
     ZeroWindowProbe,
 };
-use crate::source::assemble::found;
 use crate::source::assemble::facts::{Queues, Units, bytes_received, bytes_sent, has_peers_fin};
+use crate::source::assemble::found;
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::tracked::Tracked;
 use crate::time::{Time, milliseconds};

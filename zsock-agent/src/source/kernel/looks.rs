@@ -94,11 +94,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When the kernel side cannot be told what to look for.
-    pub fn begin_pass(
-        &mut self,
-        limits: Limits,
-        namespaces: &BTreeMap<u64, File>,
-    ) -> Result<Pass> {
+    pub fn begin_pass(&mut self, limits: Limits, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
         self.walk(limits.0, namespaces)
     }
 
