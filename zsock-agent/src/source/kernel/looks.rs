@@ -30,7 +30,7 @@ const MAX_WANTED: usize = 8192;
 const SURVIVAL: Duration = Duration::from_secs(1);
 
 /// From where on a pass hands a socket over, in the kernel's units.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Limits(Control);
 
 impl Limits {
@@ -42,6 +42,7 @@ impl Limits {
         Self(Control {
             look: look::PASS,
             timers: 0,
+            pass: 0,
             tick_ns: u32::try_from(jiffies.until(0, 1).as_nanos()).unwrap_or(u32::MAX),
             idle: ticks(thresholds.unguarded_idle),
             guarded: ticks(thresholds.assumed_idle_timeout),
@@ -86,7 +87,7 @@ impl Kernel {
     /// When the kernel side cannot be told what to look for.
     pub fn seed_sockets(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Vec<(u64, anyhow::Error)>> {
         self.announce(Control { look: look::SEED, ..Control::default() })?;
-        let mut pass = self.begin_pass(namespaces)?;
+        let mut pass = self.walk("look_at_sockets", namespaces)?;
         while pass.step() {}
         Ok(pass.failed)
     }
@@ -96,6 +97,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel side cannot be told.
     pub fn set_limits(&mut self, limits: Limits) -> Result<()> {
+        self.limits = limits;
         self.announce(limits.0)
     }
 
@@ -104,6 +106,8 @@ impl Kernel {
     /// # Errors
     /// When there is no iterator over sockets.
     pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+        self.limits.0.pass = self.limits.0.pass.wrapping_add(1);
+        self.announce(self.limits.0)?;
         self.walk("look_at_sockets", namespaces)
     }
 
