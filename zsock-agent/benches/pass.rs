@@ -32,7 +32,10 @@ fn main() -> Result<()> {
         (Some("crowd"), Some(which)) => crowd(which.parse()?, arguments.next().context("a count")?.parse()?),
         (connections, _) => {
             let connections = connections.map(str::parse).transpose().context("a number of connections")?;
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(compare(connections.unwrap_or(10_000)))
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(compare(connections.unwrap_or(10_000)))
         }
     }
 }

@@ -16,8 +16,11 @@ use crate::rodata::offset;
 
 const ESTABLISHED: u8 = 1;
 
-/// A socket that comes to be idle is looked at for so many passes: the record of the first may find no room.
+/// A socket that comes to be idle, or a request to be old, is looked at for so many passes: the record of the first may find no room.
 const CHANCES: u32 = 4;
+
+/// Where answers are slow, a request that waits for one becomes too old at a time of its own: looked for in one pass of these.
+const SELDOM: u64 = 8;
 
 /// The pass under way, as the agent numbers it, and when it began and the one before, jiffies.
 static NUMBER: Shared = Shared::new(0);
@@ -67,11 +70,19 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
     if before == 0 || before > i32::MAX as u32 {
         return false;
     }
-    if now.wrapping_sub(active) >= control.idle && may_change_while_idle(tp, before, now - previous, control) {
+    if now.wrapping_sub(active) >= control.idle && may_change_while_idle(tp, before, now - previous, control)
+    {
         return false;
     }
-    let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
-    if read::field::<Direct, u32>(tp, offset!(copied_seq)) != rcv_nxt || may_wait(tp, sent, received, rcv_nxt) {
+    // Beside what the walk itself touches.
+    if read::field::<Direct, u32>(tp, offset!(sk_receive_queue_length)) != 0 {
+        return false;
+    }
+    let waiting = now.wrapping_sub(sent);
+    let is_crossing = waiting >= control.silence
+        && (waiting < control.silence.saturating_add((now - previous).saturating_mul(CHANCES))
+            || (cookie + u64::from(control.pass)) % SELDOM == 0);
+    if is_crossing && may_wait(tp, sent, received) {
         return false;
     }
     STALLED_IN.load() + 1 < NUMBER.load() || STALLED.get_ptr(cookie).is_none()
@@ -86,9 +97,10 @@ fn may_change_while_idle(tp: *const c_void, before: u32, interval: u32, control:
 
 /// Whether the last data may be a request of ours without an answer.
 #[inline(always)]
-fn may_wait(tp: *const c_void, sent: u32, received: u32, rcv_nxt: u32) -> bool {
+fn may_wait(tp: *const c_void, sent: u32, received: u32) -> bool {
     if sent == received {
-        return read::field::<Direct, u32>(tp, offset!(snd_wl1)) == rcv_nxt;
+        return read::field::<Direct, u32>(tp, offset!(snd_wl1))
+            == read::field::<Direct, u32>(tp, offset!(rcv_nxt));
     }
     // An accepted connection keeps its listener's backlog and asks nothing.
     sent.wrapping_sub(received) < i32::MAX as u32
