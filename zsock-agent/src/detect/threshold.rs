@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
+use super::{
+    app_silence, close_wait_leak, connect_blackhole, keepalive_unanswered, orphan_stuck, receiver_stall,
+    stale_reset, stuck_retransmission, unguarded_idle, zero_window_stall,
+};
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
 
@@ -51,14 +54,14 @@ impl Default for Thresholds {
             keepalive_unanswered: keepalive_unanswered::PROBES,
             stale_reset: stale_reset::IDLE,
             orphan_stuck: orphan_stuck::ATTEMPTS,
-            zero_window_stall: 3,
-            receiver_stall: Duration::from_secs(30),
-            app_silence: Duration::from_secs(30),
-            close_wait_leak: Duration::from_mins(1),
-            unguarded_idle: Duration::from_mins(5),
+            zero_window_stall: zero_window_stall::PROBES,
+            receiver_stall: receiver_stall::UNREAD,
+            app_silence: app_silence::WAITING,
+            close_wait_leak: close_wait_leak::HALF_CLOSED,
+            unguarded_idle: unguarded_idle::IDLE,
             fd_pressure_percent: 80,
             idle_timeout_inferred: 2,
-            assumed_idle_timeout: Duration::from_secs(350),
+            assumed_idle_timeout: unguarded_idle::ASSUMED_IDLE_TIMEOUT,
         }
     }
 }
