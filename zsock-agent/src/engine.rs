@@ -122,11 +122,13 @@ impl Engine {
             self.table.settle(id);
             return Vec::new();
         }
-        let mut findings = judge(record, event, entry, (&self.thresholds, peer.as_ref()));
+        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref());
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(&findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
-            findings.extend(self.introduce(record, id, peer_id, &stalls));
+            if !stalls.is_empty() {
+                findings.extend(self.introduce(record, id, peer_id, &stalls));
+            }
         }
         if let What::Closed(_) = event.what {
             self.table.remove(id);
@@ -211,7 +213,8 @@ fn judge(
     record: &Record,
     event: &Event,
     entry: &mut Entry,
-    (thresholds, peer): (&Thresholds, Option<&Peer>),
+    thresholds: &Thresholds,
+    peer: Option<&Peer>,
 ) -> Vec<Finding> {
     let Entry { facts, timeline, open, .. } = entry;
     let scene = Scene { at: record.at, event, facts, thresholds, peer };

@@ -99,6 +99,8 @@ mod tests {
     fn it_needs_thirty_seconds_in_which_nothing_was_read() {
         assert_eq!(verdicts(&stalled_at_40_s()), expected([OPENED]));
         assert_eq!(verdicts(&[on(40_000, unread(29_999))]), expected([]));
+        let nothing = with(unread(30_000), |tcp| tcp.unread_bytes = Some(0));
+        assert_eq!(verdicts(&[on(40_000, nothing)]), expected([]));
         let mut thresholds = Thresholds::default();
         thresholds.set("receiver_stall=2s").unwrap();
         let sooner = findings_with(thresholds, &[on(3_000, unread(2_000))]);

@@ -114,7 +114,7 @@ mod tests {
         lost, on, orphaned, progress, resent, reset_received, state, verdict, verdicts, window_probe, with,
         words_of,
     };
-    use crate::record::{Errno, Event, Record, State};
+    use crate::record::{Cause, Errno, Event, Record, Retransmit, State, What};
 
     /// The window is closed after 1 s; each probe but the last was answered.
     fn stalled_at_2_4_s() -> Vec<Record> {
@@ -185,6 +185,34 @@ mod tests {
             "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): the other side does not read, its window has been closed \
              for 1.2 s while 24 bytes of ours wait (3 probes, 1 answered)"
         );
+    }
+
+    #[test]
+    fn an_answer_within_the_kernels_tick_is_one() {
+        let heard = |heard_ms_ago| {
+            let records = [
+                on(1_000, blocked(None)),
+                on(1_400, blocked(Some(heard_ms_ago))),
+                on(2_200, blocked(Some(0))),
+            ];
+            verdict(&findings(&records)[0]).evidence["answered"].clone()
+        };
+        assert_eq!([heard(410), heard(411)], [2, 1]);
+    }
+
+    #[test]
+    fn what_no_timer_sent_and_what_did_not_leave_this_host_probes_nothing() {
+        let thrice = |change: fn(&mut Retransmit)| {
+            let mut event = blocked(None);
+            if let What::Retransmit(retransmit) = &mut event.what {
+                change(retransmit);
+            }
+            verdicts(&[1_000, 1_400, 2_200].map(|ms| on(ms, event.clone())))
+        };
+        assert_eq!(thrice(|_| ()), expected([(2_200, "zero_window_stall opened")]));
+        assert_eq!(thrice(|it| it.cause = None), expected([(2_200, "zero_window_stall opened")]));
+        assert_eq!(thrice(|it| it.cause = Some(Cause::TailLossProbe)), expected([]));
+        assert_eq!(thrice(|it| it.failed = true), expected([]));
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Probes of the peer's window, as far as they were told.
 
+use std::time::Duration;
+
 use crate::record::{Cause, Event, What, ZeroWindowProbe};
 use crate::time::Time;
+
+/// The longest tick of the kernel's clock: by it, what was received may seem as much older than it is.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What the probes of a window say. With data in flight the retransmission timer does the persist timer's work: its time-outs at a
 /// closed window are probes too.
@@ -92,7 +97,7 @@ impl WindowProbes {
 
     /// Whether something came from the peer since the last one; absent where that is not known.
     fn found_answer(&self, event: &Event, last_received_at: Option<Time>) -> Option<bool> {
-        let is_answered = last_received_at? >= self.last_at?;
+        let is_answered = last_received_at?.after(TICK) >= self.last_at?;
         (is_answered || event.tcp.last_received_ms.is_some()).then_some(is_answered)
     }
 
