@@ -11,6 +11,7 @@ use crate::record::{Closed, Event, Outcome, Severity, State, VerdictName, What};
 use crate::time::{Time, milliseconds};
 
 mod connect_blackhole;
+pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
 mod orphan_stuck;
 mod silent_death;

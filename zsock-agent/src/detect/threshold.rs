@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
+use super::{
+    connect_blackhole, idle_timeout_inferred, keepalive_unanswered, orphan_stuck, stale_reset,
+    stuck_retransmission,
+};
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
 
@@ -57,7 +60,7 @@ impl Default for Thresholds {
             close_wait_leak: Duration::from_mins(1),
             unguarded_idle: Duration::from_mins(5),
             fd_pressure_percent: 80,
-            idle_timeout_inferred: 2,
+            idle_timeout_inferred: idle_timeout_inferred::DEATHS,
             assumed_idle_timeout: Duration::from_secs(350),
         }
     }

@@ -105,11 +105,12 @@ proptest! {
         for record in &records {
             for finding in engine.push(record) {
                 let verdict = verdict(&finding);
-                let key = (verdict.socket().unwrap().0.id, verdict.verdict);
+                let socket = verdict.socket().map(|(socket, _)| socket.id);
+                let key = (socket, verdict.verdict, verdict.evidence.get("how").cloned());
                 match (verdict.phase, verdict.outcome) {
                     (Phase::Opened, outcome) => {
                         prop_assert_eq!(outcome, None);
-                        prop_assert!(open.insert(key), "{:?} was open already", key);
+                        prop_assert!(open.insert(key.clone()), "{:?} was open already", key);
                         opened += 1;
                     }
                     (Phase::Updated, outcome) => {
