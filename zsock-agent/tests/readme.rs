@@ -101,11 +101,13 @@ fn judgement(record: &Record) -> Option<impl PartialEq + std::fmt::Debug + use<>
 fn rendered(mut renderer: Renderer) -> String {
     let mut engine = Engine::new(Thresholds::default());
     let mut output = Vec::new();
+    let mut print = |bytes: &[u8]| output.extend_from_slice(bytes);
     for record in happened() {
-        output.extend(renderer.render(&record, None));
+        renderer.render(&record, None, &mut print);
         for finding in engine.push(&record) {
-            output.extend(renderer.render(&finding.record, Some(&finding.timeline)));
+            renderer.render(&finding.record, Some(&finding.timeline), &mut print);
         }
+        renderer.flush(record.at, &mut print);
     }
     String::from_utf8(output).expect("zsock writes UTF-8")
 }

@@ -127,8 +127,7 @@ fn what_one_moment_explains_is_no_time_out() {
 #[test]
 fn a_connection_that_dies_in_the_midst_of_traffic_tells_of_an_outage() {
     let two_deaths = [silent(DATABASE, 0, 400), silent(DATABASE, 450, 820)];
-    let busy = silent(DATABASE, 819, 821);
-    let too_late = [&two_deaths[..], &[busy.clone()]].concat();
+    let too_late = [&two_deaths[..], &[silent(DATABASE, 819, 821)]].concat();
     assert_eq!(
         told(&inferred(&too_late)),
         ["840 10.0.5.7:5432 opened 2 silence -/370", "841 10.0.5.7:5432 updated 1 silence -/400"]
