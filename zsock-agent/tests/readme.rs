@@ -56,9 +56,14 @@ fn the_json_in_the_readme_is_what_the_run_gives() {
 fn the_readme_names_every_verdict_threshold_option_and_hook() {
     let verdicts = VerdictName::ALL.iter().map(|verdict| verdict.name().to_owned());
     let settings = Thresholds::default().settings();
-    let thresholds = settings.iter().map(|(name, value)| match (name.strip_suffix("_ms"), value.as_u64()) {
-        (Some(verdict), Some(ms)) => format!("{verdict}={}s", ms / 1000),
-        _ => format!("{name}={value}"),
+    let thresholds = settings.iter().map(|(name, value)| {
+        let measured = |suffix| Some((name.strip_suffix(suffix)?, value.as_u64()?));
+        match (measured("_ms"), measured("_percent")) {
+            (Some(("assume_idle_timeout", ms)), _) => format!("--assume-idle-timeout {}s", ms / 1000),
+            (Some((verdict, ms)), _) => format!("{verdict}={}s", ms / 1000),
+            (_, Some((verdict, percent))) => format!("{verdict}={percent}%"),
+            (None, None) => format!("{name}={value}"),
+        }
     });
     let command = Cli::command();
     let trace = command.find_subcommand("trace").expect("zsock has the command trace");
