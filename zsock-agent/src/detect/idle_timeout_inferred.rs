@@ -58,7 +58,7 @@ const fn name(how: How) -> &'static str {
 
 fn summary(bound: &Bound, died_after: Duration, likely: Option<String>) -> String {
     let answer = match bound.how {
-        How::Reset => "got a reset for an answer to the next thing that they sent",
+        How::Reset => "got a reset in answer to the next thing that they sent",
         How::Silence => "got no answer to the next thing that they sent",
     };
     let survived = bound.survived.map_or_else(String::new, |survived| {
