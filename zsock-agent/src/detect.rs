@@ -14,6 +14,7 @@ mod accept_queue_full;
 mod app_silence;
 mod close_wait_leak;
 mod connect_blackhole;
+pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
 mod open;
 mod orphan_stuck;

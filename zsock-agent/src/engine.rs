@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, opposite};
 use crate::record::{
-    Body, Cause, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp, Verdict,
-    VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
+    Verdict, VerdictName, What,
 };
 
+mod destinations;
 mod facts;
 #[cfg(test)]
 mod properties;
@@ -20,9 +21,11 @@ mod tests;
 mod timeline;
 mod window;
 
+pub(crate) use destinations::{Bound, How};
 pub(crate) use facts::{Facts, ResetReceived};
 pub use timeline::{Standing, Timeline, TimelineEntry};
 
+use destinations::Destinations;
 use facts::is_birth;
 use table::{Entry, Table};
 
@@ -34,6 +37,7 @@ pub const MAX_SOCKETS: usize = 262_144;
 pub struct Engine {
     thresholds: Thresholds,
     table: Table,
+    destinations: Destinations,
     lost: u64,
     verdicts: u64,
     open_verdicts: u64,
@@ -71,7 +75,14 @@ impl Engine {
     /// An engine that follows no more than so many sockets.
     #[must_use]
     pub fn with_capacity(thresholds: Thresholds, sockets: usize) -> Self {
-        Self { thresholds, table: Table::new(sockets), lost: 0, verdicts: 0, open_verdicts: 0 }
+        Self {
+            thresholds,
+            table: Table::new(sockets),
+            destinations: Destinations::default(),
+            lost: 0,
+            verdicts: 0,
+            open_verdicts: 0,
+        }
     }
 
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
@@ -81,6 +92,12 @@ impl Engine {
             Body::Event(event) if concerns_a_socket(event) => {
                 let mut findings = self.end_predecessor(record, event);
                 findings.extend(self.push_event(record, event));
+                findings.extend(self.destinations.note_deaths(
+                    record,
+                    &findings,
+                    &self.thresholds,
+                    self.lost,
+                ));
                 self.count(&findings);
                 findings
             }
@@ -88,13 +105,21 @@ impl Engine {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
             }
-            Body::Event(_)
-            | Body::Start(_)
-            | Body::End(_)
-            | Body::Verdict(_)
-            | Body::Process(_)
-            | Body::Destination(_) => Vec::new(),
+            Body::Destination(sample) => {
+                let findings = self.destinations.note_survival(record, sample, &self.thresholds, self.lost);
+                self.count(&findings);
+                findings
+            }
+            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Process(_) => {
+                Vec::new()
+            }
         }
+    }
+
+    /// The addresses and ports for which [`DestinationSample`](crate::record::DestinationSample)s are wanted, of them and of
+    /// their neighbourhoods: towards each of them a connection died after idling.
+    pub fn suspects(&self) -> impl Iterator<Item = Destination> {
+        self.destinations.suspects()
     }
 
     /// What was counted so far.

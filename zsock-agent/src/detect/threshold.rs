@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    app_silence, close_wait_leak, connect_blackhole, keepalive_unanswered, orphan_stuck, receiver_stall,
-    stale_reset, stuck_retransmission, unguarded_idle, zero_window_stall,
+    app_silence, close_wait_leak, connect_blackhole, idle_timeout_inferred, keepalive_unanswered,
+    orphan_stuck, receiver_stall, stale_reset, stuck_retransmission, unguarded_idle, zero_window_stall,
 };
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
@@ -60,7 +60,7 @@ impl Default for Thresholds {
             close_wait_leak: close_wait_leak::HALF_CLOSED,
             unguarded_idle: unguarded_idle::IDLE,
             fd_pressure_percent: 80,
-            idle_timeout_inferred: 2,
+            idle_timeout_inferred: idle_timeout_inferred::DEATHS,
             assumed_idle_timeout: unguarded_idle::ASSUMED_IDLE_TIMEOUT,
         }
     }

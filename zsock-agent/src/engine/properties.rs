@@ -143,11 +143,12 @@ proptest! {
         for record in &records {
             for finding in engine.push(record) {
                 let verdict = verdict(&finding);
-                let key = (verdict.socket().unwrap().0.id, verdict.verdict);
+                let socket = verdict.socket().map(|(socket, _)| socket.id);
+                let key = (socket, verdict.verdict, verdict.evidence.get("how").cloned());
                 match (verdict.phase, verdict.outcome) {
                     (Phase::Opened, outcome) => {
                         prop_assert_eq!(outcome, None);
-                        prop_assert!(open.insert(key), "{:?} was open already", key);
+                        prop_assert!(open.insert(key.clone()), "{:?} was open already", key);
                         opened += 1;
                     }
                     (Phase::Updated, outcome) => {
@@ -159,12 +160,12 @@ proptest! {
                     (Phase::Closed, None) => opened += 1,
                 }
                 prop_assert_eq!(finding.record.at, record.at);
-                prop_assert!(matches!(record.body, Body::Event(_)));
+                prop_assert!(matches!(record.body, Body::Event(_) | Body::Destination(_) | Body::Process(_)));
                 prop_assert!(verdict.evidence.values().all(|value| !value.is_null()));
                 prop_assert!(!verdict.advice.is_empty() && !verdict.summary.is_empty());
             }
             if let Some(event) = record.event().filter(|event| is_end(event)) {
-                prop_assert!(open.iter().all(|(id, _)| *id != event.socket.id), "it has ended");
+                prop_assert!(open.iter().all(|(id, ..)| *id != Some(event.socket.id)), "it has ended");
             }
         }
         let counters = engine.counters();
