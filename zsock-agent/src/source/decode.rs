@@ -57,6 +57,7 @@ impl Raw {
             | Kind::ResetReceived
             | Kind::ResetSent
             | Kind::Destroyed
+            | Kind::AcceptFailed
             | Kind::Look => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
         })
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
@@ -15,12 +15,13 @@ use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
-use zsock_common::wire::{Control, Counters, look};
+use zsock_common::wire::{AcceptFailures, Control, Counters, accept_key, look};
 
 use crate::source::btf::{self, Types};
 use crate::source::namespaces;
 
 pub mod hooks;
+mod tracefs;
 
 /// The kernel side, as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
@@ -48,6 +49,7 @@ pub struct Kernel {
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
+    accept_failures: HashMap<MapData, u64, Plain<AcceptFailures>>,
     hooks: BTreeMap<String, String>,
     offsets: Offsets,
     reset_reasons: BTreeMap<u32, String>,
@@ -77,6 +79,8 @@ unsafe impl Pod for Plain<Settings> {}
 unsafe impl Pod for Plain<Counters> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Control> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<AcceptFailures> {}
 
 impl Kernel {
     /// Loads the programs and attaches every hook that this kernel offers.
@@ -95,6 +99,7 @@ impl Kernel {
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let accept_failures = HashMap::try_from(take_map(&mut ebpf, "ACCEPT_FAILURES")?)?;
         let log = options
             .has_log
             .then(|| EbpfLogger::init(&mut ebpf))
@@ -107,6 +112,7 @@ impl Kernel {
             buffer_bytes: options.buffer_bytes as usize,
             counters,
             control,
+            accept_failures,
             hooks: BTreeMap::new(),
             offsets,
             reset_reasons,
@@ -190,6 +196,12 @@ impl Kernel {
             unnamed: sum.unnamed + one.unnamed,
             existed: sum.existed + one.existed,
         }))
+    }
+
+    /// How often accepting has failed for process `pid` with error number `errno` since the start; `None` where it has not.
+    #[must_use]
+    pub fn accept_failures(&self, pid: u32, errno: u32) -> Option<u64> {
+        self.accept_failures.get(&accept_key(pid, errno), 0).ok().map(|Plain(failures)| failures.total)
     }
 
     /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program;
@@ -359,6 +371,13 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     } else if let Program::KProbe(program) = program {
         program.load()?;
         program.attach(target, 0)?;
+    } else if let Program::TracePoint(program) = program {
+        // One program may have two tracepoints.
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
+        tracefs::with(|| program.attach(category, name))??;
     } else {
         bail!("no way to attach a program of type {:?}", program.prog_type());
     }
@@ -372,6 +391,8 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     } else if let Program::KProbe(program) = program {
         program.unload()
     } else if let Program::BtfTracePoint(program) = program {
+        program.unload()
+    } else if let Program::TracePoint(program) = program {
         program.unload()
     } else {
         Ok(())

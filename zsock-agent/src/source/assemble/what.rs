@@ -74,6 +74,7 @@ impl Scene<'_> {
             | Kind::SynAckRetransmit
             | Kind::Past
             | Kind::Holder
+            | Kind::AcceptFailed
             | Kind::Clock => return None,
         })
     }
