@@ -11,6 +11,7 @@ use crate::record::{Closed, Event, Outcome, Severity, State, VerdictName, What};
 use crate::time::{Time, milliseconds};
 
 mod connect_blackhole;
+mod fd_pressure;
 mod keepalive_unanswered;
 mod orphan_stuck;
 mod silent_death;
@@ -21,6 +22,7 @@ mod stuck_retransmission;
 mod threshold;
 mod words;
 
+pub(crate) use fd_pressure::Descriptors;
 pub use threshold::{ThresholdError, Thresholds};
 
 /// The verdicts that open and close, in the order in which they are judged: one that hands over to another comes before it.

@@ -11,6 +11,7 @@ use crate::record::{
 };
 
 mod facts;
+mod processes;
 #[cfg(test)]
 mod properties;
 mod table;
@@ -22,6 +23,7 @@ pub(crate) use facts::{Facts, ResetReceived};
 pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use facts::is_birth;
+use processes::Processes;
 use table::{Entry, Table};
 
 /// Sockets followed at once, unless told otherwise.
@@ -32,6 +34,7 @@ pub const MAX_SOCKETS: usize = 262_144;
 pub struct Engine {
     thresholds: Thresholds,
     table: Table,
+    processes: Processes,
     lost: u64,
     verdicts: u64,
     open_verdicts: u64,
@@ -69,7 +72,14 @@ impl Engine {
     /// An engine that follows no more than so many sockets.
     #[must_use]
     pub fn with_capacity(thresholds: Thresholds, sockets: usize) -> Self {
-        Self { thresholds, table: Table::new(sockets), lost: 0, verdicts: 0, open_verdicts: 0 }
+        Self {
+            thresholds,
+            table: Table::new(sockets),
+            processes: Processes::default(),
+            lost: 0,
+            verdicts: 0,
+            open_verdicts: 0,
+        }
     }
 
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
@@ -79,6 +89,12 @@ impl Engine {
             Body::Event(event) if concerns_a_socket(event) => {
                 let mut findings = self.end_predecessor(record, event);
                 findings.extend(self.push_event(record, event));
+                findings.extend(self.push_to_processes(record));
+                self.count(&findings);
+                findings
+            }
+            Body::Process(_) => {
+                let findings = Vec::from_iter(self.push_to_processes(record));
                 self.count(&findings);
                 findings
             }
@@ -86,12 +102,9 @@ impl Engine {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
             }
-            Body::Event(_)
-            | Body::Start(_)
-            | Body::End(_)
-            | Body::Verdict(_)
-            | Body::Process(_)
-            | Body::Destination(_) => Vec::new(),
+            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Destination(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -125,6 +138,11 @@ impl Engine {
             self.table.settle(id);
         }
         findings
+    }
+
+    fn push_to_processes(&mut self, record: &Record) -> Option<Finding> {
+        let Self { table, processes, thresholds, lost, .. } = self;
+        processes.push(&processes::Scene { record, table, thresholds, lost: *lost })
     }
 
     /// Ends the connection that the socket had before, where its end was lost and the event begins another.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
+use super::{
+    connect_blackhole, fd_pressure, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission,
+};
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
 
@@ -56,7 +58,7 @@ impl Default for Thresholds {
             app_silence: Duration::from_secs(30),
             close_wait_leak: Duration::from_mins(1),
             unguarded_idle: Duration::from_mins(5),
-            fd_pressure_percent: 80,
+            fd_pressure_percent: fd_pressure::PERCENT,
             idle_timeout_inferred: 2,
             assumed_idle_timeout: Duration::from_secs(350),
         }

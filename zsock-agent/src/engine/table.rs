@@ -63,6 +63,11 @@ impl Table {
         self.entries.get_mut(&id)
     }
 
+    /// All that is known.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// Ends the turn of a socket that goes on.
     pub(crate) fn settle(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.get_mut(&id) {

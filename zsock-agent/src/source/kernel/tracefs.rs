@@ -14,7 +14,7 @@ const PLACE_IN_DEBUGFS: &str = "/sys/kernel/debug/tracing";
 /// Runs `work` where it finds tracefs: on this thread, or on one with mounts of its own, which end with it. Nobody else sees them.
 ///
 /// # Errors
-/// When tracefs is neither mounted nor can be, for which a process needs CAP_SYS_ADMIN.
+/// When tracefs is neither mounted nor can be, for which a process needs `CAP_SYS_ADMIN`.
 pub(super) fn with<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     if [PLACE, PLACE_IN_DEBUGFS].iter().any(|place| Path::new(place).join("events").exists()) {
         return Ok(work());
