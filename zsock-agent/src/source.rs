@@ -5,6 +5,7 @@
 
 pub mod accepts;
 pub mod assemble;
+pub mod blocked;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::source::clock;
@@ -40,8 +41,7 @@ impl Process {
     /// whose `/proc` has other ids and not every process.
     #[must_use]
     pub fn has_exited(&self) -> Option<bool> {
-        let namespace = fs::metadata("/proc/self/ns/pid").ok()?.ino();
-        (namespace == INITIAL_PID_NAMESPACE).then(|| !self.is_in_proc())
+        proc_has_our_ids().then(|| !self.is_in_proc())
     }
 
     /// Whether `/proc` has it, alive and no later process of the same id.
@@ -97,6 +97,18 @@ impl Cgroup {
         let container = container_of(&path).map(Arc::from);
         Self { path, container }
     }
+}
+
+/// Whether `/proc` shows every process by its id in the initial PID namespace, by which records name it.
+#[must_use]
+pub fn proc_has_our_ids() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
+}
+
+/// The inode number of the socket that a link in `/proc/PID/fd` leads to; `None` for other files.
+#[must_use]
+pub fn socket_inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Clock ticks a second of `/proc`, the kernel's `USER_HZ`: 100 on every architecture that BPF runs on but Alpha.
