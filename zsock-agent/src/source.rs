@@ -10,6 +10,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod clock;
 pub mod decode;
+pub mod fds;
 pub mod kernel;
 pub mod namespaces;
 pub mod order;
