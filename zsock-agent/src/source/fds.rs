@@ -274,7 +274,7 @@ impl Watched {
         let asked = inodes.as_ref().filter(|_| peers == Peers::Asked && is_due);
         let peers = asked.and_then(|inodes| budget.spend(at, || proc::peers(pid, inodes)));
         self.peers_at = peers.as_ref().map(|_| at).or(self.peers_at);
-        let process = named(process);
+        let process = process.as_record();
         self.told_as = Some(process.clone());
         ProcessSample {
             process,
@@ -323,19 +323,5 @@ impl Numbers {
             || (self.usage.open_fds, self.dead_fds) != (told.usage.open_fds, told.dead_fds)
                 && (is_a_point(told.usage.open_fds, self.usage.open_fds)
                     || is_a_point(told.dead_fds, self.dead_fds))
-    }
-}
-
-/// The process as records name it.
-fn named(process: &Process) -> record::Process {
-    let (comm, comm_hex) = process.name();
-    let cgroup = process.cgroup();
-    let container = cgroup.as_ref().and_then(|cgroup| cgroup.container.clone());
-    record::Process {
-        pid: process.pid,
-        comm: Some(comm),
-        comm_hex,
-        cgroup: cgroup.map(|cgroup| cgroup.path),
-        container,
     }
 }

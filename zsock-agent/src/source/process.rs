@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::record;
 use crate::source::clock;
 
 /// Inode number of the initial PID namespace, the same on every kernel (`PROC_PID_INIT_INO`).
@@ -79,6 +80,14 @@ impl Process {
         };
         let bytes = std::str::from_utf8(&self.comm).is_err().then(|| Arc::from(hex()));
         (Arc::from(String::from_utf8_lossy(&self.comm)), bytes)
+    }
+
+    /// The process as records name it; without its control group once it runs no more.
+    #[must_use]
+    pub fn as_record(&self) -> record::Process {
+        let (comm, comm_hex) = self.name();
+        let (cgroup, container) = self.cgroup().map(|group| (group.path, group.container)).unzip();
+        record::Process { pid: self.pid, comm: Some(comm), comm_hex, cgroup, container: container.flatten() }
     }
 
     /// The control group it is in, and the container that this names. `None` once it runs no more.
