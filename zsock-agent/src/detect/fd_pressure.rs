@@ -60,7 +60,12 @@ impl Descriptors {
 
     /// Takes in what was counted. The end of a process leaves the last numbers.
     pub(crate) fn apply(&mut self, sample: &ProcessSample) {
-        self.process.clone_from(&sample.process);
+        // A process that is about to end has left its control group.
+        let before = std::mem::replace(&mut self.process, sample.process.clone());
+        if self.process.cgroup.is_none() {
+            self.process.cgroup = before.cgroup;
+            self.process.container = before.container;
+        }
         if sample.exited {
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,10 +18,16 @@ use crate::time::Time;
 /// Processes followed at once. Only those near their limit are told of; more of them than these no host has.
 const MAX_PROCESSES: usize = 16_384;
 
+/// A failed accept may be told with those of the second after it: of a process whose pressure ended within so long, no record says that
+/// it failed after that.
+const TOLD_LATE: Duration = Duration::from_secs(2);
+
 /// Processes by id, for as long as they are near their limit.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     followed: HashMap<u32, Followed>,
+    /// Whose pressure ended within [`TOLD_LATE`], and when.
+    ended: HashMap<u32, Time>,
 }
 
 /// A record and what there is to judge it by.
@@ -67,6 +74,8 @@ impl Processes {
             is_relieved.then_some(Outcome::Relieved)
         };
         if let Some(outcome) = ended {
+            self.ended.retain(|_, ended_at| scene.record.at.since(*ended_at) < TOLD_LATE);
+            self.ended.insert(sample.process.pid, scene.record.at);
             let Followed { descriptors, open } = self.followed.remove(&sample.process.pid)?;
             return Some(close(scene, &descriptors, &open?, outcome));
         }
@@ -79,6 +88,10 @@ impl Processes {
             return None;
         }
         let caller = failed.process.as_deref().cloned().or_else(|| owner(event))?;
+        let has_ended = self.ended.get(&caller.pid).is_some_and(|at| scene.record.at.since(*at) < TOLD_LATE);
+        if has_ended && !self.followed.contains_key(&caller.pid) {
+            return None;
+        }
         let followed = self.follow(&caller)?;
         followed.descriptors.fail(scene.record.at, &failed.errno);
         judge(scene, followed)

@@ -35,10 +35,13 @@ const FOLLOWED: Duration = Duration::from_secs(11);
 /// Who its peers are is looked up no more often than this.
 const PEERS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Looks through descriptors and tables of sockets take no more than a twentieth of the time, and no longer in a row than a tenth of a
-/// second and the last look: meanwhile nobody reads the ring buffer.
+/// Looks through the descriptors of small processes, of large ones, and at failed accepts each take no more than a twentieth of the time,
+/// and no longer in a row than a twentieth of a second and the last look: meanwhile nobody reads the ring buffer.
 const BUDGET_SHARE: i64 = 20;
-const MAX_BUDGET_NS: i64 = 100_000_000;
+const MAX_BUDGET_NS: i64 = 50_000_000;
+
+/// A process with more descriptors is a large one: a look through these takes about 8 ms.
+const SMALL_FDS: u64 = 2048;
 
 /// How many of a process's sockets are dead but open.
 pub type Dead<'a> = &'a dyn Fn(u32) -> u64;
@@ -47,7 +50,7 @@ pub type Dead<'a> = &'a dyn Fn(u32) -> u64;
 #[derive(Debug)]
 pub struct FdWatch {
     threshold_percent: u64,
-    budget: Budget,
+    budgets: Budgets,
     counter: Counter,
     /// In a PID namespace `/proc` has other ids than the records: nothing is watched there.
     is_active: bool,
@@ -60,7 +63,7 @@ impl FdWatch {
     pub fn new(threshold_percent: u32, clock: Clock) -> Self {
         Self {
             threshold_percent: threshold_percent.into(),
-            budget: Budget { clock, left_ns: MAX_BUDGET_NS, filled_at: None },
+            budgets: Budgets::new(clock),
             counter: Counter::new(),
             is_active: process::proc_has_our_ids(),
             watched: BTreeMap::new(),
@@ -84,8 +87,9 @@ impl FdWatch {
             let (known, former) = split(before.remove(&pid), &process);
             samples.extend(former.and_then(Watched::exited));
             let mut watched = known.unwrap_or_else(|| Watched::new(&process));
-            if watched.step(at, usage, dead(pid), self.threshold_percent) {
-                samples.push(watched.sample(at, &process, &mut self.budget, Peers::Unasked));
+            if let Some(news) = watched.step(at, usage, dead(pid), self.threshold_percent) {
+                let budget = self.budgets.of_pass(usage);
+                samples.push(watched.sample(at, news, &process, budget, Peers::Unasked));
             }
             if watched.is_worth_watching() {
                 self.watched.insert(pid, watched);
@@ -101,24 +105,52 @@ impl FdWatch {
         samples
     }
 
-    /// How a process stands at the moment at which an accept of its own failed, with its peers. It is followed for a while from
-    /// here on. `None` where it cannot be told.
-    pub fn sample_of(&mut self, pid: u32, at: Time, dead: Dead<'_>) -> Option<ProcessSample> {
+    /// How a process stands at the moment at which an accept of its own failed, with its peers; that it has ended where it is there no
+    /// more. It is followed for a while from here on. `None` where it cannot be told.
+    pub fn sample_of(
+        &mut self,
+        process: &record::Process,
+        at: Time,
+        dead: Dead<'_>,
+    ) -> Option<ProcessSample> {
         if !self.is_active {
             return None;
         }
-        let process = Process::find(pid)?;
+        let pid = process.pid;
+        let Some(found) = Process::find(pid) else {
+            self.watched.remove(&pid);
+            return Some(end_of(process.clone()));
+        };
         let usage = self.counter.usage(pid, true)?;
-        let (known, _) = split(self.watched.remove(&pid), &process);
-        let mut watched = known.unwrap_or_else(|| Watched::new(&process));
-        watched.fail(at, usage, dead(pid), self.threshold_percent);
-        let sample = watched.sample(at, &process, &mut self.budget, Peers::Asked);
+        let (known, _) = split(self.watched.remove(&pid), &found);
+        let mut watched = known.unwrap_or_else(|| Watched::new(&found));
+        let news = watched.fail(at, usage, dead(pid), self.threshold_percent);
+        let sample = watched.sample(at, news, &found, &mut self.budgets.failed, Peers::Asked);
         self.watched.insert(pid, watched);
         Some(sample)
     }
 }
 
-/// The time that looks may take.
+/// The time that looks may take, by what they are for: a large process must not use up what a small one needs.
+#[derive(Debug)]
+struct Budgets {
+    small: Budget,
+    large: Budget,
+    failed: Budget,
+}
+
+impl Budgets {
+    fn new(clock: Clock) -> Self {
+        let full = || Budget { clock, left_ns: MAX_BUDGET_NS, filled_at: None };
+        Self { small: full(), large: full(), failed: full() }
+    }
+
+    fn of_pass(&mut self, usage: Usage) -> &mut Budget {
+        if usage.open_fds <= SMALL_FDS { &mut self.small } else { &mut self.large }
+    }
+}
+
+/// The time that looks of one kind may take.
 #[derive(Debug)]
 struct Budget {
     clock: Clock,
@@ -196,7 +228,7 @@ impl Nearness {
 struct Numbers {
     usage: Usage,
     dead_fds: u64,
-    nearness: Nearness,
+    threshold_percent: u64,
 }
 
 /// One process.
@@ -230,8 +262,8 @@ impl Watched {
         }
     }
 
-    /// Takes in the numbers of a pass; whether they are worth telling.
-    fn step(&mut self, at: Time, usage: Usage, dead_fds: u64, threshold_percent: u64) -> bool {
+    /// Takes in the numbers of a pass, and gives them back where they are worth telling.
+    fn step(&mut self, at: Time, usage: Usage, dead_fds: u64, threshold_percent: u64) -> Option<Numbers> {
         while self.history.front().is_some_and(|(then, _)| at.since(*then) > HISTORY) {
             self.history.pop_front();
         }
@@ -240,48 +272,60 @@ impl Watched {
         if has_settled {
             self.failed_at = None;
         }
-        let nearness = Nearness::of(usage, threshold_percent);
-        let now = Numbers { usage, dead_fds, nearness };
+        let now = Numbers { usage, dead_fds, threshold_percent };
         self.now = Some(now);
-        let is_away = nearness == Nearness::Away;
+        let is_away = now.nearness() == Nearness::Away;
         let is_news = match self.told {
             Some(told) => now.differ_from(told) || has_settled && is_away,
             None => !is_away,
         };
-        if is_news {
-            self.told = Some(now).filter(|_| !is_away || self.failed_at.is_some());
-        }
-        is_news
+        is_news.then_some(now)
+    }
+
+    /// Notes that these numbers are told.
+    fn tell(&mut self, now: Numbers) {
+        let is_followed = self.failed_at.is_some();
+        self.told = Some(now).filter(|now| now.nearness() != Nearness::Away || is_followed);
     }
 
     /// Takes in the numbers at the moment at which an accept failed.
-    fn fail(&mut self, at: Time, usage: Usage, dead_fds: u64, threshold_percent: u64) {
+    fn fail(&mut self, at: Time, usage: Usage, dead_fds: u64, threshold_percent: u64) -> Numbers {
         self.failed_at = Some(at);
-        self.now = Some(Numbers { usage, dead_fds, nearness: Nearness::of(usage, threshold_percent) });
-        self.told = self.now;
+        *self.now.insert(Numbers { usage, dead_fds, threshold_percent })
     }
 
     fn is_worth_watching(&self) -> bool {
         self.told.is_some() || self.now.is_some_and(|now| now.usage.exceeds(WATCHED_PERCENT))
     }
 
-    /// The record of how it stands now.
-    fn sample(&mut self, at: Time, process: &Process, budget: &mut Budget, peers: Peers) -> ProcessSample {
-        let (pid, now) = (process.pid, self.now);
-        let inodes =
-            now.and_then(|now| budget.spend(at, || proc::socket_inodes(pid, now.usage.open_fds)).flatten());
+    /// The record of these numbers, with what its descriptors are.
+    fn sample(
+        &mut self,
+        at: Time,
+        mut news: Numbers,
+        process: &Process,
+        budget: &mut Budget,
+        peers: Peers,
+    ) -> ProcessSample {
+        let pid = process.pid;
+        let looked = budget.spend(at, || proc::look_through(pid, news.usage.open_fds)).flatten();
+        // It may have opened more since it was counted; of what are sockets there cannot be more than there are.
+        let open_fds = looked.as_ref().map_or(0, |looked| looked.open_fds);
+        news.usage.open_fds = news.usage.open_fds.max(open_fds);
+        self.tell(news);
+        let sockets = looked.map(|looked| looked.sockets);
         let is_due = self.peers_at.is_none_or(|then| at.since(then) >= PEERS_INTERVAL);
-        let asked = inodes.as_ref().filter(|_| peers == Peers::Asked && is_due);
-        let peers = asked.and_then(|inodes| budget.spend(at, || proc::peers(pid, inodes)));
+        let asked = sockets.as_ref().filter(|_| peers == Peers::Asked && is_due);
+        let peers = asked.and_then(|sockets| budget.spend(at, || proc::peers(pid, sockets)));
         self.peers_at = peers.as_ref().map(|_| at).or(self.peers_at);
         let process = process.as_record();
         self.told_as = Some(process.clone());
         ProcessSample {
             process,
-            open_fds: now.map(|now| now.usage.open_fds),
-            limit: now.map(|now| now.usage.limit),
-            socket_fds: inodes.map(|inodes| inodes.len() as u64),
-            dead_fds: now.map(|now| now.dead_fds),
+            open_fds: Some(news.usage.open_fds),
+            limit: Some(news.usage.limit),
+            socket_fds: sockets.map(|sockets| sockets.len() as u64),
+            dead_fds: Some(news.dead_fds),
             growth_per_minute: self.growth_per_minute(),
             peers: peers.unwrap_or_default(),
             exited: false,
@@ -290,17 +334,7 @@ impl Watched {
 
     /// The record of its end; none where nobody has heard of it.
     fn exited(self) -> Option<ProcessSample> {
-        self.told?;
-        Some(ProcessSample {
-            process: self.told_as?,
-            open_fds: None,
-            limit: None,
-            socket_fds: None,
-            dead_fds: None,
-            growth_per_minute: None,
-            peers: Vec::new(),
-            exited: true,
-        })
+        self.told.and(self.told_as).map(end_of)
     }
 
     fn growth_per_minute(&self) -> Option<i64> {
@@ -314,14 +348,32 @@ impl Watched {
 }
 
 impl Numbers {
+    fn nearness(self) -> Nearness {
+        Nearness::of(self.usage, self.threshold_percent)
+    }
+
     /// Whether they tell something else than `told`: a point more or less, or another nearness.
     fn differ_from(self, told: Self) -> bool {
         let is_a_point =
             |before: u64, now: u64| u128::from(before.abs_diff(now)) * 100 >= u128::from(told.usage.limit);
-        self.nearness != told.nearness
+        self.nearness() != told.nearness()
             || self.usage.limit != told.usage.limit
             || (self.usage.open_fds, self.dead_fds) != (told.usage.open_fds, told.dead_fds)
                 && (is_a_point(told.usage.open_fds, self.usage.open_fds)
                     || is_a_point(told.dead_fds, self.dead_fds))
+    }
+}
+
+/// The record of the end of a process.
+fn end_of(process: record::Process) -> ProcessSample {
+    ProcessSample {
+        process,
+        open_fds: None,
+        limit: None,
+        socket_fds: None,
+        dead_fds: None,
+        growth_per_minute: None,
+        peers: Vec::new(),
+        exited: true,
     }
 }

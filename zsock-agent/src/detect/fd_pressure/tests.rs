@@ -218,7 +218,8 @@ fn after_a_failed_accept_room_is_relief() {
         failed(0, "EMFILE", None),
         sampled(1_000, open(990)),
         sampled(2_000, open(500)),
-        failed(3_000, "EMFILE", None),
+        failed(2_900, "EMFILE", None),
+        failed(4_000, "EMFILE", None),
     ];
     assert_eq!(
         verdicts(&records),
@@ -226,9 +227,33 @@ fn after_a_failed_accept_room_is_relief() {
             (0, "fd_pressure opened"),
             (0, "fd_pressure updated"),
             (2_000, "fd_pressure closed relieved"),
-            (3_000, "fd_pressure opened")
-        ])
+            (4_000, "fd_pressure opened")
+        ]),
+        "what is told within two seconds may have been before the relief"
     );
+}
+
+#[test]
+fn failures_told_after_the_end_of_the_process_open_nothing() {
+    let records = [
+        failed(0, "EMFILE", None),
+        sampled(500, exited()),
+        failed(1_040, "EMFILE", None),
+        sampled(9_000, ProcessSample { process: Process { pid: 7, ..nginx() }, ..exited() }),
+        failed(9_000, "EMFILE", Some(Process { pid: 7, ..nginx() })),
+    ];
+    assert_eq!(verdicts(&records), expected([(0, "fd_pressure opened"), (500, "fd_pressure closed exited")]));
+}
+
+#[test]
+fn a_process_keeps_its_control_group_to_the_end() {
+    let group = |cgroup: Option<&str>| Process { cgroup: cgroup.map(Into::into), ..nginx() };
+    let records = [
+        sampled(0, ProcessSample { process: group(Some("/web")), ..open(900) }),
+        sampled(1, ProcessSample { process: group(None), ..exited() }),
+    ];
+    let subject = &verdict(&findings(&records)[1]).subject.clone();
+    assert_eq!(*subject, Subject::Process { process: group(Some("/web")) });
 }
 
 #[test]

@@ -25,7 +25,9 @@ fn told(watched: &mut Watched, counts: &[u64]) -> Vec<u64> {
 fn told_with_dead(watched: &mut Watched, counts: &[(u64, u64)]) -> Vec<u64> {
     let worth = |(second, (open_fds, dead_fds)): (u64, &(u64, u64))| {
         let usage = Usage { open_fds: *open_fds, limit: 1_000 };
-        watched.step(at(second * 1_000), usage, *dead_fds, 80).then_some(second)
+        let news = watched.step(at(second * 1_000), usage, *dead_fds, 80)?;
+        watched.tell(news);
+        Some(second)
     };
     (0..).zip(counts).filter_map(worth).collect()
 }
@@ -48,10 +50,12 @@ fn it_is_told_again_when_a_number_has_moved_by_a_point() {
 #[test]
 fn after_a_failed_accept_it_is_followed_and_told_once_more() {
     let mut process = watched();
-    process.fail(at(0), Usage { open_fds: 30, limit: 1_000 }, 0, 80);
+    let news = process.fail(at(0), Usage { open_fds: 30, limit: 1_000 }, 0, 80);
+    process.tell(news);
     assert_eq!(told(&mut process, &[30; 20]), [11]);
     assert!(!process.is_worth_watching());
-    process.fail(at(0), Usage { open_fds: 1_000, limit: 1_000 }, 0, 80);
+    let news = process.fail(at(0), Usage { open_fds: 1_000, limit: 1_000 }, 0, 80);
+    process.tell(news);
     assert_eq!(told(&mut process, &[1_000, 400, 400, 400]), [1], "relief is told at once");
 }
 
@@ -142,7 +146,7 @@ fn a_real_process_is_told_with_its_numbers_and_its_end() {
     assert!(sample.socket_fds >= Some(2) && sample.peers.is_empty() && !sample.exited, "{sample:?}");
     assert_eq!(of(&[pid], watch.pass(at(2_000), &|_| 1)), [], "nothing has changed");
 
-    let failed = watch.sample_of(pid, at(2_500), &|_| 1).unwrap();
+    let failed = watch.sample_of(&sample.process, at(2_500), &|_| 1).unwrap();
     assert_eq!(failed.peers, [PeerSockets { remote: "127.0.0.1".parse().unwrap(), sockets: 2 }]);
 
     child.kill().unwrap();
@@ -151,7 +155,7 @@ fn a_real_process_is_told_with_its_numbers_and_its_end() {
     let [end] = samples.as_slice() else { panic!("{samples:?}") };
     assert_eq!((end.exited, end.open_fds, &end.process), (true, None, &sample.process));
     assert_eq!(of(&[pid], watch.pass(at(4_000), &|_| 0)), []);
-    assert!(watch.sample_of(pid, at(4_000), &|_| 0).is_none());
+    assert_eq!(watch.sample_of(&end.process, at(4_000), &|_| 0).as_ref(), Some(end));
 }
 
 #[test]
