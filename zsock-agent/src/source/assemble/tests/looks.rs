@@ -81,9 +81,9 @@ fn probes_before_zsock_came_are_those_that_the_kernel_counts_and_that_fit_into_t
             (tcp.pending, tcp.backoff, tcp.probes_tstamp) = (3, backoff, jiffies(first_ms));
         })
     };
-    let counted = |raw: Raw| match last_event(&mut assembler(), &[raw]).what {
-        What::Sample(sample) => sample.window_probes,
-        other => panic!("{other:?} is no sample"),
+    let counted = |raw: Raw| {
+        let What::Sample(sample) = last_event(&mut assembler(), &[raw]).what else { panic!("no sample") };
+        sample.window_probes
     };
     // At 0, 400, 1200, 2800, 6000 ms after the first.
     assert_eq!(counted(probes(4, 3_000)), Some(4));
