@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::net::Net;
+use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
 use crate::{await_some, now, unseen};
 
@@ -34,6 +34,14 @@ impl Zsock {
         Self::start(&["--events", "all", "--netns", &client, "--netns", &server])
     }
 
+    /// Starts it for the sockets in `net` alone, with these thresholds and whatever else.
+    pub(crate) fn start_in(net: &Net, thresholds: &[&str], others: &[&str]) -> Self {
+        let namespaces = [&net.client, &net.server].map(|namespace| namespace.inode().to_string());
+        let options = namespaces.iter().map(|namespace| ["--netns", namespace]);
+        let options = options.chain(thresholds.iter().map(|threshold| ["--threshold", threshold])).flatten();
+        Self::start(&options.chain(others.iter().copied()).collect::<Vec<_>>())
+    }
+
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         if LEFT_OUT.load(Ordering::Relaxed) {
@@ -54,6 +62,18 @@ impl Zsock {
         let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!state.ended && !timeout.timed_out(), "waited in vain for {what} in {:#?}", state.lines);
+    }
+
+    /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.
+    pub(crate) fn wait_for_verdict(&self, namespace: &Namespace, port: u16, verdict: &str, end: &str) {
+        let port = format!(":{port}");
+        self.wait_for(&format!("{verdict} {end}"), |line| {
+            let ends = ["socket.local", "socket.remote"].map(|path| line.text(path));
+            line.text("verdict") == Some(verdict)
+                && (line.text("outcome") == Some(end) || line.text("phase") == Some(end))
+                && line.number("socket.netns") == Some(namespace.inode())
+                && ends.iter().flatten().any(|address| address.ends_with(&port))
+        });
     }
 
     /// Stops reading what it writes.
