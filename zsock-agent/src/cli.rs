@@ -98,6 +98,22 @@ pub struct TraceArgs {
     #[arg(long = "threshold", value_name = "VERDICT=VALUE", value_parser = values::threshold)]
     pub thresholds: Vec<String>,
 
+    /// How often all sockets are looked at for what no hook tells, at least 100ms
+    ///
+    /// How often all sockets are looked at for what no hook tells, at least 100ms. A socket that is looked at and found
+    /// healthy costs a fraction of a microsecond. Where one pass takes more than a tenth of this, the next ones come later,
+    /// and a warning says so.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::scan_interval)]
+    pub scan_interval: Duration,
+
+    /// After how long without a segment something on the path is taken to forget a connection
+    ///
+    /// After how long without a segment something on the path is taken to forget a connection: what `unguarded_idle` judges
+    /// keepalive by. The default is what AWS network load balancers and NAT gateways document; Azure's load balancer
+    /// forgets after 4m, Google Cloud's firewall after 10m.
+    #[arg(long, value_name = "DURATION", default_value = "350s", value_parser = parse_duration)]
+    pub assume_idle_timeout: Duration,
+
     /// End after this long, such as 500ms, 30s, 5m or 2h [default: go on until interrupted]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,

@@ -7,6 +7,7 @@ use crate::cli::{Cli, Command};
 mod facts;
 mod filter;
 mod output;
+mod pass;
 mod signals;
 mod trace;
 

@@ -75,6 +75,10 @@ fields! {
     sk_socket: 8 required "sock.sk_socket";
     sk_ino: 8 optional "sock.sk_ino";
     sk_uid: 4 optional "sock.sk_uid";
+    sk_ack_backlog: 4 optional "sock.sk_ack_backlog";
+    sk_max_ack_backlog: 4 optional "sock.sk_max_ack_backlog";
+    accept_queue_head: 8 optional "inet_connection_sock.icsk_accept_queue.rskq_accept_head";
+    request_sk: 8 optional "request_sock.sk";
     inet_sport: 2 optional "inet_sock.inet_sport";
     socket_file: 8 optional "socket.file";
     socket_sk: 8 optional "socket.sk";
@@ -102,6 +106,7 @@ fields! {
     write_seq: 4 optional "tcp_sock.write_seq";
     rcv_nxt: 4 optional "tcp_sock.rcv_nxt";
     copied_seq: 4 optional "tcp_sock.copied_seq";
+    snd_wl1: 4 optional "tcp_sock.snd_wl1";
     snd_wnd: 4 optional "tcp_sock.snd_wnd";
     snd_cwnd: 4 optional "tcp_sock.snd_cwnd";
     srtt_us: 4 optional "tcp_sock.srtt_us";
@@ -112,6 +117,8 @@ fields! {
     bytes_sent: 8 optional "tcp_sock.bytes_sent";
     bytes_retrans: 8 optional "tcp_sock.bytes_retrans";
     bytes_received: 8 optional "tcp_sock.bytes_received";
+    data_segs_out: 4 optional "tcp_sock.data_segs_out";
+    data_segs_in: 4 optional "tcp_sock.data_segs_in";
     keepalive_time: 4 optional "tcp_sock.keepalive_time";
     keepalive_intvl: 4 optional "tcp_sock.keepalive_intvl";
     keepalive_probes: 1 optional "tcp_sock.keepalive_probes";

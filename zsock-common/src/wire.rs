@@ -90,7 +90,7 @@ kinds! {
     Destroyed = 11,
     /// [`PastRecord`]: what happened to a socket before its first sign of trouble.
     Past = 12,
-    /// [`SocketRecord`]: a look at a socket by the iterator.
+    /// [`LookRecord`]: a look at a socket by the iterator.
     Look = 13,
     /// [`HolderRecord`]: a process holds a socket.
     Holder = 14,
@@ -258,6 +258,52 @@ wire! {
         actor: Process,
     }
 
+    /// How a socket stood when the iterator looked at it.
+    struct LookRecord {
+        /// The socket, as in any event; `detail` is the [`condition`] bits that hold, `detail2` those told before.
+        event: SocketRecord,
+        /// What the passes so far have seen of it.
+        watch: Watch,
+        /// Of a listener: connections that wait to be accepted, `sk_ack_backlog`.
+        queue: u32,
+        /// Of a listener: `sk_max_ack_backlog`.
+        backlog: u32,
+        /// Of a listener: when the connection came that has waited longest, jiffies; 0 where it cannot be told.
+        oldest: u32,
+        /// No meaning.
+        reserved: u32,
+    }
+
+    /// What the periodic pass remembers of a socket from one pass to the next.
+    struct Watch {
+        /// [`watch_flag`] bits.
+        flags: u64,
+        /// The last segment in either direction, jiffies.
+        active: u32,
+        /// `tp->bytes_sent`, low half.
+        bytes_sent: u32,
+        /// `tp->data_segs_out`.
+        segs_out: u32,
+        /// `tp->data_segs_in`.
+        segs_in: u32,
+        /// `tp->write_seq`.
+        write_seq: u32,
+        /// `tp->copied_seq`, as far as it counts data.
+        copied_seq: u32,
+        /// Since when there is unread data of which nothing was read, jiffies; 0 for none.
+        unread_since: u32,
+        /// In `CLOSE_WAIT`: since when no data was sent or read, jiffies; 0 in other states.
+        quiet_since: u32,
+        /// How long answers to requests took, jiffies, smoothed, times 8; 0 while it is not known.
+        usual: u32,
+        /// Requests answered in a row.
+        answered: u32,
+        /// [`condition`] bits told.
+        told: u32,
+        /// When the last pass came by, jiffies.
+        passed: u32,
+    }
+
     /// A SYN-ACK sent again. No full socket exists yet.
     struct SynAckRecord {
         /// Kind, time and listener.
@@ -308,6 +354,8 @@ wire! {
         opener: Process,
         /// The process that shut it down or closed it.
         closer: Process,
+        /// What the periodic pass remembers.
+        watch: Watch,
         /// The first of its state changes.
         transitions: [Transition; MAX_TRANSITIONS],
     }
@@ -360,7 +408,35 @@ pub mod past_flag {
     pub const OPENER_FOUND: u32 = 2;
 }
 
-/// What the agent tells the kernel side while it runs, in the map `CONTROL`.
+/// Bits of [`Watch::flags`].
+pub mod watch_flag {
+    /// A pass has seen the socket in the hands of a process.
+    pub const SEEN: u64 = 1;
+    /// The last data is ours, acknowledged and not answered.
+    pub const WAITING: u64 = 2;
+    /// A hook saw trouble since the last pass.
+    pub const RESTLESS: u64 = 4;
+}
+
+/// What a pass looks for: bits of a [`LookRecord`]'s `detail`.
+pub mod condition {
+    /// A time-out, an unanswered probe: told with every pass.
+    pub const TROUBLE: u32 = 1;
+    /// No segment for as long as [`super::Control::idle`] while nothing guards the connection.
+    pub const IDLE: u32 = 1 << 1;
+    /// Unread data of which nothing was read for as long as [`super::Control::unread`].
+    pub const UNREAD: u32 = 1 << 2;
+    /// A request without an answer for as long as [`super::Control::silence`] and ten times what is usual.
+    pub const SILENCE: u32 = 1 << 3;
+    /// In `CLOSE_WAIT` without data sent or read for as long as [`super::Control::close_wait`].
+    pub const CLOSE_WAIT: u32 = 1 << 4;
+    /// The peer's window is closed, data waits and was probed for.
+    pub const WINDOW: u32 = 1 << 5;
+    /// The listener's accept queue is full.
+    pub const QUEUE: u32 = 1 << 6;
+}
+
+/// What the agent tells the kernel side while it runs, in the map `CONTROL`. Durations are in jiffies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
@@ -368,14 +444,28 @@ pub struct Control {
     pub look: u32,
     /// Timers that the timer tracepoints are for, [`timer`] bits.
     pub timers: u32,
+    /// Nanoseconds a jiffy.
+    pub tick_ns: u32,
+    /// Without a segment for so long a connection is idle.
+    pub idle: u32,
+    /// A keepalive probe after no longer than this guards it.
+    pub guarded: u32,
+    /// Data unread for so long is told.
+    pub unread: u32,
+    /// A request unanswered for so long is told.
+    pub silence: u32,
+    /// `CLOSE_WAIT` for so long is told.
+    pub close_wait: u32,
+    /// To idle for at least so long and live on is kept in the map `SURVIVED`.
+    pub survival: u32,
 }
 
 /// Values of [`Control::look`].
 pub mod look {
     /// At the start: name every socket, find its holder, tell of those in trouble.
     pub const SEED: u32 = 0;
-    /// Later: tell of the sockets that have shown trouble, and of those whose owner is wanted.
-    pub const WATCH: u32 = 1;
+    /// The periodic pass over sockets; of holders, those of the sockets whose owner is wanted.
+    pub const PASS: u32 = 1;
 }
 
 /// Bits of [`Control::timers`].
@@ -412,6 +502,16 @@ pub struct Counters {
     pub unnamed: u64,
     /// TCP sockets that the look at the start found.
     pub existed: u64,
+}
+
+/// A key of the map `SURVIVED`: where connections go. Its values are the longest time, in jiffies, that one of them idled and lived on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// The peer's address; IPv4 is `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// The peer's port, host byte order.
+    pub port: u32,
 }
 
 impl Process {

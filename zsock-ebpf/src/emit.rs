@@ -65,6 +65,13 @@ pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, e
     let Some(mut entry) = reserve::<SocketRecord>(ctx, event.kind) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
+    fill::<R>(record, sk, event);
+    submit(entry, event.kind, event.time_ns);
+}
+
+/// Fills in an event of the `struct tcp_sock` at `sk`.
+#[inline(always)]
+pub(crate) fn fill<R: Read>(record: &mut SocketRecord, sk: *const c_void, event: &Event) {
     head(&mut record.head, event.kind, event.cookie, event.time_ns, event.flags);
     read::endpoints::<R>(&mut record.endpoints, sk);
     read::tcp_facts::<R>(&mut record.tcp, sk);
@@ -75,7 +82,6 @@ pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, e
         Some(actor) => words::copy(&mut record.actor, actor),
         None => words::clear(&mut record.actor),
     }
-    submit(entry, event.kind, event.time_ns);
 }
 
 /// Room for one record; `None`, counted, where there is none.

@@ -1,7 +1,10 @@
 //! Looks at every socket, by iterator: they write to the ring buffer, in order with the hooks.
 
 mod holders;
+mod pass;
+mod requests;
 mod sockets;
+mod survivals;
 
 use core::ffi::c_void;
 

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use zsock_common::wire::{Control, Counters, Past};
+use zsock_common::wire::{Control, Counters, Past, Remote};
 
 use crate::read::Sock;
 
@@ -24,6 +24,14 @@ static PASTS: SkStorage<Past> = SkStorage::new();
 /// probes that went unanswered.
 #[btf_map]
 pub(crate) static TROUBLED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
+
+/// How long connections to a destination have idled and lived on, jiffies.
+#[btf_map]
+pub(crate) static SURVIVED: LruHashMap<Remote, u32, 16384> = LruHashMap::new();
+
+/// Cookies of the sockets whose holders are wanted.
+#[btf_map]
+pub(crate) static WANTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 
 /// What cannot be handed over is counted.
 #[btf_map]
@@ -131,8 +139,8 @@ pub(crate) fn timer_mark() -> Option<&'static mut TimerMark> {
 
 /// What the agent wants now.
 #[inline(always)]
-pub(crate) fn control() -> Control {
-    CONTROL.get(0).copied().unwrap_or(Control { look: 0, timers: 0 })
+pub(crate) fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
 }
 
 /// Set once a timer has put a socket into [`TROUBLED`] whose memory it could not reach.

@@ -1,7 +1,7 @@
 //! What a socket remembers while it is healthy, and how it tells it with its first sign of trouble.
 
 use aya_ebpf::EbpfContext;
-use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, past_flag};
+use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, past_flag, watch_flag};
 
 use crate::emit;
 use crate::maps::{self, TROUBLED};
@@ -59,6 +59,7 @@ fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
 pub(crate) fn restart(past: &mut Past, time_ns: u64) {
     past.birth_ns = time_ns;
     past.count = 0;
+    words::clear(&mut past.watch);
     words::clear(&mut past.closer);
 }
 
@@ -83,10 +84,11 @@ pub(crate) fn last_ns(past: &Past) -> u64 {
     past.transitions[(count - 1) & (MAX_TRANSITIONS - 1)].time_ns
 }
 
-/// Makes the events of `sk` go out from here on, its past first. Does nothing for one that is announced already.
+/// Makes the events of `sk` go out from here on, its past first, and has the next pass look at it.
 #[inline(always)]
 pub(crate) fn announce(ctx: &impl EbpfContext, sk: Sock, cookie: u64, time_ns: u64) {
     if let Some(past) = of_or_new(sk) {
+        past.watch.flags |= watch_flag::RESTLESS;
         announce_past(ctx, past, cookie, time_ns);
     }
 }

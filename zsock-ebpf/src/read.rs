@@ -9,7 +9,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use zsock_common::offsets::ABSENT;
-use zsock_common::wire::{Endpoints, TcpFacts};
+use zsock_common::wire::{Endpoints, Remote, TcpFacts};
 
 use crate::rodata::offset;
 
@@ -158,6 +158,20 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
     into.remote_port = u16::from_be(field::<R, u16>(sk, offset!(skc_dport)));
     into.netns = field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode));
     into.uid = field::<R, u32>(sk, offset!(sk_uid));
+}
+
+/// Where a connection goes. `sk` is a `struct tcp_sock`.
+#[inline(always)]
+pub(crate) fn remote(sk: *const c_void) -> Remote {
+    let is_ipv6 = field::<Direct, u16>(sk, offset!(skc_family)) == AF_INET6;
+    Remote {
+        address: if is_ipv6 {
+            field::<Direct, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes()
+        } else {
+            mapped(field::<Direct, u32>(sk, offset!(skc_daddr)))
+        },
+        port: u32::from(u16::from_be(field::<Direct, u16>(sk, offset!(skc_dport)))),
+    }
 }
 
 /// The same of a request that is not a full socket yet.

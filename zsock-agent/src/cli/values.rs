@@ -1,9 +1,14 @@
 //! Values of options: text in, value out, or a sentence that states the rule.
 
+use std::time::Duration;
+
 use crate::detect::Thresholds;
+use crate::time::parse_duration;
 
 /// Bytes of a process name that the kernel keeps: `TASK_COMM_LEN` without the final zero.
 const COMM_MAX_BYTES: usize = 15;
+
+const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
 const BUFFER_MIN_BYTES: u32 = 64 << 10;
 const BUFFER_MAX_BYTES: u32 = 1 << 30;
@@ -50,6 +55,15 @@ pub fn comm(text: &str) -> Result<String, String> {
         return Ok(kept);
     }
     Err(format!("the kernel keeps {COMM_MAX_BYTES} bytes of a process name; give what it keeps, `{kept}`"))
+}
+
+/// Time between two passes over all sockets.
+pub(super) fn scan_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < MIN_SCAN_INTERVAL {
+        return Err("a pass over all sockets more often than every 100ms would not be light".to_owned());
+    }
+    Ok(interval)
 }
 
 /// A process id.

@@ -47,6 +47,12 @@ impl Jiffies {
         if ticks > u32::MAX.saturating_sub(ahead) { Duration::ZERO } else { self.duration(u64::from(ticks)) }
     }
 
+    /// So many ticks take `duration` at least.
+    #[must_use]
+    pub fn at_least(self, duration: Duration) -> u32 {
+        u32::try_from(self.ticks_up(duration)).unwrap_or(u32::MAX)
+    }
+
     /// How long after `now` the tick `then` comes; zero where it has passed.
     #[must_use]
     pub fn until(self, now: u32, then: u32) -> Duration {

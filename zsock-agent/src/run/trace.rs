@@ -14,6 +14,7 @@ use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
 use crate::record::{Body, Record, Start};
 use crate::run::output::Output;
+use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
 use crate::run::{facts, filter};
 use crate::sink::stdout;
@@ -21,7 +22,8 @@ use crate::source::assemble::facts::Units;
 use crate::source::assemble::{Assembler, Need};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
-use crate::source::kernel::{Kernel, Look, Options};
+use crate::source::kernel::looks::Limits;
+use crate::source::kernel::{Kernel, Options};
 use crate::source::namespaces;
 use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
@@ -29,8 +31,8 @@ use crate::time::nanoseconds;
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
 
-/// How often sockets in trouble are looked at for what no hook tells, and the slower chores done.
-const WATCH: Duration = Duration::from_secs(1);
+/// How often the slower chores are done.
+const CHORES: Duration = Duration::from_secs(1);
 
 /// Two readings of the kernel's clocks this far apart tell its tick where one does not.
 const CLOCKS_APART: Duration = Duration::from_millis(600);
@@ -50,6 +52,8 @@ struct Trace {
     order: Order,
     assembler: Assembler,
     output: Output,
+    schedule: Schedule,
+    limits: Limits,
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
@@ -69,6 +73,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     for assignment in &arguments.thresholds {
         thresholds.set(assignment)?;
     }
+    thresholds.assumed_idle_timeout = arguments.assume_idle_timeout;
     if stdout::was_closed() {
         return Ok(());
     }
@@ -86,6 +91,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units { jiffies, offsets: *kernel.offsets() };
     let start = start_body(&kernel, &thresholds)?;
+    let limits = Limits::new(&thresholds, jiffies);
     let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
     let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
@@ -95,6 +101,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         order: Order::default(),
         assembler,
         output,
+        schedule: Schedule::every(arguments.scan_interval),
+        limits,
         looked_ns: 0,
         look_took_ns: 0,
         lost: 0,
@@ -110,23 +118,24 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
 
     let deadline = arguments.duration.map(|duration| Instant::now() + duration);
     let mut poll = interval(POLL);
-    let mut watch = interval(WATCH);
+    let mut chores = interval(CHORES);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = signals.received() => break,
             () = trace.output.stopped() => break,
             () = at(deadline) => break,
-            _ = watch.tick() => {
+            _ = chores.tick() => {
                 if stdout::is_abandoned(std::io::stdout()) {
                     break;
                 }
-                trace.watch();
+                trace.count_skipped(clock.monotonic_ns());
             }
             _ = poll.tick() => trace.kernel.flush_log(),
             ready = trace.kernel.readable() => ready?,
+            () = trace.schedule.due() => trace.pass(),
             () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
         }
         trace.advance(false);
@@ -145,19 +154,19 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
     // Every TCP socket's timers have the same functions; one socket must exist to show them.
     let _example = TcpSocket::new_v4().or_else(|_| TcpSocket::new_v6()).context("make a socket")?;
     let mut arrived = Vec::new();
-    kernel.look_at_holders(Look::Seed)?;
+    kernel.seed_holders()?;
     kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
     let mut readings = clocks(&arrived);
     let mut hz = readings.first().and_then(|(jiffies, ns)| hz_from(*jiffies, *ns));
     if hz.is_none() {
         sleep(CLOCKS_APART).await;
-        kernel.look_at_holders(Look::Seed)?;
+        kernel.seed_holders()?;
         kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
         readings = clocks(&arrived);
         hz = readings.first().zip(readings.last()).and_then(|(earlier, later)| hz_between(*earlier, *later));
     }
     let hz = hz.context("tell how fast the kernel's clock ticks (CONFIG_HZ): its jiffies fit no known rate; please report this")?;
-    for (netns, error) in kernel.look_at_sockets(Look::Seed, &namespaces::all())? {
+    for (netns, error) in kernel.seed_sockets(&namespaces::all())? {
         log::warn!(
             "look at the sockets of network namespace {netns}: {error:#}; its sockets are known from their next event on"
         );
@@ -170,7 +179,7 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
 fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
     let reading = |raw: &Raw| match raw {
         Raw::Clock(clock) => Some((clock.jiffies, clock.head.time_ns)),
-        Raw::Socket(..) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
+        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
     };
     arrived.iter().filter_map(reading).collect()
 }
@@ -254,33 +263,31 @@ impl Trace {
         let is_allowed = |need| self.next_look_ns(need) <= self.clock.monotonic_ns();
         let wanted: Vec<&Raw> =
             batch.iter().filter(|raw| self.assembler.needs_look(raw).is_some_and(is_allowed)).collect();
-        if wanted.is_empty() {
-            return;
-        }
-        self.assembler.begin_look();
-        self.timed(|trace| trace.kernel.look_at_holders(Look::Watch));
-        self.read();
-        for raw in wanted {
-            self.assembler.end_look(raw);
+        for some in wanted.chunks(self.kernel.max_wanted()) {
+            self.assembler.begin_look();
+            let cookies: Vec<u64> = some.iter().map(|raw| raw.head().cookie).collect();
+            self.timed(|trace| trace.kernel.look_at_holders(&cookies));
+            self.read();
+            for raw in some {
+                self.assembler.end_look(raw);
+            }
         }
     }
 
-    /// Looks at the sockets that wait for something which no hook tells. Each namespace costs a walk over a table that all of
-    /// them share, so only those are looked into where such a socket is.
-    fn watch(&mut self) {
-        self.count_skipped(self.clock.monotonic_ns());
-        if self.next_look_ns(Need::Refresh) > self.clock.monotonic_ns() {
+    /// Begins a pass over all sockets, or goes on with it by a step.
+    fn pass(&mut self) {
+        if !self.schedule.begins() {
+            self.schedule.step();
             return;
         }
-        let wanted = self.assembler.waiting_in();
-        if wanted.is_empty() {
-            return;
+        let began = Instant::now();
+        match self.kernel.begin_pass(self.limits, &namespaces::all()) {
+            Ok(pass) => self.schedule.begun(pass, began),
+            Err(error) => {
+                log::warn!("{error:#}");
+                self.schedule.failed();
+            }
         }
-        let mut namespaces = namespaces::all();
-        if !wanted.contains(&None) {
-            namespaces.retain(|inode, _| wanted.iter().flatten().any(|netns| u64::from(*netns) == *inode));
-        }
-        self.timed(|trace| trace.kernel.look_at_sockets(Look::Watch, &namespaces).map(drop));
     }
 
     /// When the next look may begin, CLOCK_MONOTONIC nanoseconds.
@@ -347,7 +354,7 @@ impl Trace {
 fn sort_in(raw: Raw, order: &mut Order, assembler: &mut Assembler) {
     assembler.learn(&raw);
     match raw {
-        Raw::Socket(..) | Raw::SynAck(_) => order.push(raw),
+        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) => order.push(raw),
         Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! What a record says is decided here, what it means in the engine.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use zsock_common::wire::{HolderRecord, Kind, PastRecord, SocketRecord, SynAckRecord, flag, past_flag};
+use zsock_common::wire::{
+    HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag,
+};
 
 use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
@@ -17,6 +19,7 @@ use crate::source::decode::Raw;
 use crate::time::milliseconds;
 
 pub mod facts;
+mod found;
 mod owner;
 mod past;
 #[cfg(test)]
@@ -42,7 +45,6 @@ pub struct Assembler {
     sockets: HashMap<SocketId, Tracked>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
-    waiting: HashSet<SocketId>,
     cgroups: Cgroups,
     looks: u64,
     forgotten: u64,
@@ -68,7 +70,6 @@ impl Assembler {
             reset_reasons,
             sockets: HashMap::new(),
             heard: VecDeque::new(),
-            waiting: HashSet::new(),
             cgroups: Cgroups::default(),
             looks: 0,
             forgotten: 0,
@@ -81,7 +82,7 @@ impl Assembler {
             Raw::Past(past) => self.learn_past(past),
             Raw::Holder(holder) => self.learn_holder(holder),
             Raw::Socket(Kind::State, record) => self.learn_closer(record),
-            Raw::Socket(..) | Raw::SynAck(_) | Raw::Clock(_) => {}
+            Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Clock(_) => {}
         }
     }
 
@@ -95,9 +96,9 @@ impl Assembler {
     /// How badly the holders of this event's socket should be looked up before a record is made of it; `None` for not at all.
     #[must_use]
     pub fn needs_look(&self, raw: &Raw) -> Option<Need> {
-        let Raw::Socket(kind, record) = raw else { return None };
+        let (kind, record) = raw.socket()?;
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
-        if !is_held || *kind == Kind::Destroyed || record.actor.tgid != 0 {
+        if !is_held || kind == Kind::Destroyed || record.actor.tgid != 0 {
             return None;
         }
         let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return Some(Need::First) };
@@ -115,7 +116,7 @@ impl Assembler {
 
     /// Ends the look that was made for `raw`: a socket whose holders did not come has none.
     pub fn end_look(&mut self, raw: &Raw) {
-        let Raw::Socket(_, record) = raw else { return };
+        let Some((_, record)) = raw.socket() else { return };
         let look = self.looks;
         let tracked = self.track(SocketId(record.head.cookie), record);
         tracked.looked_ns = Some(record.head.time_ns);
@@ -123,12 +124,6 @@ impl Assembler {
             tracked.look = look;
             tracked.owners.begin_look();
         }
-    }
-
-    /// The network namespaces of sockets that wait for something which no hook tells of; `None` for one that is not known.
-    #[must_use]
-    pub fn waiting_in(&self) -> HashSet<Option<u32>> {
-        self.waiting.iter().filter_map(|id| self.sockets.get(id)).map(|tracked| tracked.netns).collect()
     }
 
     /// Sockets that were forgotten because there were too many.
@@ -144,7 +139,8 @@ impl Assembler {
                 self.forget(SocketId(record.head.cookie));
                 Vec::new()
             }
-            Raw::Socket(kind, record) => self.event(*kind, record),
+            Raw::Socket(kind, record) => self.event(*kind, record, None),
+            Raw::Look(look) => self.event(Kind::Look, &look.event, Some(look)),
             Raw::SynAck(record) => vec![self.syn_ack(record)],
             Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => Vec::new(),
         }
@@ -179,7 +175,7 @@ impl Assembler {
         }
     }
 
-    fn event(&mut self, kind: Kind, record: &SocketRecord) -> Vec<Record> {
+    fn event(&mut self, kind: Kind, record: &SocketRecord, look: Option<&LookRecord>) -> Vec<Record> {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
         let units = self.units;
@@ -200,7 +196,7 @@ impl Assembler {
         let before = tracked.stall.observe(kind, record, at, &units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
         let reset_reasons = &self.reset_reasons;
-        let scene = what::Scene { kind, record, at, live_state, units: &units, reset_reasons };
+        let scene = what::Scene { kind, record, look, at, live_state, units: &units, reset_reasons };
         let tcp = scene.tcp(&tracked.stall);
         for happened in before {
             story.tell(at, happened, tcp.clone());
@@ -213,15 +209,9 @@ impl Assembler {
         if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
             story.tell(at, scene.closed(tracked), tcp);
         }
-        let is_waiting = tracked.stall.is_waiting() && !tracked.is_closed;
         if tracked.is_closed && !tracked.is_announced {
             self.forget(id);
         }
-        if is_waiting {
-            self.waiting.insert(id)
-        } else {
-            self.waiting.remove(&id)
-        };
         story.records
     }
 
@@ -258,7 +248,6 @@ impl Assembler {
             while self.sockets.len() >= MAX_SOCKETS {
                 let Some(oldest) = self.heard.pop_front() else { break };
                 self.forgotten += u64::from(self.sockets.remove(&oldest).is_some());
-                self.waiting.remove(&oldest);
             }
             self.heard.push_back(id);
         }
@@ -267,7 +256,6 @@ impl Assembler {
 
     fn forget(&mut self, id: SocketId) {
         self.sockets.remove(&id);
-        self.waiting.remove(&id);
         // Ids of sockets that are gone are dropped in bulk.
         if self.heard.len() > 2 * self.sockets.len() + 1024 {
             self.heard.retain(|id| self.sockets.contains_key(id));

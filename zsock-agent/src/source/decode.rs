@@ -3,7 +3,7 @@
 use bytes::Buf;
 use thiserror::Error;
 use zsock_common::wire::{
-    ClockRecord, Head, HolderRecord, Input, Kind, PastRecord, SocketRecord, SynAckRecord, Wire,
+    ClockRecord, Head, HolderRecord, Input, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, Wire,
 };
 
 /// A record as the kernel side wrote it.
@@ -11,6 +11,8 @@ use zsock_common::wire::{
 pub enum Raw {
     /// An event of a socket.
     Socket(Kind, Box<SocketRecord>),
+    /// A look at a socket.
+    Look(Box<LookRecord>),
     /// A SYN-ACK sent again.
     SynAck(SynAckRecord),
     /// What a socket did before its first sign of trouble.
@@ -43,6 +45,7 @@ impl Raw {
         let mut input = Bytes(bytes);
         Ok(match kind {
             Kind::SynAckRetransmit => Self::SynAck(Wire::decode(&mut input)?),
+            Kind::Look => Self::Look(Box::new(Wire::decode(&mut input)?)),
             Kind::Past => Self::Past(Box::new(Wire::decode(&mut input)?)),
             Kind::Holder => Self::Holder(Wire::decode(&mut input)?),
             Kind::Clock => Self::Clock(Wire::decode(&mut input)?),
@@ -56,9 +59,18 @@ impl Raw {
             | Kind::Error
             | Kind::ResetReceived
             | Kind::ResetSent
-            | Kind::Destroyed
-            | Kind::Look => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
+            | Kind::Destroyed => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
         })
+    }
+
+    /// An event of a socket, or a look at it as one.
+    #[must_use]
+    pub fn socket(&self) -> Option<(Kind, &SocketRecord)> {
+        match self {
+            Self::Socket(kind, record) => Some((*kind, record)),
+            Self::Look(record) => Some((Kind::Look, &record.event)),
+            Self::SynAck(_) | Self::Past(_) | Self::Holder(_) | Self::Clock(_) => None,
+        }
     }
 
     /// Time and socket.
@@ -66,6 +78,7 @@ impl Raw {
     pub fn head(&self) -> &Head {
         match self {
             Self::Socket(_, record) => &record.head,
+            Self::Look(record) => &record.event.head,
             Self::SynAck(record) => &record.head,
             Self::Past(record) => &record.head,
             Self::Holder(record) => &record.head,
@@ -102,6 +115,7 @@ mod tests {
     fn every_kind_is_read_at_its_size_and_no_shorter() {
         for kind in Kind::ALL {
             let others = [
+                (Kind::Look, LookRecord::SIZE_BYTES),
                 (Kind::SynAckRetransmit, SynAckRecord::SIZE_BYTES),
                 (Kind::Past, PastRecord::SIZE_BYTES),
                 (Kind::Holder, HolderRecord::SIZE_BYTES),

@@ -1,26 +1,24 @@
 //! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::iter::IterLink;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
-use zsock_common::wire::{Control, Counters, look};
+use zsock_common::wire::{Control, Counters, Remote};
 
 use crate::source::btf::{self, Types};
-use crate::source::namespaces;
 
 pub mod hooks;
+pub mod looks;
 
 /// The kernel side, as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
@@ -48,20 +46,13 @@ pub struct Kernel {
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
+    wanted: HashMap<MapData, u64, u32>,
+    survived: HashMap<MapData, Plain<Remote>, u32>,
     hooks: BTreeMap<String, String>,
     offsets: Offsets,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
-}
-
-/// What a look is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// At the start: name every socket, remember its holder.
-    Seed,
-    /// Sockets that have shown trouble.
-    Watch,
 }
 
 /// Fixed layouts of integers, whose bytes the kernel side reads as they are.
@@ -77,6 +68,8 @@ unsafe impl Pod for Plain<Settings> {}
 unsafe impl Pod for Plain<Counters> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Control> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Remote> {}
 
 impl Kernel {
     /// Loads the programs and attaches every hook that this kernel offers.
@@ -95,6 +88,8 @@ impl Kernel {
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let wanted = HashMap::try_from(take_map(&mut ebpf, "WANTED")?)?;
+        let survived = HashMap::try_from(take_map(&mut ebpf, "SURVIVED")?)?;
         let log = options
             .has_log
             .then(|| EbpfLogger::init(&mut ebpf))
@@ -107,6 +102,8 @@ impl Kernel {
             buffer_bytes: options.buffer_bytes as usize,
             counters,
             control,
+            wanted,
+            survived,
             hooks: BTreeMap::new(),
             offsets,
             reset_reasons,
@@ -203,47 +200,6 @@ impl Kernel {
         };
         let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
         loaded.map(misses).sum()
-    }
-
-    /// Looks at every file of every process; what is found arrives through the ring buffer.
-    ///
-    /// # Errors
-    /// When the iterator cannot be opened or read.
-    pub fn look_at_holders(&mut self, look: Look) -> Result<()> {
-        self.announce(look)?;
-        let link = open(self.iterator("look_at_holders")?)?;
-        walk(link).context("walk the files of all processes")
-    }
-
-    /// Looks at every TCP socket of `namespaces`; what is found arrives through the ring buffer. Returns the namespaces that could not
-    /// be looked at, with the reason.
-    ///
-    /// # Errors
-    /// When the kernel side cannot be told what to look for.
-    pub fn look_at_sockets(
-        &mut self,
-        look: Look,
-        namespaces: &BTreeMap<u64, File>,
-    ) -> Result<Vec<(u64, anyhow::Error)>> {
-        self.announce(look)?;
-        let iterator = self.iterator("look_at_sockets")?;
-        // The iterator walks the namespace of the thread that opens it.
-        let walked = namespaces::in_each(namespaces, |_| walk(open(iterator)?));
-        let failed = walked.into_iter().filter_map(|(inode, result)| match result {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some((inode, error)),
-            Err(errno) => Some((inode, anyhow!(errno).context("enter the network namespace"))),
-        });
-        Ok(failed.collect())
-    }
-
-    fn announce(&mut self, purpose: Look) -> Result<()> {
-        let look = match purpose {
-            Look::Seed => look::SEED,
-            Look::Watch => look::WATCH,
-        };
-        let control = Plain(Control { look, timers: self.timers });
-        self.control.set(0, control, 0).context("tell the kernel side what to look for")
     }
 
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
@@ -376,19 +332,6 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     } else {
         Ok(())
     }
-}
-
-/// A link to the iterator, which ends with it.
-fn open(iterator: &mut Iter) -> Result<IterLink> {
-    let link = iterator.attach().context("open the iterator")?;
-    Ok(iterator.take_link(link)?)
-}
-
-fn walk(link: IterLink) -> Result<()> {
-    let mut file = link.into_file()?;
-    let mut nothing = [0; 4096];
-    while file.read(&mut nothing)? > 0 {}
-    Ok(())
 }
 
 /// The innermost cause of an error, on one line; with the verifier's last words where it refused a program.

@@ -9,9 +9,9 @@ use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{ClockRecord, HolderRecord, Kind, Process, look, past_flag, timer};
 
 use crate::looks::Row;
-use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WRITE_FUNCTION};
+use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WANTED, WRITE_FUNCTION};
 use crate::read::{self, Direct, Sock};
-use crate::rodata::{offset, setting};
+use crate::rodata::offset;
 use crate::{emit, memory, process};
 
 #[repr(C)]
@@ -30,7 +30,8 @@ const SEQ_NUM: u32 = 16;
 extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     // SAFETY: the kernel passes its `struct bpf_iter__task_file`, which this mirrors.
     let (meta, task, file) = unsafe { ((*row).meta, (*row).task, (*row).file) };
-    let is_seed = maps::control().look == look::SEED;
+    let Some(control) = maps::control() else { return 0 };
+    let is_seed = control.look == look::SEED;
     if is_seed && read::field::<Direct, u64>(meta, SEQ_NUM) == 0 {
         tell_clock(&Row(row));
     }
@@ -44,7 +45,7 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     }
     if let Some(sk) = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut()) {
         if is_seed {
-            learn_timers(sk);
+            learn_timers(sk, control.timers);
             found(sk, task);
         } else {
             held(&Row(row), sk, task);
@@ -55,16 +56,16 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
 
 #[inline(always)]
 fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
+    let cookie = sk.known_cookie();
+    if WANTED.get_ptr(cookie).is_none() {
+        return;
+    }
     let Some(past) = memory::of(sk) else { return };
-    let cookie = sk.cookie();
     let time_ns = emit::now_ns();
-    let is_wanted = setting!(all_events) != 0 && past.opener.tgid == 0;
-    if is_wanted {
+    if past.opener.tgid == 0 {
         found(sk, task);
-    } else if !memory::is_announced(past) {
-        if TROUBLED.get_ptr(cookie).is_none() {
-            return;
-        }
+    }
+    if !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some() {
         memory::announce_past(ctx, past, cookie, time_ns);
     }
     let Some(mut entry) = emit::reserve::<HolderRecord>(ctx, Kind::Holder) else { return };
@@ -95,9 +96,8 @@ fn found(sk: Sock, task: *const c_void) {
 
 /// Every TCP socket's timers have the same functions, and reading them here needs neither kallsyms nor its permissions.
 #[inline(always)]
-fn learn_timers(sk: Sock) {
+fn learn_timers(sk: Sock, wanted: u32) {
     let tp = sk.tcp_sock();
-    let wanted = maps::control().timers;
     if tp.is_null() || wanted == 0 || offset!(timer_function) == ABSENT {
         return;
     }

@@ -5,14 +5,16 @@
 
 use core::ffi::c_void;
 
-use zsock_common::wire::{Kind, look};
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use zsock_common::wire::{Control, Kind, LookRecord, Watch, condition, look, watch_flag};
 
 use crate::emit::{self, Event};
 use crate::looks::Row;
+use crate::looks::pass::{self, Queue};
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
 use crate::rodata::offset;
-use crate::{filter, memory};
+use crate::{filter, memory, words};
 
 #[repr(C)]
 struct TcpRow {
@@ -21,49 +23,108 @@ struct TcpRow {
     uid: u32,
 }
 
+/// `bpf_iter_meta.seq` and `bpf_iter_meta.seq_num`.
+const SEQ: u32 = 0;
+const SEQ_NUM: u32 = 16;
+
+/// The iterator goes on until the reader's buffer is full: rows handed over and sockets walked past fill it, so that the reader
+/// gets its turn.
+const HANDED_OVER_BYTES: u32 = 4;
+const WALKED_BYTES: u32 = 64;
+const WALKED: u64 = 256;
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn look_at_sockets(row: *const TcpRow) -> i32 {
     // SAFETY: the kernel passes its `struct bpf_iter__tcp`, which this mirrors.
-    let sk_common = unsafe { (*row).sk_common };
-    if !sk_common.is_null() {
-        looked(&Row(row), Sock::of_row(sk_common));
+    let (meta, sk_common) = unsafe { ((*row).meta, (*row).sk_common) };
+    if read::field::<Direct, u64>(meta, SEQ_NUM) % WALKED == WALKED - 1 {
+        fill(meta, WALKED_BYTES);
+    }
+    if !sk_common.is_null() && looked(&Row(row), Sock::of_row(sk_common)) {
+        fill(meta, HANDED_OVER_BYTES);
     }
     0
 }
 
-#[inline(always)]
-fn looked(ctx: &Row<TcpRow>, sk: Sock) {
-    let tp = sk.tcp_sock();
-    if tp.is_null() {
-        return;
-    }
-    let is_seed = maps::control().look == look::SEED;
-    // From here on the socket has a cookie, by which the timers' hooks know it.
-    let cookie = sk.cookie();
-    if is_seed {
-        maps::count(|counters| counters.existed += 1);
-    }
-    if !filter::wants::<Direct>(tp) {
-        return;
-    }
-    let is_announced = memory::of(sk).is_some_and(|past| memory::is_announced(past));
-    let is_suspect = if is_seed { is_in_trouble(tp) } else { TROUBLED.get_ptr(cookie).is_some() };
-    if !is_announced && !is_suspect {
-        return;
-    }
-    let event = Event::now(Kind::Look, cookie);
-    memory::announce(ctx, sk, cookie, event.time_ns);
-    emit::socket_event::<Direct>(ctx, tp, &event);
+/// Walks and does nothing: what a pass costs is measured against it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn walk_sockets(_row: *const TcpRow) -> i32 {
+    0
 }
 
-/// A time-out, or a probe that went unanswered, or a window that had to be probed.
+/// Fills the reader's buffer by so many bytes.
 #[inline(always)]
-fn is_in_trouble(tp: *const c_void) -> bool {
-    let probes_out = read::field::<Direct, u8>(tp, offset!(icsk_probes_out));
-    let is_waiting = read::field::<Direct, u32>(tp, offset!(write_seq))
-        != read::field::<Direct, u32>(tp, offset!(snd_una));
-    read::field::<Direct, u8>(tp, offset!(icsk_retransmits)) >= 1
-        || probes_out >= 2
-        || probes_out >= 1 && is_waiting
+fn fill(meta: *mut c_void, bytes: u32) {
+    let nothing = [0_u64; WALKED_BYTES as usize / 8];
+    let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
+    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `nothing` has so many bytes.
+    unsafe { bpf_seq_write(seq.cast(), nothing.as_ptr().cast_mut().cast(), bytes) };
+}
+
+/// Returns whether the socket was handed over.
+#[inline(always)]
+fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
+    let tp = sk.tcp_sock();
+    let Some(control) = maps::control() else { return false };
+    if tp.is_null() {
+        return false;
+    }
+    // From here on the socket has a cookie, by which the timers' hooks know it.
+    let cookie = sk.cookie();
+    if control.look == look::SEED {
+        maps::count(|counters| counters.existed += 1);
+        return false;
+    }
+    if filter::wants::<Direct>(tp) { passed(ctx, sk, tp, cookie, control) } else { false }
+}
+
+#[inline(always)]
+fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: &Control) -> bool {
+    let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
+    let queue = Queue::of(tp, state);
+    let Some(past) = memory::of_or_new(sk) else { return false };
+    let holds = match &queue {
+        Some(queue) => queue.conditions(),
+        None => pass::of_connection(tp, state, past, control),
+    };
+    let told = past.watch.told;
+    let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
+    let is_unannounced =
+        maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();
+    if holds == told && holds & condition::TROUBLE == 0 && !is_restless && !is_unannounced {
+        return false;
+    }
+    let mut event = Event::now(Kind::Look, cookie);
+    memory::announce_past(ctx, past, cookie, event.time_ns);
+    event.detail = holds;
+    event.detail2 = told;
+    if hand_over(ctx, tp, &event, &past.watch, queue) {
+        past.watch.told = holds;
+        past.watch.flags &= !watch_flag::RESTLESS;
+    }
+    true
+}
+
+#[inline(always)]
+fn hand_over(
+    ctx: &Row<TcpRow>,
+    tp: *const c_void,
+    event: &Event,
+    watch: &Watch,
+    queue: Option<Queue>,
+) -> bool {
+    let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return false };
+    // SAFETY: the slot is ours until it is submitted, and every field is written below.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    emit::fill::<Direct>(&mut record.event, tp, event);
+    words::copy(&mut record.watch, watch);
+    let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
+    record.queue = queue.length;
+    record.backlog = queue.backlog;
+    record.oldest = queue.oldest;
+    record.reserved = 0;
+    emit::submit(entry, Kind::Look, event.time_ns);
+    true
 }

@@ -9,6 +9,9 @@ use crate::source::assemble::facts::{Queues, Units};
 use crate::source::assemble::tracked::state_after;
 use crate::time::{Time, milliseconds};
 
+/// `TCP_RTO_MIN`: the persist timer waits no less.
+const RTO_MIN: Duration = Duration::from_millis(200);
+
 /// What a socket waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stall {
@@ -34,6 +37,8 @@ pub(super) struct Stall {
     window_probes: u32,
     /// `snd_una` while it is.
     window_una: u32,
+    /// Since when data has waited for that window; known once it was probed.
+    window_since: Option<Time>,
 }
 
 impl Stall {
@@ -48,16 +53,10 @@ impl Stall {
         self.timed_out_before
     }
 
-    /// Whether the socket waits for something that might come without an event.
-    #[must_use]
-    pub(super) fn is_waiting(&self) -> bool {
-        self.attempts > 0 || self.probes > 1 || self.window_probes > 0
-    }
-
-    /// How long what is unacknowledged has waited at `at`.
+    /// How long what is unacknowledged, or what a closed window keeps from being sent, has waited at `at`.
     #[must_use]
     pub(super) fn duration_at(&self, at: Time) -> Option<Duration> {
-        self.since.map(|since| at.since(since))
+        self.since.or(self.window_since).map(|since| at.since(since))
     }
 
     /// Takes in how the socket stands at an event, and gives what must have happened before it.
@@ -82,6 +81,7 @@ impl Stall {
         if record.tcp.snd_una != self.window_una {
             self.window_probes = 0;
         }
+        self.note_window(kind, record, at, units);
         if record.tcp.snd_una != self.snd_una {
             self.probed = None;
         }
@@ -98,6 +98,23 @@ impl Stall {
         self.attempts = if kind == Kind::Recovered { 0 } else { retransmits };
         self.snd_una = record.tcp.snd_una;
         happened
+    }
+
+    /// Notes since when data has waited for a closed window: the timer that probed it was armed with it.
+    fn note_window(&mut self, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
+        let (head, tcp) = (&record.head, &record.tcp);
+        if tcp.snd_wnd > 0 || tcp.snd_una == tcp.write_seq {
+            self.window_since = None;
+            return;
+        }
+        let since_armed = if kind == Kind::Retransmit {
+            let first = units.rto(tcp) / 2u32.saturating_pow(tcp.backoff.into());
+            units.since_first_retransmission(head, tcp).map(|passed| passed + first)
+        } else {
+            let first = units.rto(tcp).max(RTO_MIN);
+            (tcp.probes_tstamp != 0).then(|| units.jiffies.since(head.jiffies, tcp.probes_tstamp) + first)
+        };
+        self.window_since = self.window_since.or_else(|| Some(at.before(since_armed?)));
     }
 
     /// Notes when our FIN was queued.

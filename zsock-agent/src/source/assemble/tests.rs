@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 
 use zsock_common::offsets::Offsets;
 use zsock_common::wire::{
-    HolderRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _, sk_flag,
+    HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _,
+    condition, sk_flag, watch_flag,
 };
 
 use super::*;
@@ -39,9 +40,26 @@ fn zeroes(kind: Kind, size_bytes: usize) -> Raw {
 
 /// What happens to an established connection to 10.0.0.9:5432 at `ms`, with the facts that `set` sets.
 fn happens(ms: u32, kind: Kind, set: impl FnOnce(&mut SocketRecord)) -> Raw {
+    if kind == Kind::Look {
+        return finds(ms, |look| set(&mut look.event));
+    }
     let Raw::Socket(kind, mut record) = zeroes(kind, SocketRecord::SIZE_BYTES) else {
         panic!("{kind:?} is no event of a socket")
     };
+    stands(ms, &mut record);
+    set(&mut record);
+    Raw::Socket(kind, record)
+}
+
+/// What a look at that connection finds at `ms`.
+fn finds(ms: u32, set: impl FnOnce(&mut LookRecord)) -> Raw {
+    let Raw::Look(mut look) = zeroes(Kind::Look, LookRecord::SIZE_BYTES) else { panic!("no look") };
+    stands(ms, &mut look.event);
+    set(&mut look);
+    Raw::Look(look)
+}
+
+fn stands(ms: u32, record: &mut SocketRecord) {
     record.head.time_ns = u64::from(START_MS + ms) * MS;
     record.head.jiffies = START_MS + ms;
     record.head.cookie = 7;
@@ -53,8 +71,6 @@ fn happens(ms: u32, kind: Kind, set: impl FnOnce(&mut SocketRecord)) -> Raw {
     record.tcp.snd_wnd = 65_536;
     record.tcp.icsk_rto = 200;
     record.tcp.lsndtime = START_MS;
-    set(&mut record);
-    Raw::Socket(kind, record)
 }
 
 /// The kernel's own stamp of `ms`.
@@ -348,11 +364,69 @@ fn every_syn_ack_of_a_handshake_has_the_same_id_and_names_its_listener() {
 }
 
 #[test]
-fn a_socket_waits_until_it_is_answered_or_gone() {
+fn a_look_tells_what_came_to_hold_and_what_ceased_and_nothing_else() {
+    let idle = |ms, holds, told| {
+        finds(ms, |look| {
+            (look.event.detail, look.event.detail2) = (holds, told);
+            look.watch.active = jiffies(1_000);
+        })
+    };
     let mut assembler = assembler();
-    assert!(assembler.waiting_in().is_empty());
-    told(&mut assembler, &[times_out(200, 1)]);
-    assert_eq!(assembler.waiting_in(), HashSet::from([None]));
-    told(&mut assembler, &[happens(300, Kind::Destroyed, |record| record.tcp.retransmits = 1)]);
-    assert!(assembler.waiting_in().is_empty());
+    let quiet = idle(2_000, 0, 0);
+    // The first record of a socket is a look in any case.
+    assert_eq!(told(&mut assembler, &[quiet]), [r#"2000 {"type":"sample","idle_ms":1000}"#]);
+    let all = [
+        idle(4_000, condition::IDLE, 0),
+        idle(5_000, condition::IDLE | condition::TROUBLE, condition::IDLE),
+        idle(6_000, 0, condition::IDLE),
+    ];
+    let expected = [r#"4000 {"type":"sample","idle_ms":3000}"#, r#"6000 {"type":"sample","idle_ms":5000}"#];
+    assert_eq!(told(&mut assembler, &all), expected);
+}
+
+#[test]
+fn a_look_tells_all_that_holds() {
+    let request = finds(9_000, |look| {
+        look.event.detail = condition::SILENCE;
+        look.event.tcp.rcv_nxt = 10;
+        (look.event.tcp.lsndtime, look.watch.active) = (jiffies(4_000), jiffies(4_040));
+        (look.watch.flags, look.watch.answered, look.watch.usual) = (watch_flag::WAITING, 5, 12 * 8);
+        look.watch.unread_since = jiffies(8_000);
+    });
+    let half_closed = finds(9_500, |look| {
+        look.event.detail = condition::CLOSE_WAIT;
+        look.event.tcp.state = State::CLOSE_WAIT.0;
+        look.watch.quiet_since = jiffies(7_000);
+    });
+    let listener = |queue| {
+        finds(9_600, |look| {
+            look.event.detail = condition::QUEUE;
+            look.event.tcp.state = State::LISTEN.0;
+            (look.queue, look.backlog, look.oldest) = (queue, 2, jiffies(9_000));
+        })
+    };
+    let of = |raw: Raw| serde_json::to_string(&last_event(&mut assembler(), &[raw]).what).unwrap();
+    let expected = [
+        r#"{"type":"sample","idle_ms":4960,"unread_for_ms":1000,"request":{"waiting_ms":5000,"usual_ms":12,"answered_before":5}}"#,
+        r#"{"type":"sample","half_closed_ms":2500}"#,
+        r#"{"type":"sample","accept_queue":{"queue":3,"backlog":2,"oldest_ms":600}}"#,
+        r#"{"type":"sample","accept_queue":{"queue":0,"backlog":2}}"#,
+    ];
+    assert_eq!([of(request), of(half_closed), of(listener(3)), of(listener(0))], expected);
+}
+
+#[test]
+fn what_a_closed_window_keeps_back_has_waited_since_the_timer_that_probed_it_was_armed() {
+    let probes = |ms, first_ms| {
+        happens(ms, Kind::WindowProbe, |record| {
+            (record.tcp.snd_una, record.tcp.snd_nxt, record.tcp.write_seq) = (100, 100, 200);
+            (record.tcp.snd_wnd, record.tcp.probes_tstamp) = (0, jiffies(first_ms));
+        })
+    };
+    let stalled = |raws: &[Raw]| last_event(&mut assembler(), raws).tcp.stalled_ms;
+    assert_eq!(stalled(&[probes(5_000, 5_000)]), Some(200));
+    assert_eq!(stalled(&[probes(5_000, 5_000), probes(5_400, 5_000)]), Some(600));
+    assert_eq!(stalled(&[probes(9_000, 5_000)]), Some(4_200), "older than zsock");
+    let open = happens(9_500, Kind::ResetReceived, |_| ());
+    assert_eq!(stalled(&[probes(9_000, 5_000), open]), None);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zsock_common::wire::{Kind, SocketRecord};
+use zsock_common::wire::{Kind, LookRecord, SocketRecord};
 
 use crate::kernel_rules::{Forecast, Moment, Pending, SegmentFacts, retransmission_cause};
 use crate::record::{
@@ -12,6 +12,7 @@ use crate::record::{
     ZeroWindowProbe,
 };
 use crate::source::assemble::facts::{Queues, Units, bytes_received, bytes_sent, has_peers_fin};
+use crate::source::assemble::found;
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::tracked::Tracked;
 use crate::time::{Time, milliseconds};
@@ -22,6 +23,8 @@ const FIN: u32 = 1;
 pub(super) struct Scene<'a> {
     pub(super) kind: Kind,
     pub(super) record: &'a SocketRecord,
+    /// All that the look found, where it is one.
+    pub(super) look: Option<&'a LookRecord>,
     pub(super) at: Time,
     /// The state that the kernel's counters are of: the last one before CLOSE.
     pub(super) live_state: State,
@@ -66,7 +69,9 @@ impl Scene<'_> {
             Kind::Error => What::Error(Errored { errno: Errno::from_number(detail.cast_signed()) }),
             Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
             Kind::ResetSent => What::ResetSent(Reset { reason: self.reset_reason() }),
-            Kind::Look if is_news => What::Sample(Sample::default()),
+            Kind::Look if is_news || self.look.is_some_and(found::is_news) => {
+                What::Sample(self.look.map_or_else(Sample::default, |look| found::sample(look, self.units)))
+            }
             Kind::Look
             | Kind::KeepaliveAnswered
             | Kind::Recovered

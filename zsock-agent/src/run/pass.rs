@@ -1,0 +1,97 @@
+//! The periodic pass: when it begins, what it cost, and when the next one may come.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::source::kernel::looks::Pass;
+
+/// A pass takes no more than a tenth of the time.
+const SHARE: u32 = 10;
+
+/// When passes come.
+pub(super) struct Schedule {
+    interval: Duration,
+    next: Instant,
+    running: Option<Running>,
+    /// The interval that was told last where it was longer than the one asked for.
+    slowed: Option<Duration>,
+    /// Network namespaces that a pass could not look into; each is told of once.
+    refused: BTreeSet<u64>,
+}
+
+struct Running {
+    pass: Pass,
+    began: Instant,
+    took: Duration,
+}
+
+impl Schedule {
+    /// Passes every `interval`, the first at once.
+    pub(super) fn every(interval: Duration) -> Self {
+        let next = Instant::now();
+        Self { interval, next, running: None, slowed: None, refused: BTreeSet::new() }
+    }
+
+    /// Waits until a pass is to begin or to go on.
+    pub(super) async fn due(&self) {
+        if self.running.is_none() {
+            tokio::time::sleep_until(self.next).await;
+        }
+    }
+
+    /// Whether a pass is to begin now.
+    pub(super) fn begins(&self) -> bool {
+        self.running.is_none() && self.next <= Instant::now()
+    }
+
+    /// Takes over a pass that began at `began`.
+    pub(super) fn begun(&mut self, pass: Pass, began: Instant) {
+        self.running = Some(Running { pass, began, took: began.elapsed() });
+    }
+
+    /// Puts the next pass off after one that could not begin.
+    pub(super) fn failed(&mut self) {
+        self.next = Instant::now() + self.interval;
+    }
+
+    /// Takes one step of the pass that is under way. Returns whether that was the last.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let step_began = Instant::now();
+        let goes_on = running.pass.step();
+        running.took += step_began.elapsed();
+        if goes_on {
+            return false;
+        }
+        if let Some(done) = self.running.take() {
+            self.end(done);
+        }
+        true
+    }
+
+    fn end(&mut self, Running { pass, began, took }: Running) {
+        for (namespace, error) in pass.failed {
+            if self.refused.insert(namespace) {
+                log::warn!(
+                    "look at the sockets of network namespace {namespace}: {error:#}; what is silent there is not seen"
+                );
+            }
+        }
+        let interval = self.interval.max(took * SHARE);
+        self.next = began + interval;
+        let told = self.slowed.unwrap_or(self.interval);
+        if interval > told * 2 || interval > told && self.slowed.is_none() {
+            log::warn!(
+                "a pass over all sockets takes {took:.1?}: they come every {interval:.1?} instead of every {:.1?}, so that zsock stays \
+                 light; verdicts that time alone reveals come later",
+                self.interval
+            );
+            self.slowed = Some(interval);
+        } else if interval == self.interval && self.slowed.take().is_some() {
+            log::warn!("passes over all sockets come every {interval:.1?} again");
+        }
+        log::debug!("pass: {took:.1?}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Looks at what exists: sockets by `iter/tcp`, the files of all processes by `iter/task_file`. What they find arrives through the
+//! ring buffer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aya::programs::Iter;
+use zsock_common::wire::{Control, Remote, look};
+
+use super::{Kernel, Plain};
+use crate::detect::Thresholds;
+use crate::kernel_rules::Jiffies;
+use crate::source::namespaces;
+
+/// The iterator over sockets fills a buffer of this size before it pauses: by 4 bytes with each socket that it hands over and 64
+/// with each 256 that it walks past. A thousand records, or some 10 ms.
+const STEP_BYTES: usize = 4096;
+
+/// Room in the ring buffer that a socket handed over may take, with its past.
+const HANDED_OVER_BYTES: usize = 1024;
+
+/// Sockets whose holders are looked up at once, at most; as many as the kernel side's map has room for.
+const MAX_WANTED: usize = 8192;
+
+/// To idle for less says nothing of an idle time-out.
+const SURVIVAL: Duration = Duration::from_secs(1);
+
+/// From where on a pass hands a socket over, in the kernel's units.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits(Control);
+
+impl Limits {
+    /// The limits of these thresholds.
+    #[must_use]
+    pub fn new(thresholds: &Thresholds, jiffies: Jiffies) -> Self {
+        // One tick more: what is told holds by the clock of the records, too, which is finer.
+        let ticks = |duration| jiffies.at_least(duration).saturating_add(1);
+        Self(Control {
+            look: look::PASS,
+            timers: 0,
+            tick_ns: u32::try_from(jiffies.until(0, 1).as_nanos()).unwrap_or(u32::MAX),
+            idle: ticks(thresholds.unguarded_idle),
+            guarded: ticks(thresholds.assumed_idle_timeout),
+            unread: ticks(thresholds.receiver_stall),
+            silence: ticks(thresholds.app_silence),
+            close_wait: ticks(thresholds.close_wait_leak),
+            survival: ticks(SURVIVAL),
+        })
+    }
+}
+
+/// A pass over the sockets of all network namespaces, step by step.
+#[derive(Debug)]
+pub struct Pass {
+    walks: VecDeque<(u64, File)>,
+    step_bytes: usize,
+    /// The network namespaces that could not be looked into, and why.
+    pub failed: Vec<(u64, anyhow::Error)>,
+}
+
+impl Pass {
+    /// Takes one step. Returns whether there is more to come.
+    pub fn step(&mut self) -> bool {
+        let Some((namespace, file)) = self.walks.front_mut() else { return false };
+        let mut nothing = [0; STEP_BYTES];
+        match file.read(&mut nothing[..self.step_bytes]) {
+            Ok(1..) => {}
+            Ok(0) => drop(self.walks.pop_front()),
+            Err(error) => {
+                self.failed.push((*namespace, anyhow!(error).context("walk its sockets")));
+                self.walks.pop_front();
+            }
+        }
+        !self.walks.is_empty()
+    }
+}
+
+impl Kernel {
+    /// Names every TCP socket of `namespaces` and counts them. Returns the namespaces that could not be looked at, with the reason.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be told what to look for.
+    pub fn seed_sockets(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Vec<(u64, anyhow::Error)>> {
+        let mut pass = self.walk(Control { look: look::SEED, ..Control::default() }, namespaces)?;
+        while pass.step() {}
+        Ok(pass.failed)
+    }
+
+    /// Begins a pass over the sockets of `namespaces`.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be told what to look for.
+    pub fn begin_pass(&mut self, limits: Limits, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+        self.walk(limits.0, namespaces)
+    }
+
+    fn walk(&mut self, control: Control, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+        self.announce(control)?;
+        let step_bytes = (self.buffer_bytes / 2 / HANDED_OVER_BYTES * 4).clamp(4, STEP_BYTES);
+        let iterator = self.iterator("look_at_sockets")?;
+        // The iterator walks the namespace of the thread that opens it.
+        let opened = namespaces::in_each(namespaces, |_| open(iterator));
+        let mut pass = Pass { walks: VecDeque::new(), step_bytes, failed: Vec::new() };
+        for (namespace, result) in opened {
+            match result.map_err(|errno| anyhow!(errno).context("enter the network namespace")).flatten() {
+                Ok(file) => pass.walks.push_back((namespace, file)),
+                Err(error) => pass.failed.push((namespace, error)),
+            }
+        }
+        Ok(pass)
+    }
+
+    /// Looks at every file of every process once, to learn who holds the sockets that exist.
+    ///
+    /// # Errors
+    /// When the iterator cannot be opened or read.
+    pub fn seed_holders(&mut self) -> Result<()> {
+        self.announce(Control { look: look::SEED, timers: self.timers, ..Control::default() })?;
+        self.walk_files()
+    }
+
+    /// How many sockets' holders [`Kernel::look_at_holders`] takes at once.
+    #[must_use]
+    pub fn max_wanted(&self) -> usize {
+        (self.buffer_bytes / 2 / HANDED_OVER_BYTES).clamp(1, MAX_WANTED)
+    }
+
+    /// Looks for the processes that hold the sockets with these cookies, no more than [`Kernel::max_wanted`].
+    ///
+    /// # Errors
+    /// When the iterator cannot be opened or read.
+    pub fn look_at_holders(&mut self, wanted: &[u64]) -> Result<()> {
+        self.announce(Control { look: look::PASS, ..Control::default() })?;
+        for cookie in wanted {
+            self.wanted.insert(cookie, 0, 0).context("tell the kernel side whose holders are wanted")?;
+        }
+        let walked = self.walk_files();
+        for cookie in wanted {
+            // Made for this look; one that is gone already is as good.
+            let _ = self.wanted.remove(cookie);
+        }
+        walked
+    }
+
+    fn walk_files(&mut self) -> Result<()> {
+        let mut file = open(self.iterator("look_at_holders")?)?;
+        let mut nothing = [0; STEP_BYTES];
+        while file.read(&mut nothing).context("walk the files of all processes")? > 0 {}
+        Ok(())
+    }
+
+    /// The longest time, in jiffies, that a connection to `remote` idled and lived on.
+    #[must_use]
+    pub fn survived(&self, remote: SocketAddr) -> Option<u32> {
+        self.survived.get(&Plain(key(remote)), 0).ok()
+    }
+
+    /// Every destination with the longest time, in jiffies, that a connection to it idled and lived on.
+    pub fn all_survived(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
+        self.survived.iter().flatten().filter_map(|(Plain(remote), ticks)| Some((address(remote)?, ticks)))
+    }
+
+    fn announce(&mut self, control: Control) -> Result<()> {
+        self.control.set(0, Plain(control), 0).context("tell the kernel side what to look for")
+    }
+}
+
+fn key(remote: SocketAddr) -> Remote {
+    let address = match remote.ip() {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
+        std::net::IpAddr::V6(address) => address,
+    };
+    Remote { address: address.octets(), port: remote.port().into() }
+}
+
+fn address(remote: Remote) -> Option<SocketAddr> {
+    let address = Ipv6Addr::from(remote.address).to_canonical();
+    Some(SocketAddr::new(address, u16::try_from(remote.port).ok()?))
+}
+
+/// The iterator's file. The link ends with it.
+fn open(iterator: &mut Iter) -> Result<File> {
+    let link = iterator.attach().context("open the iterator")?;
+    Ok(iterator.take_link(link)?.into_file()?)
+}

@@ -1,0 +1,264 @@
+//! What a pass finds of one socket: which of the conditions hold that no hook tells of.
+//!
+//! A healthy socket writes nothing. A condition is told when it comes to hold and when it ceases; what has to be compared with
+//! the pass before is kept in the socket's memory.
+
+use core::ffi::c_void;
+
+use zsock_common::offsets::ABSENT;
+use zsock_common::wire::{Control, Past, Watch, condition, sk_flag, watch_flag};
+
+use crate::emit;
+use crate::looks::{requests, survivals};
+use crate::read::{self, Direct, Probed};
+use crate::rodata::offset;
+
+const ESTABLISHED: u8 = 1;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
+const CLOSE_WAIT: u8 = 8;
+const LISTEN: u8 = 10;
+
+/// How a socket stands at this pass.
+pub(super) struct Now {
+    pub(super) jiffies: u32,
+    pub(super) state: u8,
+    pub(super) has_socket: bool,
+    pub(super) snd_una: u32,
+    pub(super) snd_wl1: u32,
+    pub(super) rcv_nxt: u32,
+    /// Data last sent.
+    pub(super) sent: u32,
+    /// Data last received.
+    pub(super) received: u32,
+    /// Any segment received.
+    pub(super) heard: u32,
+    /// The peer's FIN takes a sequence number.
+    pub(super) fin: u32,
+    /// An accepted connection keeps its listener's backlog: the other end opened it.
+    pub(super) backlog: u32,
+    /// What the next pass compares with.
+    pub(super) bytes_sent: u32,
+    pub(super) segs_out: u32,
+    pub(super) segs_in: u32,
+    pub(super) write_seq: u32,
+    pub(super) copied_seq: u32,
+}
+
+impl Now {
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "compared with jiffies and counters cut the same way"
+    )]
+    fn of(tp: *const c_void, state: u8) -> Self {
+        let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
+        let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
+        let fin = u32::from(flags & sk_flag::DONE != 0);
+        let copied_seq = read::field::<Direct, u32>(tp, offset!(copied_seq));
+        let is_read_to_the_end = copied_seq == rcv_nxt;
+        Self {
+            jiffies: emit::jiffies() as u32,
+            state,
+            has_socket: flags & sk_flag::DEAD == 0
+                && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
+            snd_una: read::field::<Direct, u32>(tp, offset!(snd_una)),
+            snd_wl1: read::field::<Direct, u32>(tp, offset!(snd_wl1)),
+            rcv_nxt,
+            sent: read::field::<Direct, u32>(tp, offset!(lsndtime)),
+            received: read::field::<Direct, u32>(tp, offset!(icsk_lrcvtime)),
+            heard: read::field::<Direct, u32>(tp, offset!(rcv_tstamp)),
+            fin,
+            backlog: read::field::<Direct, u32>(tp, offset!(sk_max_ack_backlog)),
+            bytes_sent: read::field::<Direct, u64>(tp, offset!(bytes_sent)) as u32,
+            segs_out: read::field::<Direct, u32>(tp, offset!(data_segs_out)),
+            segs_in: read::field::<Direct, u32>(tp, offset!(data_segs_in)),
+            write_seq: read::field::<Direct, u32>(tp, offset!(write_seq)),
+            // To read the end of file counts as one more, and is no data.
+            copied_seq: if is_read_to_the_end { rcv_nxt.wrapping_sub(fin) } else { copied_seq },
+        }
+    }
+
+    /// Since then, jiffies.
+    #[inline(always)]
+    pub(super) fn since(&self, stamp: u32) -> u32 {
+        let passed = self.jiffies.wrapping_sub(stamp);
+        // Another CPU may be a tick ahead.
+        if passed > i32::MAX as u32 { 0 } else { passed }
+    }
+
+    /// The last segment in either direction.
+    #[inline(always)]
+    pub(super) fn active(&self) -> u32 {
+        later(later(self.sent, self.received), self.heard)
+    }
+
+    /// Data received and not read.
+    #[inline(always)]
+    fn unread(&self) -> u32 {
+        self.rcv_nxt.wrapping_sub(self.fin).wrapping_sub(self.copied_seq)
+    }
+
+    /// Whether this end opened the connection.
+    #[inline(always)]
+    pub(super) fn is_client(&self) -> bool {
+        self.backlog == 0
+    }
+}
+
+/// The later of two moments, jiffies.
+#[inline(always)]
+pub(super) fn later(one: u32, other: u32) -> u32 {
+    if one.wrapping_sub(other) < i32::MAX as u32 { one } else { other }
+}
+
+/// The conditions that hold of a connection. Notes in `past` what the next pass compares with.
+#[inline(always)]
+pub(super) fn of_connection(tp: *const c_void, state: u8, past: &mut Past, control: &Control) -> u32 {
+    let now = Now::of(tp, state);
+    let is_seen = past.watch.flags & watch_flag::SEEN != 0;
+    let mut holds = trouble(tp, &now);
+    if state == ESTABLISHED {
+        if is_idle(tp, &now, control) {
+            holds |= condition::IDLE;
+        }
+        if is_seen {
+            survivals::note(tp, &now, &past.watch, control);
+        }
+        if now.is_client() {
+            holds |= requests::silence(&now, past, control);
+        }
+    }
+    if now.has_socket {
+        let watch = &mut past.watch;
+        holds |= unread(&now, watch, is_seen, control) | half_closed(&now, watch, is_seen, control);
+        watch.flags |= watch_flag::SEEN;
+    }
+    remember(&now, &mut past.watch);
+    holds
+}
+
+#[inline(always)]
+fn remember(now: &Now, watch: &mut Watch) {
+    watch.passed = now.jiffies;
+    watch.active = now.active();
+    watch.bytes_sent = now.bytes_sent;
+    watch.segs_out = now.segs_out;
+    watch.segs_in = now.segs_in;
+    watch.write_seq = now.write_seq;
+    watch.copied_seq = now.copied_seq;
+}
+
+/// A time-out, an unanswered probe, a window that had to be probed.
+#[inline(always)]
+fn trouble(tp: *const c_void, now: &Now) -> u32 {
+    let probes_out = read::field::<Direct, u8>(tp, offset!(icsk_probes_out));
+    let is_waiting = now.write_seq != now.snd_una;
+    let is_in_trouble = read::field::<Direct, u8>(tp, offset!(icsk_retransmits)) >= 1
+        || probes_out >= 2
+        || probes_out >= 1 && is_waiting;
+    let is_window_closed = is_waiting
+        && now.state != 2
+        && read::field::<Direct, u32>(tp, offset!(snd_wnd)) == 0
+        && read::field::<Direct, u8>(tp, offset!(icsk_backoff)) >= 1;
+    let mut holds = 0;
+    if is_in_trouble {
+        holds |= condition::TROUBLE;
+    }
+    if is_window_closed {
+        holds |= condition::WINDOW;
+    }
+    holds
+}
+
+/// No segment for long, and no keepalive probe that would come in time.
+#[inline(always)]
+fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
+    if now.since(now.active()) < control.idle {
+        return false;
+    }
+    if read::field::<Direct, u32>(tp, offset!(skc_flags)) & sk_flag::KEEPOPEN == 0 {
+        return true;
+    }
+    let own = read::field::<Direct, u32>(tp, offset!(keepalive_time));
+    let first_probe = if own == 0 {
+        read::field::<Direct, u32>(
+            read::pointer::<Direct>(tp, offset!(skc_net)),
+            offset!(sysctl_keepalive_time),
+        )
+    } else {
+        own
+    };
+    first_probe > control.guarded
+}
+
+/// Data that the process does not read. When it came is known to the pass that finds it first; of what was there before, only
+/// that nothing was read since.
+#[inline(always)]
+fn unread(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
+    let is_open = now.state == ESTABLISHED || now.state == FIN_WAIT1 || now.state == FIN_WAIT2;
+    if now.unread() == 0 || !(is_open || now.state == CLOSE_WAIT) {
+        watch.unread_since = 0;
+        return 0;
+    }
+    if !is_seen || now.copied_seq != watch.copied_seq {
+        watch.unread_since = now.jiffies;
+    } else if watch.unread_since == 0 {
+        watch.unread_since = now.received;
+    }
+    let is_long = is_open && now.since(watch.unread_since) >= control.unread;
+    if is_long { condition::UNREAD } else { 0 }
+}
+
+/// The peer has closed and the process has not. What the process read before the first pass is not known where data is left.
+#[inline(always)]
+fn half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
+    if now.state != CLOSE_WAIT {
+        watch.quiet_since = 0;
+        return 0;
+    }
+    let has_moved = now.copied_seq != watch.copied_seq || now.write_seq != watch.write_seq;
+    if is_seen && has_moved || !is_seen && now.unread() != 0 {
+        watch.quiet_since = now.jiffies;
+    } else if watch.quiet_since == 0 {
+        watch.quiet_since = now.active();
+    }
+    if now.since(watch.quiet_since) >= control.close_wait { condition::CLOSE_WAIT } else { 0 }
+}
+
+/// A listener's accept queue.
+pub(super) struct Queue {
+    pub(super) length: u32,
+    pub(super) backlog: u32,
+    /// When the oldest connection in it came, jiffies; 0 where it cannot be told.
+    pub(super) oldest: u32,
+}
+
+impl Queue {
+    /// The queue of the listener at `tp`; `None` for a socket that is none.
+    #[inline(always)]
+    pub(super) fn of(tp: *const c_void, state: u8) -> Option<Self> {
+        if state != LISTEN || offset!(sk_ack_backlog) == ABSENT || offset!(sk_max_ack_backlog) == ABSENT {
+            return None;
+        }
+        // First come, first served: the head waits longest, and has sent nothing since it was made.
+        let head = read::pointer::<Direct>(tp, offset!(accept_queue_head));
+        let oldest = if offset!(request_sk) == ABSENT || offset!(lsndtime) == ABSENT || head.is_null() {
+            0
+        } else {
+            let connection = read::pointer::<Probed>(head, offset!(request_sk));
+            read::field::<Probed, u32>(connection, offset!(lsndtime))
+        };
+        Some(Self {
+            length: read::field::<Direct, u32>(tp, offset!(sk_ack_backlog)),
+            backlog: read::field::<Direct, u32>(tp, offset!(sk_max_ack_backlog)),
+            oldest,
+        })
+    }
+
+    /// The conditions that hold: `sk_acceptq_is_full`.
+    #[inline(always)]
+    pub(super) fn conditions(&self) -> u32 {
+        if self.length > self.backlog { condition::QUEUE } else { 0 }
+    }
+}

@@ -1,0 +1,109 @@
+//! Requests and answers, told apart by counters alone: no hook runs per segment.
+//!
+//! Only the end that opened the connection asks. Between two passes the number of data segments tells how many short requests went
+//! out, and whether the last data is ours tells how many were answered. A request that is sent while another has no answer
+//! breaks the pattern: what streams is not accused.
+
+use zsock_common::wire::{Control, Past, Watch, condition, watch_flag};
+
+use crate::emit;
+use crate::looks::pass::Now;
+
+/// Fewer answered requests are no pattern.
+const PATTERN: u32 = 3;
+
+/// Segments of no more bytes are taken for a request each: below the segment size of every usual path.
+const SHORT_BYTES: u32 = 1000;
+
+/// A tick-long tie between the last data in each direction is decided by an acknowledgement that came alone within this many
+/// ticks: later ones may answer keepalive probes.
+const ACKNOWLEDGED_WITHIN: u32 = 125;
+
+/// Notes what was asked and answered since the last pass. Returns whether a request has waited too long.
+#[inline(always)]
+pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
+    let begun = beginning(now, past, control);
+    let watch = &mut past.watch;
+    let sent = now.segs_out.wrapping_sub(watch.segs_out);
+    let received = now.segs_in.wrapping_sub(watch.segs_in);
+    if sent != 0 || received != 0 {
+        note(now, watch, sent, received, begun);
+    }
+    let is_acknowledged = now.snd_una == now.write_seq;
+    if watch.flags & watch_flag::WAITING == 0
+        || !is_acknowledged
+        || watch.answered < PATTERN
+        || watch.usual == 0
+    {
+        return 0;
+    }
+    let waiting = now.since(now.sent);
+    // `usual` is kept times 8.
+    let is_long = waiting >= control.silence && u64::from(waiting) * 8 >= u64::from(watch.usual) * 10;
+    if is_long { condition::SILENCE } else { 0 }
+}
+
+#[inline(always)]
+fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32) {
+    let was_waiting = watch.flags & watch_flag::WAITING != 0;
+    let is_waiting = is_waiting(now);
+    if was_waiting && sent != 0 && received == 0 {
+        watch.answered = 0;
+    }
+    let bytes = now.bytes_sent.wrapping_sub(watch.bytes_sent);
+    let is_short = u64::from(bytes) <= u64::from(sent) * u64::from(SHORT_BYTES);
+    let asked = u32::from(was_waiting) + if is_short { sent } else { u32::from(sent != 0) };
+    let open = u32::from(is_waiting && asked != 0);
+    let answered = (asked - open).min(received);
+    watch.answered = watch.answered.saturating_add(answered);
+    if is_waiting {
+        watch.flags |= watch_flag::WAITING;
+        // The last answer was not seen by itself: all that were given between two moments took no longer than the time between.
+        if answered != 0 && begun != 0 && watch.usual == 0 {
+            learn(watch, between(begun, now.sent) / answered + 1);
+        }
+    } else {
+        watch.flags &= !watch_flag::WAITING;
+        if answered != 0 {
+            learn(watch, between(now.sent, now.received) + 1);
+        }
+    }
+}
+
+/// Ticks from one moment to another; 0 where rounding has put the second before the first.
+#[inline(always)]
+fn between(from: u32, to: u32) -> u32 {
+    let ticks = to.wrapping_sub(from);
+    if ticks > i32::MAX as u32 { 0 } else { ticks }
+}
+
+/// Smooths by an eighth, as TCP does with its round-trip time. A tick is added to every answer: it is at most as long.
+#[inline(always)]
+fn learn(watch: &mut Watch, ticks: u32) {
+    let ticks = ticks.min(u32::MAX / 16);
+    watch.usual = if watch.usual == 0 { ticks * 8 } else { watch.usual - watch.usual / 8 + ticks };
+}
+
+/// Whether the last data is ours. Where both directions had theirs in one tick, the segment that moved the window last decides: an
+/// acknowledgement that came alone begins where the peer's data ends.
+#[inline(always)]
+fn is_waiting(now: &Now) -> bool {
+    if now.sent != now.received {
+        return now.sent.wrapping_sub(now.received) < i32::MAX as u32;
+    }
+    now.snd_wl1 == now.rcv_nxt && now.heard.wrapping_sub(now.sent) <= ACKNOWLEDGED_WITHIN
+}
+
+/// When what was counted since the last pass began, jiffies: with that pass, or with the connection; 0 where neither is known.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "compared with jiffies cut the same way")]
+fn beginning(now: &Now, past: &Past, control: &Control) -> u32 {
+    if past.watch.flags & watch_flag::SEEN != 0 {
+        return past.watch.passed;
+    }
+    if past.birth_ns == 0 || control.tick_ns == 0 {
+        return 0;
+    }
+    let age = emit::now_ns().wrapping_sub(past.birth_ns) / u64::from(control.tick_ns);
+    now.jiffies.wrapping_sub(age as u32)
+}
