@@ -140,7 +140,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    fn new(role: &str) -> Self {
+    /// A namespace with nothing but a loopback device.
+    pub(crate) fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("zt-{}-{}-{role}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name]);

@@ -12,6 +12,7 @@ mod accept_queue;
 mod close_wait;
 mod closing;
 mod connect;
+mod crowd;
 mod descriptors;
 mod exit;
 mod idle_timeout;
@@ -19,6 +20,7 @@ mod keepalive;
 mod lives;
 mod nat;
 mod owners;
+mod postgres;
 mod quiet;
 mod recovery;
 mod selectors;
@@ -81,13 +83,24 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         unguarded::a_guarded_connection_is_left_alone,
         idle_timeout::a_gateway_that_drops_what_it_forgot,
         idle_timeout::a_gateway_that_resets_what_it_forgot,
+        postgres::a_pool_behind_a_gateway_that_forgets,
         selectors::each_kind_selects_by_what_it_names,
         exit::sigint_and_sigterm_end_it_in_order,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,
         exit::a_closed_stdout_ends_it_quietly,
         exit::a_blocked_stdout_loses_records_and_says_so,
+        crowd::every_one_of_a_hundred_thousand_is_judged,
     ]
+}
+
+/// What this machine lacks for the scenario of this name, if anything.
+pub(crate) fn lacking(name: &str) -> Option<String> {
+    match name.split("::").next() {
+        Some("postgres") => postgres::lacking(),
+        Some("crowd") => crowd::lacking(),
+        _ => None,
+    }
 }
 
 /// A process that answers every request, and its port.

@@ -8,7 +8,7 @@ use zsock_agent::time::Time;
 use super::{Pair, assert_claim, assert_owner};
 use crate::net::Net;
 use crate::proc::{await_only_listener, await_state};
-use crate::story::{Connection, Line, assert_near};
+use crate::story::{Connection, Line};
 use crate::zsock::Zsock;
 
 /// The kernel's number of the state.
@@ -70,6 +70,7 @@ pub(super) fn a_server_that_speaks_after_all() {
         "verdict close_wait_leak closed moved",
     ]);
     let opened = server.only("verdict close_wait_leak opened");
+    // What is unread was seen first by some pass, and until then it might just have come or have been read.
     assert_leak(opened, &pair, "late-speaker", left);
     assert_eq!(opened.number("evidence.unread_bytes"), Some(100), "in {}", opened.record);
 }
@@ -131,5 +132,6 @@ fn assert_leak(opened: &Line, pair: &Pair, comm: &str, left: Time) {
     assert_claim(opened, left, left.after(LEAK));
     assert_owner(&Connection { lines: vec![opened] }, pair.server.pid(), comm);
     let waiting = opened.millis("evidence.waiting_ms");
-    assert_near("waiting", waiting, opened.ts().since(left), Duration::from_millis(200));
+    let most = opened.ts().since(left) + Duration::from_millis(100);
+    assert!((LEAK..=most).contains(&waiting), "{waiting:?} in {}", opened.record);
 }

@@ -3,24 +3,24 @@
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::Said;
 
-/// Fewer than the local ports that the kernel hands out towards one destination.
-const CONNECTIONS_OF_ONE_ADDRESS: usize = 20_000;
+/// The more local ports are taken towards one destination, the longer the kernel looks for a free one.
+const CONNECTIONS_OF_ONE_ADDRESS: usize = 2_000;
 /// Descriptors that a process has beside its crowd.
-const OTHER_DESCRIPTORS: u64 = 64;
+const OTHER_DESCRIPTORS: usize = 64;
 
 /// The connections, oldest first.
 #[derive(Default)]
 pub(super) struct Crowd {
     connections: Vec<Socket>,
-    server: Option<Server>,
+    helpers: Vec<Helper>,
 }
 
 impl Crowd {
@@ -61,55 +61,87 @@ impl Crowd {
         Ok(Said("let-go", count.to_string()))
     }
 
-    /// Opens `count` connections to a server process of its own over the loopback device. From then on both idle.
+    /// Opens `count` connections to a server process of its own over the loopback device. From then on both idle. Those that
+    /// do not fit into one process are opened by another one like this.
+    ///
+    /// Tells each process and its share: `PID:CONNECTIONS,…`.
     pub(super) fn idle(&mut self, count: usize) -> io::Result<Said> {
-        set_nofile(count as u64 + OTHER_DESCRIPTORS)?;
+        let share = count.min(raise_nofile(count)?);
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
         listener.listen(4096)?;
         let port = listener.local_addr()?.as_socket().map_or(0, |local| local.port());
-        let mut server = Server::start(listener)?;
-        server.tell(&format!("nofile {}", count as u64 + OTHER_DESCRIPTORS))?;
-        server.await_reply("set")?;
-        server.tell(&format!("welcome {count}"))?;
-        let hosts = (1_u32..).map(|host| Ipv4Addr::from(0x7f00_0000 + host));
-        let mut left = count;
-        for host in hosts.take(count.div_ceil(CONNECTIONS_OF_ONE_ADDRESS)) {
-            let connections = left.min(CONNECTIONS_OF_ONE_ADDRESS);
+        let mut server = Helper::serving(listener)?;
+        server.tell(&format!("nofile {}", share + OTHER_DESCRIPTORS))?;
+        server.reply("set")?;
+        server.tell(&format!("welcome {share}"))?;
+        for first in (0..share).step_by(CONNECTIONS_OF_ONE_ADDRESS) {
+            let host = Ipv4Addr::from(0x7f00_0001 + u32::try_from(first).unwrap_or(0));
+            let connections = CONNECTIONS_OF_ONE_ADDRESS.min(share - first);
             self.dial(SocketAddr::from((host, port)), connections)?;
-            left -= connections;
         }
-        server.await_reply("welcomed")?;
-        let pid = server.child.id();
-        self.server = Some(server);
-        Ok(Said("idling", pid.to_string()))
+        server.reply("welcomed")?;
+        let mut members =
+            vec![format!("{}:{share}", std::process::id()), format!("{}:{share}", server.child.id())];
+        self.helpers.push(server);
+        if share < count {
+            let mut next = Helper::dialling()?;
+            next.tell(&format!("idle-crowd {}", count - share))?;
+            members.push(next.reply("idling")?);
+            self.helpers.push(next);
+        }
+        Ok(Said("idling", members.join(",")))
     }
 }
 
-/// Sets how many descriptors this process may have, as far as its privileges go.
+/// Lets this process have `connections` beside its other descriptors, or as many as its privileges go; how many these are.
+fn raise_nofile(connections: usize) -> io::Result<usize> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = (connections + OTHER_DESCRIPTORS) as u64;
+    if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(most)).is_ok() {
+        return Ok(connections);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    usize::try_from(most).ok().and_then(|most| most.checked_sub(OTHER_DESCRIPTORS)).ok_or_else(too_few)
+}
+
+fn too_few() -> io::Error {
+    io::Error::other("too few descriptors")
+}
+
+/// Sets how many descriptors this process may have.
 pub(super) fn set_nofile(limit: u64) -> io::Result<Said> {
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
     Ok(Said("set", limit.to_string()))
 }
 
-/// A process that has the other ends of the crowd; it ends with this value.
-struct Server {
+/// A process that does its share; it ends with this value.
+struct Helper {
     child: Child,
-    replies: BufReader<std::process::ChildStdout>,
+    replies: BufReader<ChildStdout>,
 }
 
-impl Server {
-    fn start(listener: Socket) -> io::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .args(["peer", "crowd-server", "adopt", "listener"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::from(OwnedFd::from(listener)))
-            .spawn()?;
+impl Helper {
+    /// One that has the other ends of a crowd.
+    fn serving(listener: Socket) -> io::Result<Self> {
+        let mut helper = Self::start(&["crowd-server", "adopt", "listener"], OwnedFd::from(listener).into())?;
+        helper.reply("adopted")?;
+        Ok(helper)
+    }
+
+    /// One that has a crowd of its own.
+    fn dialling() -> io::Result<Self> {
+        let mut helper = Self::start(&["crowd-client"], Stdio::inherit())?;
+        helper.reply("ready")?;
+        Ok(helper)
+    }
+
+    fn start(arguments: &[&str], stderr: Stdio) -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("peer").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().ok_or(ErrorKind::BrokenPipe)?;
-        let mut server = Self { child, replies: BufReader::new(stdout) };
-        server.await_reply("adopted")?;
-        Ok(server)
+        Ok(Self { child, replies: BufReader::new(stdout) })
     }
 
     fn tell(&mut self, order: &str) -> io::Result<()> {
@@ -117,21 +149,23 @@ impl Server {
         writeln!(orders, "{order}")
     }
 
-    fn await_reply(&mut self, word: &str) -> io::Result<()> {
+    /// The value of a reply that has to begin with `word`.
+    fn reply(&mut self, word: &str) -> io::Result<String> {
         let mut reply = String::new();
         self.replies.read_line(&mut reply)?;
-        if reply.split(' ').next() == Some(word) {
-            Ok(())
+        let mut words = reply.split(' ');
+        if words.next() == Some(word) {
+            Ok(words.next().unwrap_or_default().to_owned())
         } else {
             Err(io::Error::other(format!("not-{word}-but-{}", reply.trim_end().replace(' ', "-"))))
         }
     }
 }
 
-impl Drop for Server {
+impl Drop for Helper {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
-        let _ = self.child.kill();
+        // Without orders it ends, and so do its own helpers. It may have ended by itself before.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
