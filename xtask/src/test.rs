@@ -21,7 +21,7 @@ const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common"
 const KERNEL_TESTS: &str = "kernel";
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
 const KERNEL_TEST_TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
-/// Where Debian's package keeps the programs of PostgreSQL, a directory for each version.
+/// Where Debian's package keeps the programs of `PostgreSQL`, a directory for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 /// Read when that package is installed: whether it is to make a cluster and start a server.
 const POSTGRESQL_SET_UP: &str = "/etc/postgresql-common/createcluster.conf";
@@ -204,7 +204,7 @@ fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     apt_get(&["update"]).and_then(|()| apt_get(&[&options, packages].concat()))
 }
 
-/// Has the package of PostgreSQL start no server: the tests start their own.
+/// Has the package of `PostgreSQL` start no server: the tests start their own.
 fn keep_postgresql_quiet() -> Result<()> {
     let file = Path::new(POSTGRESQL_SET_UP);
     if file.exists() {
