@@ -194,14 +194,16 @@ fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     }
     let apt_get = |arguments: &[&str]| {
         let mut apt_get = workspace.command("apt-get");
-        command::run(apt_get.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        // What was set up before the installation stays as it is.
+        apt_get.env("DEBIAN_FRONTEND", "noninteractive").env("UCF_FORCE_CONFFOLD", "1");
+        command::run(apt_get.args(arguments))
     };
     println!("xtask: installing {wanted}");
     if packages.contains(&"postgresql") {
         keep_postgresql_quiet()?;
     }
-    let options = ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
-    apt_get(&["update"]).and_then(|()| apt_get(&[&options, packages].concat()))
+    apt_get(&["update"])
+        .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
 }
 
 /// Has the package of `PostgreSQL` start no server: the tests start their own.
