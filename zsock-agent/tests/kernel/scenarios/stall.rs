@@ -27,7 +27,9 @@ pub(super) fn a_server_that_stops_reading() {
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
-    let client = pair.client_end(&seen, &net);
+    let mut client = pair.client_end(&seen, &net);
+    // Whether the server's buffer still takes the last segments that its window had promised is a race.
+    client.lines.retain(|line| line.text("type") != Some("retransmit"));
     client.until("verdict zero_window_stall opened").assert_story(&[
         "state CLOSE SYN_SENT replayed",
         "state SYN_SENT ESTABLISHED replayed",
@@ -46,7 +48,7 @@ pub(super) fn a_server_that_stops_reading() {
         "state SYN_RECV ESTABLISHED replayed",
         "sample idle unread",
         "verdict receiver_stall opened",
-        "sample",
+        "sample idle",
         "verdict receiver_stall closed read",
     ]);
 
