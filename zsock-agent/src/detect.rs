@@ -7,27 +7,44 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::engine::Facts;
-use crate::record::{Closed, Event, Outcome, Severity, State, VerdictName, What};
+use crate::record::{Closed, Event, Outcome, Sample, Severity, State, VerdictName, What};
 use crate::time::{Time, milliseconds};
 
+mod accept_queue_full;
+mod app_silence;
+mod close_wait_leak;
 mod connect_blackhole;
+pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
+mod open;
 mod orphan_stuck;
+mod peer;
+mod receiver_stall;
 mod silent_death;
 mod stale_reset;
 #[cfg(test)]
 pub(crate) mod story;
 mod stuck_retransmission;
 mod threshold;
+mod unguarded_idle;
 mod words;
+mod zero_window_stall;
 
+pub(crate) use open::Open;
+pub(crate) use peer::{Peer, opposite};
 pub use threshold::{ThresholdError, Thresholds};
 
 /// The verdicts that open and close, in the order in which they are judged: one that hands over to another comes before it.
-pub(crate) const CONDITIONS: [&Condition; 4] = [
+pub(crate) const CONDITIONS: [&Condition; 10] = [
     &connect_blackhole::CONDITION,
+    &accept_queue_full::CONDITION,
+    &unguarded_idle::CONDITION,
+    &app_silence::CONDITION,
     &stuck_retransmission::CONDITION,
     &keepalive_unanswered::CONDITION,
+    &zero_window_stall::CONDITION,
+    &receiver_stall::CONDITION,
+    &close_wait_leak::CONDITION,
     &orphan_stuck::CONDITION,
 ];
 
@@ -43,12 +60,23 @@ pub(crate) struct Condition {
     pub(crate) counts: &'static str,
     /// What it is called in the sentence that tells its end.
     pub(crate) noun: &'static str,
-    /// How many in a row the event shows, where they are enough for the verdict.
-    pub(crate) holds: fn(&Scene<'_>) -> Option<u32>,
+    /// How many the event shows, in a row or in milliseconds, where they are enough for the verdict.
+    pub(crate) holds: fn(&Scene<'_>) -> Option<u64>,
     /// The claim, from facts for which `holds` gave this count.
-    pub(crate) claim: fn(&Scene<'_>, u32) -> Claim,
+    pub(crate) claim: fn(&Scene<'_>, u64) -> Claim,
     /// How the event ended it, if it did.
     pub(crate) ends: fn(&Scene<'_>) -> Option<Outcome>,
+    /// The time that is counted; absent where it is no time.
+    pub(crate) span: Option<Span>,
+}
+
+/// A time that grows without any event, so that only a look at the socket can tell of it.
+#[derive(Debug)]
+pub(crate) struct Span {
+    /// Its length in milliseconds by a look; absent where it is over.
+    pub(crate) at_a_look: fn(&Scene<'_>, &Sample) -> Option<u64>,
+    /// The outcome where it is over or has begun anew.
+    pub(crate) breaks: Outcome,
 }
 
 /// A verdict given once, when the connection has ended.
@@ -77,12 +105,29 @@ pub(crate) struct Scene<'a> {
     pub(crate) event: &'a Event,
     pub(crate) facts: &'a Facts,
     pub(crate) thresholds: &'a Thresholds,
+    /// The other end, where it is on this host and stalled.
+    pub(crate) peer: Option<&'a Peer>,
 }
 
 impl Scene<'_> {
     /// The end of the connection, where this is it.
     pub(crate) fn closed(&self) -> Option<&Closed> {
         if let What::Closed(closed) = &self.event.what { Some(closed) } else { None }
+    }
+
+    /// What a look at the socket found, where this is one.
+    pub(crate) fn look(&self) -> Option<&Sample> {
+        if let What::Sample(sample) = &self.event.what { Some(sample) } else { None }
+    }
+
+    /// The other end, where it is on this host and has this verdict.
+    fn peer_under(&self, stall: VerdictName) -> Option<&Peer> {
+        self.peer.filter(|peer| peer.is_under(stall))
+    }
+
+    /// Whether a process holds the socket. A connection that waits to be accepted has no inode yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.facts.socket.inode.is_some() && !self.facts.socket.orphan
     }
 
     /// Whether the connection goes on.
@@ -133,6 +178,11 @@ fn ending(scene: &Scene<'_>) -> Option<Outcome> {
     })
 }
 
+/// The same of a condition to which it means nothing that all was acknowledged at the end.
+fn ended(scene: &Scene<'_>) -> Option<Outcome> {
+    ending(scene).map(|outcome| if outcome == Outcome::Recovered { Outcome::Closed } else { outcome })
+}
+
 /// Everything that was sent, FIN included, has been acknowledged.
 fn finished_in_order(scene: &Scene<'_>, closed: &Closed) -> bool {
     let tcp = &scene.event.tcp;
@@ -151,54 +201,4 @@ fn evidence<const N: usize>(facts: [(&str, Option<Value>); N]) -> Map<String, Va
 /// A duration as evidence.
 fn in_ms(duration: Duration) -> Value {
     Value::from(milliseconds(duration))
-}
-
-/// A verdict that is open.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) condition: &'static Condition,
-    /// What was said last.
-    claim: Claim,
-    /// The count at which it was said.
-    said_at: u32,
-    /// The highest count since.
-    counted: u32,
-}
-
-impl Open {
-    /// Opens a verdict.
-    pub(crate) fn new(condition: &'static Condition, scene: &Scene<'_>, count: u32) -> Self {
-        Self { condition, claim: (condition.claim)(scene, count), said_at: count, counted: count }
-    }
-
-    /// The claim as it was made last.
-    pub(crate) fn claim(&self) -> Claim {
-        self.claim.clone()
-    }
-
-    /// The renewed claim where the count has doubled since it was said last; more often would tell nobody anything new.
-    pub(crate) fn update(&mut self, scene: &Scene<'_>, count: u32) -> Option<Claim> {
-        self.counted = self.counted.max(count);
-        if count < self.said_at.saturating_mul(2) {
-            return None;
-        }
-        let since = self.claim.since;
-        self.claim = Claim { since, ..(self.condition.claim)(scene, count) };
-        self.said_at = count;
-        Some(self.claim())
-    }
-
-    /// The last claim with the final numbers; what lay ahead is left out, for it is over.
-    pub(crate) fn close(self, scene: &Scene<'_>, outcome: Outcome) -> Claim {
-        let Self { condition, mut claim, counted, .. } = self;
-        let lasted = scene.at.since(claim.since);
-        claim.evidence.remove("gives_up_in_ms");
-        claim.evidence.remove("next_ms");
-        claim.evidence.insert(condition.counts.to_owned(), Value::from(counted));
-        if let Some(stalled_ms) = claim.evidence.get_mut("stalled_ms") {
-            *stalled_ms = Value::from(milliseconds(lasted));
-        }
-        claim.summary = words::ended(&scene.facts.socket, condition.noun, lasted, outcome);
-        claim
-    }
 }

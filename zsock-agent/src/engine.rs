@@ -5,11 +5,13 @@
 
 use serde_json::Value;
 
-use crate::detect::{CONDITIONS, Claim, FINALS, Open, Scene, Thresholds};
+use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, opposite};
 use crate::record::{
-    Body, Cause, Event, Outcome, Phase, Record, Sample, Severity, State, Subject, Verdict, VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
+    Verdict, VerdictName, What,
 };
 
+mod destinations;
 mod facts;
 #[cfg(test)]
 mod properties;
@@ -17,10 +19,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod window;
 
+pub(crate) use destinations::{Bound, How};
 pub(crate) use facts::{Facts, ResetReceived};
 pub use timeline::{Standing, Timeline, TimelineEntry};
 
+use destinations::Destinations;
 use facts::is_birth;
 use table::{Entry, Table};
 
@@ -32,6 +37,7 @@ pub const MAX_SOCKETS: usize = 262_144;
 pub struct Engine {
     thresholds: Thresholds,
     table: Table,
+    destinations: Destinations,
     lost: u64,
     verdicts: u64,
     open_verdicts: u64,
@@ -69,7 +75,14 @@ impl Engine {
     /// An engine that follows no more than so many sockets.
     #[must_use]
     pub fn with_capacity(thresholds: Thresholds, sockets: usize) -> Self {
-        Self { thresholds, table: Table::new(sockets), lost: 0, verdicts: 0, open_verdicts: 0 }
+        Self {
+            thresholds,
+            table: Table::new(sockets),
+            destinations: Destinations::default(),
+            lost: 0,
+            verdicts: 0,
+            open_verdicts: 0,
+        }
     }
 
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
@@ -79,6 +92,12 @@ impl Engine {
             Body::Event(event) if concerns_a_socket(event) => {
                 let mut findings = self.end_predecessor(record, event);
                 findings.extend(self.push_event(record, event));
+                findings.extend(self.destinations.note_deaths(
+                    record,
+                    &findings,
+                    &self.thresholds,
+                    self.lost,
+                ));
                 self.count(&findings);
                 findings
             }
@@ -86,13 +105,21 @@ impl Engine {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
             }
-            Body::Event(_)
-            | Body::Start(_)
-            | Body::End(_)
-            | Body::Verdict(_)
-            | Body::Process(_)
-            | Body::Destination(_) => Vec::new(),
+            Body::Destination(sample) => {
+                let findings = self.destinations.note_survival(record, sample, &self.thresholds, self.lost);
+                self.count(&findings);
+                findings
+            }
+            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Process(_) => {
+                Vec::new()
+            }
         }
+    }
+
+    /// The addresses and ports for which [`DestinationSample`](crate::record::DestinationSample)s are wanted, of them and of
+    /// their neighbourhoods: towards each of them a connection died after idling.
+    pub fn suspects(&self) -> impl Iterator<Item = Destination> {
+        self.destinations.suspects()
     }
 
     /// What was counted so far.
@@ -108,9 +135,11 @@ impl Engine {
 
     fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let id = event.socket.id;
-        if comes_after_the_end(event) && self.table.get_mut(id).is_none() {
+        if comes_after_the_end(event) && self.table.get(id).is_none() {
             return Vec::new();
         }
+        let peer_id = self.table.peer_of(&event.socket);
+        let peer = peer_id.and_then(|id| self.table.get(id)).and_then(as_peer);
         let Some(entry) = self.table.take_in(event, self.lost) else { return Vec::new() };
         entry.facts.apply(record.at, event, self.lost);
         entry.timeline.add(record.at, event);
@@ -118,7 +147,14 @@ impl Engine {
             self.table.settle(id);
             return Vec::new();
         }
-        let findings = judge(record, event, entry, &self.thresholds);
+        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref());
+        if let Some((peer_id, peer)) = peer_id.zip(peer) {
+            let stalls = opened(&findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
+            let stalls: Vec<_> = stalls.collect();
+            if !stalls.is_empty() {
+                findings.extend(self.introduce(record, id, peer_id, &stalls));
+            }
+        }
         if let What::Closed(_) = event.what {
             self.table.remove(id);
         } else {
@@ -127,13 +163,37 @@ impl Engine {
         findings
     }
 
+    /// Tells again the verdicts on stalls at one end of a connection, now that the other end has its own.
+    fn introduce(
+        &mut self,
+        record: &Record,
+        here: SocketId,
+        there: SocketId,
+        stalls: &[VerdictName],
+    ) -> Vec<Finding> {
+        let peer = self.table.get(here).and_then(as_peer);
+        let Some(Entry { facts, timeline, open, .. }) = self.table.get_mut(there) else { return Vec::new() };
+        // How TCP stands there at this moment was not told.
+        let tcp = Tcp { state: facts.state, ..Tcp::default() };
+        let what = What::Sample(Sample::default());
+        let event = Event { what, socket: facts.socket.clone(), tcp, replayed: false, inferred: false };
+        let scene =
+            Scene { at: record.at, event: &event, facts, thresholds: &self.thresholds, peer: peer.as_ref() };
+        let open = open.iter_mut().filter(|open| stalls.contains(&open.condition.name));
+        open.map(|open| {
+            let name = (open.condition.name, open.condition.severity);
+            finding(record, &scene, timeline, name, (Phase::Updated, None), open.say_anew(&scene))
+        })
+        .collect()
+    }
+
     /// Ends the connection that the socket had before, where its end was lost and the event begins another.
     fn end_predecessor(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let begins = matches!(&event.what, What::State(change) if is_birth(*change)) && !event.replayed;
         let predecessor =
             self.table.get_mut(event.socket.id).filter(|entry| begins && entry.facts.state.is_some());
         let Some(Entry { facts, timeline, open, .. }) = predecessor else { return Vec::new() };
-        let scene = Scene { at: record.at, event, facts, thresholds: &self.thresholds };
+        let scene = Scene { at: record.at, event, facts, thresholds: &self.thresholds, peer: None };
         let findings: Vec<_> =
             open.drain(..).map(|open| close(record, &scene, timeline, open, Outcome::Closed)).collect();
         self.table.remove(event.socket.id);
@@ -174,28 +234,18 @@ fn tells_the_past(event: &Event) -> bool {
 }
 
 /// The verdicts that an event brings: conditions first, then what is said of a connection that has ended.
-fn judge(record: &Record, event: &Event, entry: &mut Entry, thresholds: &Thresholds) -> Vec<Finding> {
+fn judge(
+    record: &Record,
+    event: &Event,
+    entry: &mut Entry,
+    thresholds: &Thresholds,
+    peer: Option<&Peer>,
+) -> Vec<Finding> {
     let Entry { facts, timeline, open, .. } = entry;
-    let scene = Scene { at: record.at, event, facts, thresholds };
+    let scene = Scene { at: record.at, event, facts, thresholds, peer };
     let mut findings = Vec::new();
     for condition in CONDITIONS {
-        let tell = |phase, claim| {
-            finding(record, &scene, timeline, (condition.name, condition.severity), (phase, None), claim)
-        };
-        let held = (condition.holds)(&scene).filter(|_| !event.inferred);
-        let place = open.iter().position(|open| open.condition.name == condition.name).or_else(|| {
-            open.push(Open::new(condition, &scene, held?));
-            let place = open.len() - 1;
-            findings.push(tell(Phase::Opened, open[place].claim()));
-            Some(place)
-        });
-        let Some(place) = place else { continue };
-        let ended = scene.closed().map(|_| Outcome::Closed);
-        if let Some(outcome) = (condition.ends)(&scene).or(ended) {
-            findings.push(close(record, &scene, timeline, open.swap_remove(place), outcome));
-        } else if let Some(renewed) = held.and_then(|count| open[place].update(&scene, count)) {
-            findings.push(tell(Phase::Updated, renewed));
-        }
+        findings.extend(judge_condition(condition, record, &scene, timeline, open));
     }
     for verdict in FINALS {
         if let Some(claim) = (verdict.judge)(&scene).filter(|_| !event.inferred) {
@@ -204,6 +254,52 @@ fn judge(record: &Record, event: &Event, entry: &mut Entry, thresholds: &Thresho
         }
     }
     findings
+}
+
+/// The findings on one condition. What begins and ends with the same event is told as both, what ends and begins anew too.
+fn judge_condition(
+    condition: &'static Condition,
+    record: &Record,
+    scene: &Scene<'_>,
+    timeline: &Timeline,
+    open: &mut Vec<Open>,
+) -> Vec<Finding> {
+    let name = (condition.name, condition.severity);
+    let tell = |phase, claim| finding(record, scene, timeline, name, (phase, None), claim);
+    let held = (condition.holds)(scene).filter(|_| !scene.event.inferred);
+    let mut findings = Vec::new();
+    if let Some(place) = open.iter().position(|open| open.condition.name == condition.name) {
+        let Some(outcome) = open[place].ends(scene) else {
+            let renewed = held.and_then(|count| open[place].update(scene, count));
+            return renewed.map(|claim| tell(Phase::Updated, claim)).into_iter().collect();
+        };
+        let is_over = open[place].broken_at(scene).is_none();
+        findings.push(close(record, scene, timeline, open.swap_remove(place), outcome));
+        if is_over {
+            return findings;
+        }
+    }
+    let Some(count) = held else { return findings };
+    let opened = Open::new(condition, scene, count);
+    findings.push(tell(Phase::Opened, opened.claim()));
+    match opened.ends(scene) {
+        Some(outcome) => findings.push(close(record, scene, timeline, opened, outcome)),
+        None => open.push(opened),
+    }
+    findings
+}
+
+/// The socket as the other end of a connection.
+fn as_peer(entry: &Entry) -> Option<Peer> {
+    Peer::of(&entry.facts.socket, &entry.open)
+}
+
+/// The verdicts that open here.
+fn opened(findings: &[Finding]) -> impl Iterator<Item = VerdictName> {
+    findings.iter().filter_map(|finding| {
+        let Body::Verdict(verdict) = &finding.record.body else { return None };
+        (verdict.phase == Phase::Opened).then_some(verdict.verdict)
+    })
 }
 
 fn close(record: &Record, scene: &Scene<'_>, timeline: &Timeline, open: Open, outcome: Outcome) -> Finding {

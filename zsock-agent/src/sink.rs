@@ -4,6 +4,7 @@
 
 use crate::engine::Timeline;
 use crate::record::Record;
+use crate::time::Time;
 
 mod ndjson;
 mod palette;
@@ -25,12 +26,21 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// The bytes of a record, line end included. `timeline` is what happened to the socket of a verdict until then; only text
-    /// shows it: JSON has had its records already.
-    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>) -> Vec<u8> {
+    /// Gives out a record, line end included, each call of `emit` one record's worth. JSON goes out at once; text may wait for the end of
+    /// the batch, [`Renderer::flush`]. `timeline` is what happened to the socket of a verdict until then; only text shows it: JSON
+    /// has had its records already.
+    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, emit: &mut dyn FnMut(&[u8])) {
         match self {
-            Self::Text(text) => text.render(record, timeline).into_bytes(),
-            Self::Ndjson => ndjson::render(record),
+            Self::Text(text) => text.render(record, timeline, &mut |text| emit(text.as_bytes())),
+            Self::Ndjson => emit(&ndjson::render(record)),
+        }
+    }
+
+    /// Ends a batch of records at `now`: gives out what waited for that.
+    pub fn flush(&mut self, now: Time, emit: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Text(text) => text.flush(now, &mut |text| emit(text.as_bytes())),
+            Self::Ndjson => {}
         }
     }
 }

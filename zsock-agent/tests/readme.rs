@@ -56,9 +56,14 @@ fn the_json_in_the_readme_is_what_the_run_gives() {
 fn the_readme_names_every_verdict_threshold_option_and_hook() {
     let verdicts = VerdictName::ALL.iter().map(|verdict| verdict.name().to_owned());
     let settings = Thresholds::default().settings();
-    let thresholds = settings.iter().map(|(name, value)| match (name.strip_suffix("_ms"), value.as_u64()) {
-        (Some(verdict), Some(ms)) => format!("{verdict}={}s", ms / 1000),
-        _ => format!("{name}={value}"),
+    let thresholds = settings.iter().map(|(name, value)| {
+        let measured = |suffix| Some((name.strip_suffix(suffix)?, value.as_u64()?));
+        match (measured("_ms"), measured("_percent")) {
+            (Some(("assume_idle_timeout", ms)), _) => format!("--assume-idle-timeout {}s", ms / 1000),
+            (Some((verdict, ms)), _) => format!("{verdict}={}s", ms / 1000),
+            (_, Some((verdict, percent))) => format!("{verdict}={percent}%"),
+            (None, None) => format!("{name}={value}"),
+        }
     });
     let command = Cli::command();
     let trace = command.find_subcommand("trace").expect("zsock has the command trace");
@@ -101,11 +106,13 @@ fn judgement(record: &Record) -> Option<impl PartialEq + std::fmt::Debug + use<>
 fn rendered(mut renderer: Renderer) -> String {
     let mut engine = Engine::new(Thresholds::default());
     let mut output = Vec::new();
+    let mut print = |bytes: &[u8]| output.extend_from_slice(bytes);
     for record in happened() {
-        output.extend(renderer.render(&record, None));
+        renderer.render(&record, None, &mut print);
         for finding in engine.push(&record) {
-            output.extend(renderer.render(&finding.record, Some(&finding.timeline)));
+            renderer.render(&finding.record, Some(&finding.timeline), &mut print);
         }
+        renderer.flush(record.at, &mut print);
     }
     String::from_utf8(output).expect("zsock writes UTF-8")
 }

@@ -75,6 +75,7 @@ fields! {
     sk_socket: 8 required "sock.sk_socket";
     sk_ino: 8 optional "sock.sk_ino";
     sk_uid: 4 optional "sock.sk_uid";
+    sk_receive_queue_length: 4 optional "sock.sk_receive_queue.qlen";
     sk_ack_backlog: 4 optional "sock.sk_ack_backlog";
     sk_max_ack_backlog: 4 optional "sock.sk_max_ack_backlog";
     accept_queue_head: 8 optional "inet_connection_sock.icsk_accept_queue.rskq_accept_head";

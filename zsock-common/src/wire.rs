@@ -444,6 +444,8 @@ pub struct Control {
     pub look: u32,
     /// Timers that the timer tracepoints are for, [`timer`] bits.
     pub timers: u32,
+    /// Number of the pass, from 1 on.
+    pub pass: u32,
     /// Nanoseconds a jiffy.
     pub tick_ns: u32,
     /// Without a segment for so long a connection is idle.

@@ -2,6 +2,7 @@
 
 mod holders;
 mod pass;
+mod quiet;
 mod requests;
 mod sockets;
 mod survivals;

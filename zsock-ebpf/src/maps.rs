@@ -29,6 +29,10 @@ pub(crate) static TROUBLED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
 #[btf_map]
 pub(crate) static SURVIVED: LruHashMap<Remote, u32, 16384> = LruHashMap::new();
 
+/// Sockets of which it was told that their process does not read.
+#[btf_map]
+pub(crate) static STALLED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
+
 /// Cookies of the sockets whose holders are wanted.
 #[btf_map]
 pub(crate) static WANTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
@@ -61,7 +65,7 @@ pub(crate) struct Shared(UnsafeCell<u64>);
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    const fn new(value: u64) -> Self {
+    pub(crate) const fn new(value: u64) -> Self {
         Self(UnsafeCell::new(value))
     }
 

@@ -20,21 +20,23 @@ pub(super) const CONDITION: Condition = Condition {
     holds,
     claim,
     ends,
+    span: None,
 };
 
-fn holds(scene: &Scene<'_>) -> Option<u32> {
+fn holds(scene: &Scene<'_>) -> Option<u64> {
     if scene.closed().is_some() {
         return given_up(scene);
     }
     let sends_syns = scene.facts.state == Some(State::SYN_SENT)
         || matches!(&scene.event.what, What::Retransmit(it) if it.cause == Some(Cause::Syn));
-    scene.facts.timeouts.filter(|attempts| sends_syns && *attempts >= scene.thresholds.connect_blackhole)
+    let attempts = scene.facts.timeouts.filter(|attempts| *attempts >= scene.thresholds.connect_blackhole);
+    attempts.filter(|_| sends_syns).map(u64::from)
 }
 
 /// SYNs sent again in an attempt that ended here without an answer.
-fn given_up(scene: &Scene<'_>) -> Option<u32> {
+fn given_up(scene: &Scene<'_>) -> Option<u64> {
     let unanswered = ends(scene).is_some_and(|outcome| outcome != Outcome::Refused);
-    scene.facts.timeouts.filter(|attempts| unanswered && *attempts >= 1)
+    scene.facts.timeouts.filter(|attempts| unanswered && *attempts >= 1).map(u64::from)
 }
 
 fn ends(scene: &Scene<'_>) -> Option<Outcome> {
@@ -52,7 +54,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     })
 }
 
-fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
+fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
     let socket = &scene.facts.socket;
     let connecting = scene.facts.connecting_since.map(|since| scene.at.since(since));
     let stalled = connecting.or(scene.stalled());
@@ -70,7 +72,7 @@ fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
             words::owner(socket),
             words::peer(socket),
             words::lasting(stalled),
-            words::plural(u64::from(attempts), "time"),
+            words::plural(attempts, "time"),
             words::gives_up(gives_up_in_ms)
         ),
         advice: vec![

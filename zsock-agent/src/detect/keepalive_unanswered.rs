@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, ending, evidence, words};
+use super::{Claim, Condition, Scene, ended, evidence, words};
 use crate::record::{Keepalive, KeepaliveSettings, Outcome, Severity, State, VerdictName, What};
 use crate::time::Time;
 
@@ -20,9 +20,10 @@ pub(super) const CONDITION: Condition = Condition {
     holds,
     claim,
     ends,
+    span: None,
 };
 
-fn holds(scene: &Scene<'_>) -> Option<u32> {
+fn holds(scene: &Scene<'_>) -> Option<u64> {
     let probes = match scene.event.what {
         What::Keepalive(Keepalive { probe, .. }) => Some(probe),
         What::Sample(_) => probes_out(scene),
@@ -38,7 +39,7 @@ fn holds(scene: &Scene<'_>) -> Option<u32> {
         | What::Closed(_) => None,
     };
     let applies = scene.lives() && !scene.facts.socket.orphan;
-    probes.filter(|probes| applies && *probes >= scene.thresholds.keepalive_unanswered)
+    probes.filter(|probes| applies && *probes >= scene.thresholds.keepalive_unanswered).map(u64::from)
 }
 
 /// Unanswered keepalive probes as a look at the socket shows them. With data or FIN waiting they would be probes of the window.
@@ -57,12 +58,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     ended(scene).or(answered.then_some(Outcome::Answered)).or(let_go)
 }
 
-/// How the connection came to its end; that all of it was acknowledged says nothing of the probes.
-fn ended(scene: &Scene<'_>) -> Option<Outcome> {
-    ending(scene).map(|outcome| if outcome == Outcome::Recovered { Outcome::Closed } else { outcome })
-}
-
-fn claim(scene: &Scene<'_>, probes: u32) -> Claim {
+fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
     let tcp = &scene.facts.tcp;
     let told = if let What::Keepalive(Keepalive { of, .. }) = scene.event.what { of } else { None };
     let of = told.or(tcp.keepalive.map(|keepalive| keepalive.probes));
@@ -80,7 +76,7 @@ fn claim(scene: &Scene<'_>, probes: u32) -> Claim {
             "{} has an idle connection to {} that looks dead: {} without an answer, no sign of life{silence}{}",
             words::owner(&scene.facts.socket),
             words::peer(&scene.facts.socket),
-            words::plural(u64::from(probes), "keepalive probe"),
+            words::plural(probes, "keepalive probe"),
             words::gives_up(gives_up_in_ms)
         ),
         advice: tcp

@@ -17,13 +17,14 @@ pub(super) const CONDITION: Condition = Condition {
     holds,
     claim,
     ends,
+    span: None,
 };
 
-fn holds(scene: &Scene<'_>) -> Option<u32> {
+fn holds(scene: &Scene<'_>) -> Option<u64> {
     let facts = scene.facts;
     let applies = scene.lives() && facts.socket.orphan && facts.state.is_some_and(State::is_closing);
     let attempts = facts.timeouts.unwrap_or(0).max(facts.window_probes.open_window);
-    Some(attempts).filter(|attempts| applies && *attempts >= scene.thresholds.orphan_stuck)
+    (applies && attempts >= scene.thresholds.orphan_stuck).then_some(attempts.into())
 }
 
 fn ends(scene: &Scene<'_>) -> Option<Outcome> {
@@ -36,7 +37,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     (scene.facts.moved || acknowledged).then_some(Outcome::Recovered)
 }
 
-fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
+fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
     let socket = &scene.facts.socket;
     let stalled = scene.stalled();
     let gives_up_in_ms = scene.gives_up_in_ms();
@@ -60,7 +61,7 @@ fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
             words::owner(socket),
             words::peer(socket),
             words::lasting(stalled),
-            words::plural(u64::from(attempts), "attempt"),
+            words::plural(attempts, "attempt"),
             words::gives_up(gives_up_in_ms)
         ),
         advice: vec![format!(
@@ -197,7 +198,8 @@ mod tests {
         let stuck = [on(200, open(1, 100)), on(600, open(2, 100)), on(1_400, open(3, 100))];
         assert_eq!(verdicts(&stuck), expected([(1_400, "orphan_stuck opened")]));
         let closed = [1, 2, 3].map(|probe| on(u64::from(probe) * 200, closing(window_probe(probe, None))));
-        assert_eq!(verdicts(&closed), expected([]), "a closed window is another story");
+        let another_story = expected([(600, "zero_window_stall opened")]);
+        assert_eq!(verdicts(&closed), another_story, "a closed window");
         let moving = [on(200, open(1, 100)), on(600, open(2, 100)), on(1_400, open(3, 90))];
         assert_eq!(verdicts(&moving), expected([]));
     }

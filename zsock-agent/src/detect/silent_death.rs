@@ -60,10 +60,19 @@ fn judge(scene: &Scene<'_>) -> Option<Claim> {
     })
 }
 
-/// Whether one of the kernel's timers ended the connection here.
+/// Whether one of the kernel's timers ended the connection here, and the peer with it for all that is known.
 pub(super) fn by_timer(scene: &Scene<'_>, closed: &Closed) -> bool {
+    gave_up(scene, closed) && !peer_answers_window_probes(scene)
+}
+
+/// Whether one of the kernel's timers ended the connection although the peer answered the probes of its closed window.
+pub(super) fn in_spite_of_answers(scene: &Scene<'_>, closed: &Closed) -> bool {
+    gave_up(scene, closed) && peer_answers_window_probes(scene)
+}
+
+fn gave_up(scene: &Scene<'_>, closed: &Closed) -> bool {
     let timer_error = closed.errno.as_ref().is_some_and(|errno| TIMER_ERRORS.contains(&errno.name()));
-    timer_error && was_unfinished(scene, closed) && !peer_answers_window_probes(scene)
+    timer_error && was_unfinished(scene, closed)
 }
 
 /// Whether a timer had anything to give up on. Where all was acknowledged, the error is an old one that nobody fetched.
@@ -335,22 +344,20 @@ mod tests {
 
     #[test]
     fn a_peer_that_answers_the_probes_of_its_closed_window_lives() {
+        let stalled = (4_000, "zero_window_stall opened");
+        let lives = expected([stalled, (5_000, "zero_window_stall closed timed_out")]);
+        assert_eq!(probed(Some(false), window_stays_closed(Some(999), Some(0))), lives, "the last one");
+        assert_eq!(probed(None, window_stays_closed(Some(2_999), Some(1))), lives, "the one before");
+        assert_eq!(probed(Some(true), window_stays_closed(None, None)), lives, "the one before, as told");
+        let died = (5_000, "silent_death closed");
         assert_eq!(
-            probed(Some(false), window_stays_closed(Some(999), Some(0))),
-            expected([]),
-            "the last one"
+            probed(Some(false), window_stays_closed(Some(3_001), None)),
+            expected([stalled, (5_000, "zero_window_stall closed silent_death"), died]),
+            "neither"
         );
-        assert_eq!(probed(None, window_stays_closed(Some(2_999), Some(1))), expected([]), "the one before");
-        assert_eq!(
-            probed(Some(true), window_stays_closed(None, None)),
-            expected([]),
-            "the one before, as told"
-        );
-        let died = expected([(5_000, "silent_death closed")]);
-        assert_eq!(probed(Some(false), window_stays_closed(Some(3_001), None)), died, "neither");
         let only_one =
             [on(4_000, window_probe(1, None)), on(5_000, window_stays_closed(Some(4_500), Some(1)))];
-        assert_eq!(verdicts(&only_one), died, "not the only one");
+        assert_eq!(verdicts(&only_one), expected([died]), "not the only one");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) fn socket() -> Socket {
         comm: Some("curl".into()),
         comm_hex: None,
         uid: None,
-        inode: None,
+        inode: Some(99_120),
         cgroup: None,
         container: None,
         orphan: false,
@@ -156,6 +156,13 @@ pub(crate) fn progress(attempts: u32) -> Event {
 
 pub(crate) fn look() -> Event {
     event(What::Sample(Sample::default()))
+}
+
+/// A look by the periodic pass, which found what `change` says.
+pub(crate) fn found(change: impl FnOnce(&mut Sample)) -> Event {
+    let mut sample = Sample::default();
+    change(&mut sample);
+    event(What::Sample(sample))
 }
 
 pub(crate) fn past(fact: Fact) -> Event {

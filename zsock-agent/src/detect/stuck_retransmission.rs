@@ -22,15 +22,17 @@ pub(super) const CONDITION: Condition = Condition {
     holds,
     claim,
     ends,
+    span: None,
 };
 
-fn holds(scene: &Scene<'_>) -> Option<u32> {
+fn holds(scene: &Scene<'_>) -> Option<u64> {
     let facts = scene.facts;
     let handshake = [State::SYN_SENT, State::SYN_RECV, State::NEW_SYN_RECV];
     let stands = facts.state.is_some_and(|state| !handshake.contains(&state));
     let window_closed = facts.tcp.send_window_bytes == Some(0);
     let applies = scene.lives() && stands && !facts.socket.orphan && !window_closed;
-    facts.timeouts.filter(|timeouts| applies && *timeouts >= scene.thresholds.stuck_retransmission)
+    let timeouts = facts.timeouts.filter(|timeouts| *timeouts >= scene.thresholds.stuck_retransmission);
+    timeouts.filter(|_| applies).map(u64::from)
 }
 
 fn ends(scene: &Scene<'_>) -> Option<Outcome> {
@@ -39,7 +41,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     ending(scene).or(recovered).or(let_go)
 }
 
-fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
+fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
     let tcp = &scene.facts.tcp;
     let stalled = scene.stalled();
     let idle = scene.idle_before_stall();
@@ -65,7 +67,7 @@ fn claim(scene: &Scene<'_>, attempts: u32) -> Claim {
             words::owner(&scene.facts.socket),
             words::peer(&scene.facts.socket),
             words::lasting(stalled),
-            words::plural(u64::from(attempts), "retransmission"),
+            words::plural(attempts, "retransmission"),
             words::gives_up(gives_up_in_ms)
         ),
         advice: advice(scene, stalled, idle),

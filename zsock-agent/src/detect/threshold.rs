@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{connect_blackhole, keepalive_unanswered, orphan_stuck, stale_reset, stuck_retransmission};
+use super::{
+    app_silence, close_wait_leak, connect_blackhole, idle_timeout_inferred, keepalive_unanswered,
+    orphan_stuck, receiver_stall, stale_reset, stuck_retransmission, unguarded_idle, zero_window_stall,
+};
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
 
@@ -51,14 +54,14 @@ impl Default for Thresholds {
             keepalive_unanswered: keepalive_unanswered::PROBES,
             stale_reset: stale_reset::IDLE,
             orphan_stuck: orphan_stuck::ATTEMPTS,
-            zero_window_stall: 3,
-            receiver_stall: Duration::from_secs(30),
-            app_silence: Duration::from_secs(30),
-            close_wait_leak: Duration::from_mins(1),
-            unguarded_idle: Duration::from_mins(5),
+            zero_window_stall: zero_window_stall::PROBES,
+            receiver_stall: receiver_stall::UNREAD,
+            app_silence: app_silence::WAITING,
+            close_wait_leak: close_wait_leak::HALF_CLOSED,
+            unguarded_idle: unguarded_idle::IDLE,
             fd_pressure_percent: 80,
-            idle_timeout_inferred: 2,
-            assumed_idle_timeout: Duration::from_secs(350),
+            idle_timeout_inferred: idle_timeout_inferred::DEATHS,
+            assumed_idle_timeout: unguarded_idle::ASSUMED_IDLE_TIMEOUT,
         }
     }
 }
@@ -224,38 +227,38 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    const DEFAULTS: &str = r#"{"connect_blackhole": 3, "stuck_retransmission": 4, "keepalive_unanswered": 2, "stale_reset_ms": 30000,
+        "orphan_stuck": 3, "zero_window_stall": 3, "receiver_stall_ms": 30000, "app_silence_ms": 30000, "close_wait_leak_ms": 60000,
+        "unguarded_idle_ms": 300000, "fd_pressure_percent": 80, "idle_timeout_inferred": 2, "assume_idle_timeout_ms": 350000}"#;
+
     #[test]
     fn the_defaults_are_those_of_the_contract() {
-        assert_eq!(
-            Thresholds::default().settings(),
-            settings(
-                r#"{"connect_blackhole": 3, "stuck_retransmission": 4, "keepalive_unanswered": 2,
-                    "stale_reset_ms": 30000, "orphan_stuck": 3}"#
-            )
-        );
+        assert_eq!(Thresholds::default().settings(), settings(DEFAULTS));
     }
 
     #[test]
-    fn a_threshold_is_a_count_or_a_duration_as_its_verdict_says() {
+    fn a_threshold_is_a_count_a_duration_or_a_percentage_as_its_verdict_says() {
         let stale_reset =
             |text: &str| set(&format!("stale_reset={text}")).map(|all| all["stale_reset_ms"].clone());
         assert_eq!(
             ["500ms", "2s", "5m", "1h"].map(stale_reset),
             [500, 2_000, 300_000, 3_600_000].map(|ms| Ok(Value::from(ms)))
         );
+        let fd_pressure =
+            |text: &str| set(&format!("fd_pressure={text}")).map(|all| all["fd_pressure_percent"].clone());
         assert_eq!(
-            set("stuck_retransmission=5"),
-            Ok(settings(
-                r#"{"connect_blackhole": 3, "stuck_retransmission": 5, "keepalive_unanswered": 2,
-                    "stale_reset_ms": 30000, "orphan_stuck": 3}"#
-            ))
+            ["1%", "90%", "100%"].map(fd_pressure),
+            [1, 90, 100].map(|percent| Ok(Value::from(percent)))
         );
+        let mut expected = settings(DEFAULTS);
+        expected.insert("stuck_retransmission".to_owned(), Value::from(5));
+        assert_eq!(set("stuck_retransmission=5"), Ok(expected));
     }
 
     #[test]
     fn a_wrong_threshold_is_told_the_rule() {
-        let names =
-            "connect_blackhole, stuck_retransmission, keepalive_unanswered, stale_reset, orphan_stuck";
+        let names = "connect_blackhole, stuck_retransmission, keepalive_unanswered, stale_reset, orphan_stuck, zero_window_stall, \
+                     receiver_stall, app_silence, close_wait_leak, unguarded_idle, fd_pressure, idle_timeout_inferred";
         let count = |verdict: &str, least: u32, value: &str| {
             format!("{verdict} takes a count, a whole number of at least {least}; {value:?} is none")
         };
@@ -266,6 +269,8 @@ mod tests {
             };
             format!("stale_reset takes a duration; {value:?} is none: {rule}")
         };
+        let percent =
+            |value: &str| format!("fd_pressure takes a percentage from 1% to 100%; {value:?} is none");
         for (assignment, error) in [
             (
                 "stuck_retransmission",
@@ -288,6 +293,15 @@ mod tests {
             ("stale_reset=s", duration("s")),
             ("stale_reset=99999999999999999h", duration("99999999999999999h")),
             ("stale_reset=", duration("")),
+            ("fd_pressure=90", percent("90")),
+            ("fd_pressure=0%", percent("0%")),
+            ("fd_pressure=101%", percent("101%")),
+            ("fd_pressure=2s", percent("2s")),
+            ("idle_timeout_inferred=1", count("idle_timeout_inferred", 2, "1")),
+            (
+                "accept_queue_full=2",
+                "accept_queue_full has no threshold: the kernel's own rule says when the queue is full".to_owned(),
+            ),
         ] {
             assert_eq!(set(assignment), Err(error));
         }

@@ -102,13 +102,29 @@ pub(super) fn check_path(socket: &Socket) -> String {
     format!("check {} and the way to it: what is sent there, or its answers, are lost", remote(socket))
 }
 
+/// Where to look when a process does not do its part.
+pub(super) fn check_process(socket: &Socket) -> String {
+    let found = match (socket.pid, socket.inode) {
+        (Some(pid), _) => {
+            return format!(
+                "look at what the threads of {} do, for instance with gdb -p {pid} or cat /proc/{pid}/task/*/stack",
+                owner(socket)
+            );
+        }
+        (None, Some(inode)) => format!("socket:[{inode}] in /proc/*/fd"),
+        (None, None) => "this socket in the output of ss -tanp".to_owned(),
+    };
+    format!("find the process that holds {found}, and look at what its threads do")
+}
+
 /// The sentence that tells the end of a condition.
 pub(super) fn ended(socket: &Socket, noun: &str, lasted: Duration, outcome: Outcome) -> String {
     let how = match outcome {
         Outcome::Connected => "the peer answered and the connection stands",
-        Outcome::TimedOut => "the kernel gave up on the attempt",
+        Outcome::TimedOut => "the kernel gave up",
         Outcome::Refused => "the attempt was refused",
-        Outcome::Closed => "the socket was closed",
+        Outcome::Closed if socket.remote.is_none() => "the socket was closed",
+        Outcome::Closed => "the connection was closed",
         Outcome::Recovered => "an acknowledgement came",
         Outcome::SilentDeath => "the kernel gave the connection up without a word from the peer",
         Outcome::Reset => "a reset ended the connection",
@@ -122,7 +138,11 @@ pub(super) fn ended(socket: &Socket, noun: &str, lasted: Duration, outcome: Outc
         Outcome::Exited => "the process ended",
         Outcome::Drained => "the queue has room again",
     };
-    format!("{noun} of {} with {} ended after {}: {how}", owner(socket), peer(socket), duration(lasted))
+    let place = match (socket.remote, socket.local) {
+        (None, Some(local)) => format!("at {local}"),
+        _ => format!("with {}", peer(socket)),
+    };
+    format!("{noun} of {} {place} ended after {}: {how}", owner(socket), duration(lasted))
 }
 
 #[cfg(test)]
@@ -146,6 +166,34 @@ mod tests {
                 "15 min 24 s",
                 "1 h 0 min",
                 "3 h 12 min"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_condition_is_told_of_a_connection_or_of_a_listener() {
+        let told = |remote| {
+            let socket = Socket { remote, ..socket() };
+            ended(&socket, "the wait", Duration::from_secs(2), Outcome::Closed)
+        };
+        assert_eq!(
+            [told(socket().remote), told(None)],
+            [
+                "the wait of curl (pid 812) with 10.0.1.4:443 (from 10.0.0.2:50000) ended after 2.0 s: the connection was closed",
+                "the wait of curl (pid 812) at 10.0.0.2:50000 ended after 2.0 s: the socket was closed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_process_is_looked_for_by_what_is_known_of_it() {
+        let with = |pid, inode| check_process(&Socket { pid, inode, ..socket() });
+        assert_eq!(
+            [with(Some(812), None), with(None, Some(99_120)), with(None, None)],
+            [
+                "look at what the threads of curl (pid 812) do, for instance with gdb -p 812 or cat /proc/812/task/*/stack",
+                "find the process that holds socket:[99120] in /proc/*/fd, and look at what its threads do",
+                "find the process that holds this socket in the output of ss -tanp, and look at what its threads do",
             ]
         );
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::record::{Event, Fact, Keepalive, Sample, Socket, State, StateChange, Tcp, What, ZeroWindowProbe};
+use super::window::WindowProbes;
+use crate::record::{Event, Fact, Keepalive, Sample, Socket, State, StateChange, Tcp, What};
 use crate::time::Time;
 
 /// What the detectors judge from. Replayed events and inferred facts have no part in `tcp`: their times are of the past.
@@ -40,21 +41,6 @@ pub(crate) struct Facts {
     lost_before_birth: u64,
     /// Records lost so far.
     lost: u64,
-}
-
-/// Probes of a window, as far as they were told.
-#[derive(Debug, Default)]
-pub(crate) struct WindowProbes {
-    /// When the last one was sent.
-    pub(crate) last_at: Option<Time>,
-    /// When the one before was sent.
-    pub(crate) previous_at: Option<Time>,
-    /// The last one found its predecessor answered.
-    pub(crate) previous_answered: Option<bool>,
-    /// What was waiting to be sent with the last one.
-    unsent_bytes: Option<u64>,
-    /// In a row without progress although the window was open.
-    pub(crate) open_window: u32,
 }
 
 /// How things stood when a reset came in.
@@ -130,8 +116,7 @@ impl Facts {
 
     fn note_loss(&mut self, lost: u64) {
         if lost > self.lost {
-            // Progress may be among what was lost: the count of probes without any begins anew.
-            self.window_probes.open_window = 0;
+            self.window_probes.note_loss();
             self.lost = lost;
         }
     }
@@ -210,27 +195,9 @@ impl Facts {
         if let What::Keepalive(Keepalive { probe: 1, .. }) = event.what {
             self.probing_since = Some(at);
         }
-        let probes = &mut self.window_probes;
-        if let What::ZeroWindowProbe(ZeroWindowProbe { answered, .. }) = event.what {
-            probes.previous_at = probes.last_at.replace(at);
-            probes.previous_answered = answered;
-            let unsent_before = std::mem::replace(&mut probes.unsent_bytes, event.tcp.unsent_bytes);
-            if unsent_before != probes.unsent_bytes {
-                probes.open_window = 0;
-            }
-            if event.tcp.send_window_bytes > Some(0) {
-                probes.open_window += 1;
-            }
-        }
-        // With data in flight the retransmission timer does the persist timer's work.
-        if let What::Retransmit(_) = event.what
-            && event.tcp.send_window_bytes == Some(0)
-        {
-            probes.previous_at = probes.last_at.replace(at);
-            probes.previous_answered = None;
-        }
+        self.window_probes.note(at, event, self.last_received_at);
         if self.moved {
-            self.window_probes.open_window = 0;
+            self.window_probes.note_progress();
         }
     }
 }

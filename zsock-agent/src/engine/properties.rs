@@ -9,10 +9,13 @@ use proptest::prelude::*;
 use super::Engine;
 use crate::detect::Thresholds;
 use crate::detect::story::{
-    closed_by, event, keepalive, look, lost, on, past, probe, probe_answered, progress, resent,
+    closed_by, event, found, keepalive, look, lost, on, past, probe, probe_answered, progress, resent,
     reset_received, reset_sent, state, syn, verdict, window_probe,
 };
-use crate::record::{Body, Errno, Event, Fact, Phase, Record, SocketId, State, Tcp};
+use crate::record::{
+    AcceptQueue, Body, Errno, Event, Fact, KeepaliveSettings, Phase, Record, Request, SocketId, State, Tcp,
+    What,
+};
 
 fn states() -> impl Strategy<Value = State> {
     (1_u8..13).prop_map(State)
@@ -21,6 +24,29 @@ fn states() -> impl Strategy<Value = State> {
 fn errnos() -> impl Strategy<Value = Option<Errno>> {
     let names = vec!["ETIMEDOUT", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ECONNABORTED", "EPIPE"];
     option::of(prop::sample::select(names).prop_map(Errno::named))
+}
+
+/// What the periodic pass may find, in states in which it matters.
+fn found_by_the_pass() -> impl Strategy<Value = Event> {
+    let times = || option::of(0_u64..1_000_000);
+    let request = option::of((0_u64..1_000_000, 0_u64..9_000, 0_u32..9));
+    let queue = option::of((0_u32..4, 0_u32..3, times()));
+    (times(), times(), times(), request, queue).prop_map(
+        |(idle_ms, unread_for_ms, half_closed_ms, request, queue)| {
+            found(|sample| {
+                sample.idle_ms = idle_ms;
+                sample.unread_for_ms = unread_for_ms;
+                sample.half_closed_ms = half_closed_ms;
+                sample.request = request.map(|(waiting_ms, usual_ms, answered_before)| Request {
+                    waiting_ms,
+                    usual_ms,
+                    answered_before,
+                });
+                sample.accept_queue =
+                    queue.map(|(queue, backlog, oldest_ms)| AcceptQueue { queue, backlog, oldest_ms });
+            })
+        },
+    )
 }
 
 fn happenings() -> impl Strategy<Value = Event> {
@@ -42,6 +68,8 @@ fn happenings() -> impl Strategy<Value = Event> {
         Just(reset_received()),
         Just(reset_sent("NOT_SPECIFIED")),
         Just(look()),
+        found_by_the_pass(),
+        found_by_the_pass(),
         Just(past(Fact::LastReceived)),
         Just(past(Fact::RetransmittingSince)),
         Just(past(Fact::ProbingSince)),
@@ -56,9 +84,10 @@ fn numbers() -> impl Strategy<Value = Option<u64>> {
 
 fn tcps() -> impl Strategy<Value = Tcp> {
     let counts = (option::of(0_u32..9), option::of(0_u32..9));
-    (option::of(states()), counts, any::<bool>(), prop::array::uniform8(numbers())).prop_map(
+    (option::of(states()), counts, any::<bool>(), prop::array::uniform10(numbers())).prop_map(
         |(state, (retransmits, probes_out), guarded, numbers)| {
             let [unacked_bytes, unsent_bytes, send_window_bytes, last_sent_ms, ..] = numbers;
+            let [.., unread_bytes, last_data_received_ms, _, _, _, _] = numbers;
             let [.., last_received_ms, user_timeout_ms, gives_up_in_ms, stalled_ms] = numbers;
             Tcp {
                 state,
@@ -66,13 +95,15 @@ fn tcps() -> impl Strategy<Value = Tcp> {
                 probes_out,
                 unacked_bytes,
                 unsent_bytes,
+                unread_bytes,
                 send_window_bytes,
                 last_sent_ms,
+                last_data_received_ms,
                 last_received_ms,
                 user_timeout_ms,
                 gives_up_in_ms,
                 stalled_ms,
-                keepalive: guarded.then(keepalive),
+                keepalive: Some(KeepaliveSettings { enabled: guarded, ..keepalive() }),
                 ..Tcp::default()
             }
         },
@@ -85,6 +116,9 @@ fn records() -> impl Strategy<Value = Record> {
             let mut event = event(happening.what);
             event.tcp = tcp.unwrap_or(happening.tcp);
             event.socket.id = SocketId(id);
+            if id % 2 == 1 {
+                std::mem::swap(&mut event.socket.local, &mut event.socket.remote);
+            }
             event.socket.orphan = orphan && rarely;
             event.replayed = replayed && rarely;
             event.inferred = happening.inferred || (inferred && rarely);
@@ -92,6 +126,10 @@ fn records() -> impl Strategy<Value = Record> {
         },
     );
     prop_oneof![20 => events, 1 => (0_u64..100_000, any::<u64>()).prop_map(|(ms, count)| lost(ms, count))]
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event.what, What::Closed(_)) && !event.replayed
 }
 
 proptest! {
@@ -105,11 +143,12 @@ proptest! {
         for record in &records {
             for finding in engine.push(record) {
                 let verdict = verdict(&finding);
-                let key = (verdict.socket().unwrap().0.id, verdict.verdict);
+                let socket = verdict.socket().map(|(socket, _)| socket.id);
+                let key = (socket, verdict.verdict, verdict.evidence.get("how").cloned());
                 match (verdict.phase, verdict.outcome) {
                     (Phase::Opened, outcome) => {
                         prop_assert_eq!(outcome, None);
-                        prop_assert!(open.insert(key), "{:?} was open already", key);
+                        prop_assert!(open.insert(key.clone()), "{:?} was open already", key);
                         opened += 1;
                     }
                     (Phase::Updated, outcome) => {
@@ -121,9 +160,12 @@ proptest! {
                     (Phase::Closed, None) => opened += 1,
                 }
                 prop_assert_eq!(finding.record.at, record.at);
-                prop_assert!(matches!(record.body, Body::Event(_)));
+                prop_assert!(matches!(record.body, Body::Event(_) | Body::Destination(_) | Body::Process(_)));
                 prop_assert!(verdict.evidence.values().all(|value| !value.is_null()));
                 prop_assert!(!verdict.advice.is_empty() && !verdict.summary.is_empty());
+            }
+            if let Some(event) = record.event().filter(|event| is_end(event)) {
+                prop_assert!(open.iter().all(|(id, ..)| *id != Some(event.socket.id)), "it has ended");
             }
         }
         let counters = engine.counters();

@@ -95,9 +95,10 @@ impl Output {
         add(&mut self.untold, lost);
     }
 
-    /// Tells what was lost, before the reader of stdout or because of it, once that reader keeps up: while it does not, losses
-    /// add up and take no room.
+    /// Ends a batch: prints what waited for that. Then tells what was lost, before the reader of stdout or because of it, once that
+    /// reader keeps up: while it does not, losses add up and take no room.
     pub(super) fn tell_losses(&mut self, at: Time) {
+        self.flush(at);
         if self.writer.has_room() {
             self.tell_all_losses(at);
         }
@@ -116,6 +117,7 @@ impl Output {
 
     /// Prints the counters and waits for the reader to take what is queued, for a while.
     pub(super) fn end(mut self, at: Time, duration: Duration) -> Result<()> {
+        self.flush(at);
         self.tell_all_losses(at);
         let end = End { duration_ms: milliseconds(duration), ..self.counted };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
@@ -146,11 +148,18 @@ impl Output {
     }
 
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {
-        self.writer.push(&self.renderer.render(record, timeline), record.at);
+        let Self { renderer, writer, .. } = self;
+        renderer.render(record, timeline, &mut |bytes| writer.push(bytes, record.at));
     }
 
     fn print_past_limit(&mut self, record: &Record) {
-        self.writer.push_past_limit(&self.renderer.render(record, None));
+        let Self { renderer, writer, .. } = self;
+        renderer.render(record, None, &mut |bytes| writer.push_past_limit(bytes));
+    }
+
+    fn flush(&mut self, at: Time) {
+        let Self { renderer, writer, .. } = self;
+        renderer.flush(at, &mut |bytes| writer.push(bytes, at));
     }
 }
 

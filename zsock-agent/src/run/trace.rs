@@ -53,7 +53,6 @@ struct Trace {
     assembler: Assembler,
     output: Output,
     schedule: Schedule,
-    limits: Limits,
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
@@ -91,7 +90,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units { jiffies, offsets: *kernel.offsets() };
     let start = start_body(&kernel, &thresholds)?;
-    let limits = Limits::new(&thresholds, jiffies);
+    kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
     let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
@@ -102,7 +101,6 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         assembler,
         output,
         schedule: Schedule::every(arguments.scan_interval),
-        limits,
         looked_ns: 0,
         look_took_ns: 0,
         lost: 0,
@@ -281,7 +279,7 @@ impl Trace {
             return;
         }
         let began = Instant::now();
-        match self.kernel.begin_pass(self.limits, &namespaces::all()) {
+        match self.kernel.begin_pass(&namespaces::all()) {
             Ok(pass) => self.schedule.begun(pass, began),
             Err(error) => {
                 log::warn!("{error:#}");

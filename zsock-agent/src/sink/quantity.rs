@@ -85,7 +85,11 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => printable(text).into_owned(),
-        Value::Number(_) | Value::Array(_) | Value::Object(_) => printable(&value.to_string()).into_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" and "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| named(name, value)).collect::<Vec<_>>().join(" ")
+        }
     }
 }
 
@@ -141,6 +145,8 @@ mod tests {
             ("owner_exited", json!(false), "owner exited no"),
             ("next_ms", Value::Null, "next ms –"),
             ("how", json!("\u{1b}[2J"), "how \\u{1b}[2J"),
+            ("blocked_in", json!(["read", "a\u{7}"]), "blocked in read and a\\u{7}"),
+            ("peers", json!([{"remote": "::1", "sockets": 3}]), "peers remote ::1 sockets 3"),
         ];
         for (name, value, expected) in written {
             assert_eq!(named(name, &value), expected);

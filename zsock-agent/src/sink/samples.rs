@@ -6,18 +6,19 @@ use serde_json::json;
 
 use crate::engine::Timeline;
 use crate::record::{
-    Body, Cause, Closed, End, Errno, Errored, Event, Fact, Family, Keepalive, KeepaliveAnswered,
-    KeepaliveSettings, Lost, Outcome, Phase, Progress, Record, Reset, Retransmit, Sample, Severity, Socket,
-    SocketId, Start, State, StateChange, Subject, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
+    AcceptFailed, AcceptQueue, Body, Cause, Closed, DestinationSample, End, Errno, Errored, Event, Fact,
+    Family, Keepalive, KeepaliveAnswered, KeepaliveSettings, Lost, Outcome, PeerSockets, Phase, Process,
+    ProcessSample, Progress, Record, Request, Reset, Retransmit, Sample, Severity, Socket, SocketId, Start,
+    State, StateChange, Subject, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
 };
 use crate::time::Time;
 
 /// 2023-11-14T22:13:20Z and so many milliseconds.
-fn at(ms: u64) -> Time {
+pub(super) fn at(ms: u64) -> Time {
     Time::from_unix_ns((1_700_000_000_000 + ms) * 1_000_000)
 }
 
-fn nginx() -> Socket {
+pub(super) fn nginx() -> Socket {
     Socket {
         id: SocketId(0x1f),
         family: Family::Ipv4,
@@ -68,6 +69,17 @@ fn stranger() -> Socket {
 
 fn orphan() -> Socket {
     Socket { orphan: true, owner_exited: Some(true), ..nginx() }
+}
+
+/// Waits for connections on port 443.
+fn listener() -> Socket {
+    Socket { local: Some("0.0.0.0:443".parse().unwrap()), remote: None, v4mapped: false, ..nginx() }
+}
+
+/// A process that wants to be no part of the output either.
+fn hostile_process() -> Process {
+    let Socket { comm, comm_hex, cgroup, container, .. } = hostile();
+    Process { pid: 812, comm, comm_hex, cgroup, container }
 }
 
 fn tcp() -> Tcp {
@@ -171,14 +183,80 @@ fn whats() -> Vec<(What, Socket, Tcp)> {
             nothing(),
         ),
         (What::Sample(Sample { fact: Some(Fact::ProbingSince), ..Sample::default() }), nginx(), nothing()),
+        (
+            What::AcceptFailed(AcceptFailed { errno: Errno::named("EMFILE"), count: 3 }),
+            listener(),
+            listening(),
+        ),
     ]
+    .into_iter()
+    .chain(looks().map(|(look, socket, tcp)| (What::Sample(look), socket, tcp)))
+    .collect()
 }
 
-fn about(socket: Socket, tcp: Tcp) -> Subject {
+fn listening() -> Tcp {
+    Tcp { state: Some(State::LISTEN), ..Tcp::default() }
+}
+
+/// What the periodic pass finds of sockets.
+fn looks() -> impl Iterator<Item = (Sample, Socket, Tcp)> {
+    let nothing = Sample::default;
+    let request = Request { waiting_ms: 30_000, usual_ms: 12, answered_before: 7 };
+    let queue = AcceptQueue { queue: 129, backlog: 128, oldest_ms: Some(4_000) };
+    let unknown_age = AcceptQueue { oldest_ms: None, ..queue };
+    [
+        (Sample { idle_ms: Some(300_000), ..nothing() }, nginx(), tcp()),
+        (Sample { unread_for_ms: Some(30_000), ..nothing() }, hostile(), tcp()),
+        (Sample { half_closed_ms: Some(60_000), ..nothing() }, nginx(), tcp()),
+        (Sample { request: Some(request), idle_ms: Some(30_000), ..nothing() }, nginx(), tcp()),
+        (Sample { accept_queue: Some(queue), ..nothing() }, listener(), listening()),
+        (Sample { accept_queue: Some(unknown_age), ..nothing() }, listener(), listening()),
+    ]
+    .into_iter()
+}
+
+/// What it finds of processes and destinations.
+fn findings() -> Vec<Body> {
+    let destination = "10.0.5.7:5432".parse().unwrap();
+    let sample = ProcessSample {
+        process: hostile_process(),
+        open_fds: Some(36),
+        limit: Some(40),
+        socket_fds: Some(30),
+        dead_fds: Some(3),
+        growth_per_minute: Some(12),
+        peers: vec![
+            PeerSockets { remote: "192.0.2.7".parse().unwrap(), sockets: 20 },
+            PeerSockets { remote: "2001:db8::1".parse().unwrap(), sockets: 10 },
+        ],
+        exited: false,
+    };
+    let unknown = ProcessSample {
+        process: Process { pid: 812, comm: None, comm_hex: None, cgroup: None, container: None },
+        open_fds: None,
+        limit: None,
+        socket_fds: None,
+        dead_fds: None,
+        growth_per_minute: None,
+        peers: Vec::new(),
+        exited: false,
+    };
+    let exited = ProcessSample { exited: true, ..unknown.clone() };
+    let survived = DestinationSample { destination, survived_ms: 300_000 };
+    let processes = [sample, unknown, exited].map(|sample| Body::Process(Box::new(sample)));
+    processes.into_iter().chain([Body::Destination(Box::new(survived))]).collect()
+}
+
+pub(super) fn about(socket: Socket, tcp: Tcp) -> Subject {
     Subject::Socket { socket: Box::new(socket), tcp: Box::new(tcp) }
 }
 
-fn verdict(verdict: VerdictName, phase: Phase, outcome: Option<Outcome>, severity: Severity) -> Verdict {
+pub(super) fn verdict(
+    verdict: VerdictName,
+    phase: Phase,
+    outcome: Option<Outcome>,
+    severity: Severity,
+) -> Verdict {
     let evidence =
         json!({"attempts": 4, "stalled_ms": 3_000, "unacked_bytes": 24, "gives_up_in_ms": 924_000});
     Verdict {
@@ -210,12 +288,28 @@ fn verdicts() -> Vec<Verdict> {
     };
     let warning = verdict(VerdictName::OrphanStuck, Phase::Closed, Some(Outcome::Reset), Severity::Warning);
     let info = verdict(VerdictName::KeepaliveUnanswered, Phase::Updated, None, Severity::Info);
+    let full =
+        verdict(VerdictName::AcceptQueueFull, Phase::Closed, Some(Outcome::Drained), Severity::Critical);
+    let pressure = verdict(VerdictName::FdPressure, Phase::Opened, None, Severity::Critical);
+    let peers =
+        json!({"open_fds": 40, "peers": [{"remote": "192.0.2.7", "sockets": 20}], "blocked_in": ["read"]});
+    let inferred = verdict(VerdictName::IdleTimeoutInferred, Phase::Opened, None, Severity::Warning);
     vec![
         stuck(Phase::Opened, None),
         stuck(Phase::Closed, Some(Outcome::Recovered)),
         unknown,
         Verdict { subject: about(orphan(), tcp()), ..warning },
         info,
+        Verdict { subject: about(listener(), listening()), ..full },
+        Verdict {
+            subject: Subject::Process { process: hostile_process() },
+            evidence: peers.as_object().unwrap().clone(),
+            ..pressure
+        },
+        Verdict {
+            subject: Subject::Destination { destination: "[2001:db8::]/64:443".parse().unwrap() },
+            ..inferred
+        },
     ]
 }
 
@@ -251,6 +345,7 @@ pub(super) fn all() -> Vec<Record> {
     [Body::Start(Box::new(start))]
         .into_iter()
         .chain(events)
+        .chain(findings())
         .chain(verdicts().into_iter().map(|verdict| Body::Verdict(Box::new(verdict))))
         .chain([lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(end)])
         .zip(20_000..)

@@ -6,46 +6,109 @@ use anstyle::Style;
 
 use super::Palette;
 use super::palette::paint;
-use super::quantity::{count, duration, milliseconds, named, plain};
+use super::quantity::{count, duration, known, milliseconds, named, plain};
 use crate::engine::{Standing, Timeline, TimelineEntry};
 use crate::record::{
     Body, DestinationSample, End, Event, Lost, Outcome, Phase, ProcessSample, Record, Severity, Start,
-    Subject, Verdict, What, printable,
+    Subject, Verdict, VerdictName, What, printable,
 };
 use crate::time::Time;
 
+mod fold;
+#[cfg(test)]
+mod tests;
 mod words;
 
-/// Renders records as text. Remembers the day of the last one, to say when another begins.
+use fold::{Admission, Crowd, Fold, Group};
+
+/// Renders records as text. Those of a batch wait for its end, for many verdicts alike become one line.
 #[derive(Debug)]
 pub struct Text {
     palette: Palette,
+    /// The day of the last record that was told, to say when another begins.
     day: String,
+    fold: Fold,
 }
 
 impl Text {
     /// Text in these colours.
     #[must_use]
     pub const fn new(palette: Palette) -> Self {
-        Self { palette, day: String::new() }
+        Self { palette, day: String::new(), fold: Fold::new() }
     }
 
-    /// The lines of a record.
-    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>) -> String {
-        let day = day_and_time(record.at).0;
-        let mut text = String::new();
-        if day != self.day {
-            text = line(&paint(self.palette.faint, &format!("── {day}, UTC ──")));
-            self.day = day;
+    /// Takes in a record of the batch that goes on, and gives out what waits for the batch to end only where that gets too
+    /// much. What tells of the trace itself waits for nothing.
+    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, emit: &mut dyn FnMut(&str)) {
+        let at = record.at;
+        match &record.body {
+            Body::Start(start) => {
+                let text = self.start(at, &record.host, start);
+                self.tell_at_once(at, &text, emit);
+            }
+            Body::End(end) => {
+                // No second of theirs will end.
+                self.flush(Time::from_unix_ns(u64::MAX), emit);
+                let text = self.end(at, end);
+                self.tell_at_once(at, &text, emit);
+            }
+            Body::Lost(lost) => {
+                let text = self.lost(at, lost);
+                self.tell_at_once(at, &text, emit);
+            }
+            Body::Event(event) => {
+                let text = self.event(at, event);
+                self.fold.push_event(at, event, text);
+            }
+            Body::Verdict(verdict) => {
+                if let Admission::Shown(group) = self.fold.admit(at, verdict, timeline) {
+                    let text = self.verdict(at, verdict, timeline);
+                    self.fold.push_verdict(at, verdict, group, text);
+                }
+            }
+            Body::Process(sample) => {
+                let text = self.process(at, sample);
+                self.fold.push(at, text);
+            }
+            Body::Destination(sample) => {
+                let text = self.destination(at, sample);
+                self.fold.push(at, text);
+            }
         }
-        text + &match &record.body {
-            Body::Start(start) => self.start(record.at, &record.host, start),
-            Body::End(end) => self.end(record.at, end),
-            Body::Lost(lost) => self.lost(record.at, lost),
-            Body::Event(event) => self.event(record.at, event),
-            Body::Verdict(verdict) => self.verdict(record.at, verdict, timeline),
-            Body::Process(sample) => self.process(record.at, sample),
-            Body::Destination(sample) => self.destination(record.at, sample),
+        if self.fold.is_full() {
+            self.tell_waiting(emit);
+        }
+    }
+
+    /// Ends the batch at `now`: gives out what waited for that, with one line for each group of verdicts that are too many.
+    pub fn flush(&mut self, now: Time, emit: &mut dyn FnMut(&str)) {
+        self.tell_waiting(emit);
+        for (group, crowd) in self.fold.crowds(now) {
+            let text = self.crowd(&group, &crowd);
+            self.tell(crowd.at, &text, emit);
+        }
+    }
+
+    fn tell_at_once(&mut self, at: Time, text: &str, emit: &mut dyn FnMut(&str)) {
+        self.tell_waiting(emit);
+        self.tell(at, text, emit);
+    }
+
+    fn tell_waiting(&mut self, emit: &mut dyn FnMut(&str)) {
+        for (at, text) in self.fold.take_waiting() {
+            self.tell(at, &text, emit);
+        }
+    }
+
+    /// Gives out a text, under a new day where one begins.
+    fn tell(&mut self, at: Time, text: &str, emit: &mut dyn FnMut(&str)) {
+        let day = day_and_time(at).0;
+        if day == self.day {
+            emit(text);
+        } else {
+            let heading = line(&paint(self.palette.faint, &format!("── {day}, UTC ──")));
+            emit(&(heading + text));
+            self.day = day;
         }
     }
 
@@ -101,20 +164,14 @@ impl Text {
         let survived = milliseconds(sample.survived_ms);
         self.headed(
             at,
-            &format!("{:<18}  to {}: idled for {survived} and lived on", "sample", sample.destination),
+            &format!("{:<18}  → {}  answered after idling for {survived}", "sample", sample.destination),
         )
     }
 
     fn verdict(&self, at: Time, verdict: &Verdict, timeline: Option<&Timeline>) -> String {
         let Verdict { severity, subject, since, evidence, .. } = verdict;
         let style = self.palette.of(*severity);
-        let (mark, mark_style) = match (verdict.outcome.is_some_and(is_good), severity) {
-            (true, _) => ("✔", self.palette.good),
-            (false, Severity::Critical) => ("✖", style),
-            (false, Severity::Warning) => ("▲", style),
-            (false, Severity::Info) => ("●", style),
-        };
-        let title = paint(mark_style, &format!("{mark} {}{}", verdict.verdict, phase(verdict)));
+        let title = self.title(verdict.verdict, verdict.phase, verdict.outcome, *severity);
         let ago = duration(at.since(*since));
         let mut text = self.headed(at, &format!("{title}  {}", words::subject(subject)));
         text += &labelled(style, severity.name(), [printable(&verdict.summary).into_owned()]);
@@ -135,9 +192,48 @@ impl Text {
         text + &self.timeline(at, timeline)
     }
 
+    /// One line for many verdicts alike.
+    fn crowd(&self, group: &Group, crowd: &Crowd) -> String {
+        let title = self.title(group.verdict, group.phase, group.outcome, crowd.severity);
+        let more = if crowd.is_more { " more" } else { "" };
+        let place = known(group.place, |place| place.to_string());
+        let examples = crowd.examples.join(", ");
+        let text = format!(
+            "{title}  {}  {}{more} at {place}, such as {examples} (each one in JSON)",
+            group.owner, crowd.count
+        );
+        self.headed(crowd.at, &text)
+    }
+
+    fn title(
+        &self,
+        verdict: VerdictName,
+        phase: Phase,
+        outcome: Option<Outcome>,
+        severity: Severity,
+    ) -> String {
+        let style = self.palette.of(severity);
+        let (mark, style) = match (outcome.is_some_and(is_good), severity) {
+            (true, _) => ("✔", self.palette.good),
+            (false, Severity::Critical) => ("✖", style),
+            (false, Severity::Warning) => ("▲", style),
+            (false, Severity::Info) => ("●", style),
+        };
+        // A final verdict is what it is.
+        let how = match (phase, outcome) {
+            (Phase::Closed, Some(outcome)) => format!(" closed: {outcome}"),
+            (Phase::Closed, None) => String::new(),
+            (Phase::Opened | Phase::Updated, _) => format!(" {phase}"),
+        };
+        paint(style, &format!("{mark} {verdict}{how}"))
+    }
+
     /// Each entry with its distance from the verdict and from the entry above.
     fn timeline(&self, at: Time, timeline: Option<&Timeline>) -> String {
         let Some((first, omitted, last)) = timeline.map(Timeline::parts) else { return String::new() };
+        if first.is_empty() {
+            return String::new();
+        }
         let mut text =
             self.labelled("timeline", ["time to the verdict, time from the line above".to_owned()]);
         let mut previous = None;
@@ -209,15 +305,6 @@ fn line(text: &str) -> String {
     format!("{}\n", text.trim_end())
 }
 
-/// How a verdict stands, to follow its name; nothing for a final one.
-fn phase(verdict: &Verdict) -> String {
-    match (verdict.phase, verdict.outcome) {
-        (Phase::Closed, Some(outcome)) => format!(" closed: {outcome}"),
-        (Phase::Closed, None) => String::new(),
-        (Phase::Opened | Phase::Updated, _) => format!(" {}", verdict.phase),
-    }
-}
-
 /// Whether the connection came out of it alive.
 const fn is_good(outcome: Outcome) -> bool {
     match outcome {
@@ -259,68 +346,5 @@ fn signed(from: Time, at: Time) -> String {
         format!("-{}", duration(from.since(at)))
     } else {
         format!("+{}", duration(at.since(from)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::samples;
-    use super::*;
-
-    fn rendered(palette: Palette) -> String {
-        let mut text = Text::new(palette);
-        let timeline = samples::timeline();
-        let of = |record: &Record| matches!(record.body, Body::Verdict(_)).then_some(&timeline);
-        samples::all().iter().map(|record| text.render(record, of(record))).collect()
-    }
-
-    #[test]
-    fn every_record_is_told_to_a_person() {
-        insta::assert_snapshot!(rendered(Palette::PLAIN));
-    }
-
-    #[test]
-    fn colours_are_all_that_a_terminal_is_told() {
-        let coloured = rendered(Palette::COLOURED);
-        insta::assert_snapshot!(coloured.escape_debug().to_string().replace("\\n", "\n"));
-        assert_eq!(uncoloured(&coloured), rendered(Palette::PLAIN));
-    }
-
-    /// `text` without its colours; any other control character stays.
-    fn uncoloured(text: &str) -> String {
-        let mut parts = text.split("\u{1b}[");
-        let first = parts.next().unwrap_or_default().to_owned();
-        parts.fold(first, |plain, part| {
-            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
-            plain + rest.strip_prefix('m').unwrap_or(part)
-        })
-    }
-
-    #[test]
-    fn hostile_names_neither_move_the_cursor_nor_hide_text() {
-        let plain = rendered(Palette::PLAIN);
-        assert!(plain.contains("\\u{1b}[2J\\u{a}\\u{202e}"), "the sample with the hostile name is rendered");
-        assert_eq!(plain.chars().filter(|&c| c != '\n' && (c.is_control() || c == '\u{202e}')).count(), 0);
-    }
-
-    #[test]
-    fn a_day_is_said_when_it_begins_and_with_a_time_of_another_day() {
-        let day = |days: u64| Time::from_unix_ns(days * 86_400 * 1_000_000_000);
-        let mut text = Text::new(Palette::PLAIN);
-        let host = std::sync::Arc::from("web-1");
-        let mut lines = |at| text.render(&Record::new(at, &host, Body::End(End::default())), None);
-        let end = "00:00:00.000  end after 0 ms: 0 events (0 lost) of 0 sockets, 0 verdicts (0 still open)\n";
-        assert_eq!(lines(day(1)), format!("── 1970-01-02, UTC ──\n{end}"));
-        assert_eq!(lines(day(1)), end);
-        assert_eq!(lines(day(2)), format!("── 1970-01-03, UTC ──\n{end}"));
-        assert_eq!(full_unless_today(day(1), day(1)), "00:00:00.000");
-        assert_eq!(full_unless_today(day(1), day(2)), "1970-01-02 00:00:00.000");
-    }
-
-    #[test]
-    fn distances_have_a_direction() {
-        let at = Time::from_unix_ns;
-        assert_eq!(signed(at(5_000_000_000), at(3_400_000_000)), "-1.6 s");
-        assert_eq!(signed(at(3_000_000_000), at(5_000_000_000)), "+2 s");
     }
 }

@@ -16,6 +16,7 @@ use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{Control, Counters, Remote};
 
 use crate::source::btf::{self, Types};
+use crate::source::kernel::looks::Limits;
 
 pub mod hooks;
 pub mod looks;
@@ -49,6 +50,7 @@ pub struct Kernel {
     wanted: HashMap<MapData, u64, u32>,
     survived: HashMap<MapData, Plain<Remote>, u32>,
     hooks: BTreeMap<String, String>,
+    limits: Limits,
     offsets: Offsets,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
@@ -105,6 +107,7 @@ impl Kernel {
             wanted,
             survived,
             hooks: BTreeMap::new(),
+            limits: Limits::default(),
             offsets,
             reset_reasons,
             timers: 0,

@@ -11,6 +11,7 @@ use zsock_common::wire::{Control, Kind, LookRecord, Watch, condition, look, watc
 use crate::emit::{self, Event};
 use crate::looks::Row;
 use crate::looks::pass::{self, Queue};
+use crate::looks::quiet;
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
 use crate::rodata::offset;
@@ -83,6 +84,10 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
 #[inline(always)]
 fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: &Control) -> bool {
     let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
+    quiet::begin(control);
+    if quiet::is_settled(tp, state, cookie, control) {
+        return false;
+    }
     let queue = Queue::of(tp, state);
     let Some(past) = memory::of_or_new(sk) else { return false };
     let holds = match &queue {
@@ -90,6 +95,7 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
         None => pass::of_connection(tp, state, past, control),
     };
     let told = past.watch.told;
+    quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
     let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
     let is_unannounced =
         maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::engine::Standing;
 use crate::record::{
-    Cause, Closed, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress, Retransmit, Sample,
-    Socket, Subject, Tcp, What, ZeroWindowProbe, printable,
+    AcceptQueue, Cause, Closed, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
+    Request, Retransmit, Sample, Socket, State, Subject, Tcp, What, ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
@@ -67,18 +67,26 @@ pub(super) fn process_sample(sample: &ProcessSample) -> String {
         return format!("{whose:<20}  ended");
     }
     let number = |value: Option<u64>| known(value, |value| value.to_string());
-    format!(
-        "{whose:<20}  {} of {} descriptors open, {} of them sockets",
-        number(sample.open_fds),
-        number(sample.limit),
-        number(sample.socket_fds)
-    )
+    let (open, limit, sockets) = (number(sample.open_fds), number(sample.limit), number(sample.socket_fds));
+    let mut phrases =
+        vec![format!("{open} of {limit} descriptors open"), format!("{sockets} of them sockets")];
+    phrases.extend(sample.dead_fds.map(|dead| format!("{dead} of these dead")));
+    phrases.extend(sample.growth_per_minute.map(|growth| format!("{growth:+} a minute")));
+    let peers: Vec<_> =
+        sample.peers.iter().map(|peer| format!("{} ({})", peer.remote, peer.sockets)).collect();
+    if !peers.is_empty() {
+        phrases.push(format!("most with {}", peers.join(" and ")));
+    }
+    format!("{whose:<20}  {}", phrases.join(", "))
 }
 
-/// Our end and the peer's.
+/// Our end and the peer's; a listener has only ours.
 pub(super) fn ends(socket: &Socket) -> String {
     let end = |end: Option<SocketAddr>| known(end, |end| end.to_string());
-    format!("{} → {}", end(socket.local), end(socket.remote))
+    match (socket.local, socket.remote) {
+        (Some(local), None) => local.to_string(),
+        (local, remote) => format!("{} → {}", end(local), end(remote)),
+    }
 }
 
 /// What is known of where a socket belongs, beside owner and ends.
@@ -106,6 +114,9 @@ pub(super) fn identity(socket: &Socket) -> Vec<String> {
 pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
     if *tcp == Tcp::default() {
         return vec![UNKNOWN.to_owned()];
+    }
+    if tcp.state == Some(State::LISTEN) {
+        return vec![State::LISTEN.to_string()];
     }
     let ago = |value| known(value, |value| format!("{} ago", milliseconds(value)));
     let mut phrases = vec![
@@ -210,7 +221,30 @@ fn sample(it: &Sample, standing: Standing) -> Vec<String> {
         Fact::ProbingSince => "the first unanswered keepalive probe",
     });
     let state = standing.state.map(|state| state.to_string());
-    [fact.map(str::to_owned), state, last_heard(standing)].into_iter().flatten().collect()
+    [
+        fact.map(str::to_owned),
+        state,
+        it.idle_ms.map(|ms| format!("idle for {}", milliseconds(ms))),
+        it.unread_for_ms.map(|ms| format!("data unread for {}", milliseconds(ms))),
+        it.half_closed_ms.map(|ms| format!("half-closed for {}", milliseconds(ms))),
+        it.request.map(request),
+        it.accept_queue.map(accept_queue),
+        last_heard(standing),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn request(it: Request) -> String {
+    let (waiting, usual) = (milliseconds(it.waiting_ms), milliseconds(it.usual_ms));
+    let answered = it.answered_before;
+    format!("no answer for {waiting} (usual after {usual}, {answered} answered before)")
+}
+
+fn accept_queue(it: AcceptQueue) -> String {
+    let oldest = it.oldest_ms.map_or_else(String::new, |ms| format!(", the oldest for {}", milliseconds(ms)));
+    format!("{} waiting to be accepted (backlog {}){oldest}", it.queue, it.backlog)
 }
 
 fn next(next_ms: Option<u64>) -> String {

@@ -46,9 +46,12 @@ proptest! {
                 let findings = engine.push(&record);
                 let judged = findings.iter().map(|finding| (&finding.record, Some(&finding.timeline)));
                 for (record, timeline) in judged.chain([(&record, None)]) {
-                    let line = Renderer::Ndjson.render(record, timeline);
+                    let (mut line, mut told) = (Vec::new(), Vec::new());
+                    Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
                     prop_assert_eq!(&serde_json::from_slice::<Record>(&line).unwrap(), record);
-                    let told = String::from_utf8(text.render(record, timeline)).unwrap();
+                    text.render(record, timeline, &mut |bytes| told.extend_from_slice(bytes));
+                    text.flush(record.at, &mut |bytes| told.extend_from_slice(bytes));
+                    let told = String::from_utf8(told).unwrap();
                     let hides = |c: char| c != '\n' && c.is_control();
                     prop_assert!(!told.contains(hides), "{:?}", told);
                 }

@@ -30,7 +30,7 @@ const MAX_WANTED: usize = 8192;
 const SURVIVAL: Duration = Duration::from_secs(1);
 
 /// From where on a pass hands a socket over, in the kernel's units.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Limits(Control);
 
 impl Limits {
@@ -42,6 +42,7 @@ impl Limits {
         Self(Control {
             look: look::PASS,
             timers: 0,
+            pass: 0,
             tick_ns: u32::try_from(jiffies.until(0, 1).as_nanos()).unwrap_or(u32::MAX),
             idle: ticks(thresholds.unguarded_idle),
             guarded: ticks(thresholds.assumed_idle_timeout),
@@ -85,23 +86,47 @@ impl Kernel {
     /// # Errors
     /// When the kernel side cannot be told what to look for.
     pub fn seed_sockets(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Vec<(u64, anyhow::Error)>> {
-        let mut pass = self.walk(Control { look: look::SEED, ..Control::default() }, namespaces)?;
+        self.announce(Control { look: look::SEED, ..Control::default() })?;
+        let mut pass = self.walk("look_at_sockets", namespaces)?;
         while pass.step() {}
         Ok(pass.failed)
+    }
+
+    /// Ends seeding: from here on looks are for what `limits` name.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be told.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<()> {
+        self.limits = limits;
+        self.announce(limits.0)
     }
 
     /// Begins a pass over the sockets of `namespaces`.
     ///
     /// # Errors
-    /// When the kernel side cannot be told what to look for.
-    pub fn begin_pass(&mut self, limits: Limits, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
-        self.walk(limits.0, namespaces)
+    /// When there is no iterator over sockets.
+    pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+        self.limits.0.pass = self.limits.0.pass.wrapping_add(1);
+        self.announce(self.limits.0)?;
+        self.walk("look_at_sockets", namespaces)
     }
 
-    fn walk(&mut self, control: Control, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
-        self.announce(control)?;
+    /// Begins a walk over the same sockets that does nothing: what a pass costs is measured against it.
+    ///
+    /// # Errors
+    /// When there is no iterator over sockets.
+    pub fn begin_bare_walk(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+        let btf = aya::Btf::from_sys_fs().context("read the kernel's types")?;
+        let iterator = self.iterator("walk_sockets")?;
+        if iterator.fd().is_err() {
+            iterator.load("tcp", &btf)?;
+        }
+        self.walk("walk_sockets", namespaces)
+    }
+
+    fn walk(&mut self, program: &str, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
         let step_bytes = (self.buffer_bytes / 2 / HANDED_OVER_BYTES * 4).clamp(4, STEP_BYTES);
-        let iterator = self.iterator("look_at_sockets")?;
+        let iterator = self.iterator(program)?;
         // The iterator walks the namespace of the thread that opens it.
         let opened = namespaces::in_each(namespaces, |_| open(iterator));
         let mut pass = Pass { walks: VecDeque::new(), step_bytes, failed: Vec::new() };
@@ -134,7 +159,6 @@ impl Kernel {
     /// # Errors
     /// When the iterator cannot be opened or read.
     pub fn look_at_holders(&mut self, wanted: &[u64]) -> Result<()> {
-        self.announce(Control { look: look::PASS, ..Control::default() })?;
         for cookie in wanted {
             self.wanted.insert(cookie, 0, 0).context("tell the kernel side whose holders are wanted")?;
         }

@@ -1,0 +1,108 @@
+//! Passing by a socket of which the pass before has said all there was to say.
+//!
+//! Nearly every socket of a large host is one of these, and what a pass costs is the memory that it touches: to look up what is
+//! remembered of a socket costs more than to walk past it. Without a segment since the pass before only time and the process
+//! can have changed anything, and both show in a few fields.
+
+use core::ffi::c_void;
+
+use zsock_common::wire::{Control, sk_flag};
+
+use crate::emit;
+use crate::looks::pass::later;
+use crate::maps::{STALLED, Shared};
+use crate::read::{self, Direct};
+use crate::rodata::offset;
+
+const ESTABLISHED: u8 = 1;
+
+/// A socket that comes to be idle, or a request to be old, is looked at for so many passes: the record of the first may find no room.
+const CHANCES: u32 = 4;
+
+/// Where answers are slow, a request that waits for one becomes too old at a time of its own: looked for in one pass of these.
+const SELDOM: u64 = 8;
+
+/// The pass under way, as the agent numbers it, and when it began and the one before, jiffies.
+static NUMBER: Shared = Shared::new(0);
+static BEGAN: Shared = Shared::new(0);
+static PREVIOUS: Shared = Shared::new(0);
+
+/// The last pass that saw a socket in [`STALLED`].
+static STALLED_IN: Shared = Shared::new(0);
+
+/// Notes that a pass has begun, with its first socket.
+#[inline(always)]
+pub(super) fn begin(control: &Control) {
+    if NUMBER.load() != u64::from(control.pass) {
+        NUMBER.store(control.pass.into());
+        PREVIOUS.store(BEGAN.load());
+        BEGAN.store(emit::jiffies());
+    }
+}
+
+/// Notes whether the process of this socket does not read, now and as told before: what it reads later shows in no segment.
+#[inline(always)]
+pub(super) fn note_unread(cookie: u64, is_stalled: bool, was_stalled: bool) {
+    if is_stalled {
+        STALLED_IN.store(NUMBER.load());
+    }
+    if is_stalled && !was_stalled {
+        let _ = STALLED.insert(cookie, 0, 0);
+    } else if was_stalled && !is_stalled {
+        let _ = STALLED.remove(cookie);
+    }
+}
+
+/// Whether nothing can have changed since the pass before.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
+pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
+    let previous = PREVIOUS.load() as u32;
+    if state != ESTABLISHED || previous == 0 {
+        return false;
+    }
+    let now = BEGAN.load() as u32;
+    let sent = read::field::<Direct, u32>(tp, offset!(lsndtime));
+    let received = read::field::<Direct, u32>(tp, offset!(icsk_lrcvtime));
+    let active = later(later(sent, received), read::field::<Direct, u32>(tp, offset!(rcv_tstamp)));
+    let before = previous.wrapping_sub(active);
+    // With a tick to spare: both the stamp and the pass may be late by one.
+    if before == 0 || before > i32::MAX as u32 {
+        return false;
+    }
+    if now.wrapping_sub(active) >= control.idle && may_change_while_idle(tp, before, now - previous, control)
+    {
+        return false;
+    }
+    // Beside what the walk itself touches.
+    if read::field::<Direct, u32>(tp, offset!(sk_receive_queue_length)) != 0 {
+        return false;
+    }
+    let waiting = now.wrapping_sub(sent);
+    let is_crossing = waiting >= control.silence
+        && (waiting < control.silence.saturating_add((now - previous).saturating_mul(CHANCES))
+            || (cookie + u64::from(control.pass)) % SELDOM == 0);
+    if is_crossing && may_wait(tp, sent, received) {
+        return false;
+    }
+    STALLED_IN.load() + 1 < NUMBER.load() || STALLED.get_ptr(cookie).is_none()
+}
+
+/// Whether the socket has just come to be idle, or may have been guarded since.
+#[inline(always)]
+fn may_change_while_idle(tp: *const c_void, before: u32, interval: u32, control: &Control) -> bool {
+    before < control.idle.saturating_add(interval.saturating_mul(CHANCES))
+        || read::field::<Direct, u32>(tp, offset!(skc_flags)) & sk_flag::KEEPOPEN != 0
+}
+
+/// Whether the last data may be a request of ours without an answer.
+#[inline(always)]
+fn may_wait(tp: *const c_void, sent: u32, received: u32) -> bool {
+    if sent == received {
+        return read::field::<Direct, u32>(tp, offset!(snd_wl1))
+            == read::field::<Direct, u32>(tp, offset!(rcv_nxt));
+    }
+    // An accepted connection keeps its listener's backlog and asks nothing.
+    sent.wrapping_sub(received) < i32::MAX as u32
+        && read::field::<Direct, u32>(tp, offset!(sk_max_ack_backlog)) == 0
+}
