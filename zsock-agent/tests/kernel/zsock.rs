@@ -63,7 +63,10 @@ impl Zsock {
         let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
         let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!state.ended && !timeout.timed_out(), "waited in vain for {what} in {:#?}", state.lines);
+        if state.ended || timeout.timed_out() {
+            let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
+            panic!("waited in vain for {what} in\n{}", told.join("\n"));
+        }
     }
 
     /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.
