@@ -14,6 +14,7 @@ mod accept_queue_full;
 mod app_silence;
 mod close_wait_leak;
 mod connect_blackhole;
+mod fd_pressure;
 pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
 mod open;
@@ -30,6 +31,7 @@ mod unguarded_idle;
 mod words;
 mod zero_window_stall;
 
+pub(crate) use fd_pressure::Descriptors;
 pub(crate) use open::Open;
 pub(crate) use peer::{Peer, opposite};
 pub use threshold::{ThresholdError, Thresholds};

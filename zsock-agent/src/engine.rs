@@ -13,6 +13,7 @@ use crate::record::{
 
 mod destinations;
 mod facts;
+mod processes;
 #[cfg(test)]
 mod properties;
 mod table;
@@ -27,6 +28,7 @@ pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use destinations::Destinations;
 use facts::is_birth;
+use processes::Processes;
 use table::{Entry, Table};
 
 /// Sockets followed at once, unless told otherwise.
@@ -38,6 +40,7 @@ pub struct Engine {
     thresholds: Thresholds,
     table: Table,
     destinations: Destinations,
+    processes: Processes,
     lost: u64,
     verdicts: u64,
     open_verdicts: u64,
@@ -79,6 +82,7 @@ impl Engine {
             thresholds,
             table: Table::new(sockets),
             destinations: Destinations::default(),
+            processes: Processes::default(),
             lost: 0,
             verdicts: 0,
             open_verdicts: 0,
@@ -98,6 +102,12 @@ impl Engine {
                     &self.thresholds,
                     self.lost,
                 ));
+                findings.extend(self.push_to_processes(record));
+                self.count(&findings);
+                findings
+            }
+            Body::Process(_) => {
+                let findings = Vec::from_iter(self.push_to_processes(record));
                 self.count(&findings);
                 findings
             }
@@ -110,9 +120,7 @@ impl Engine {
                 self.count(&findings);
                 findings
             }
-            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Process(_) => {
-                Vec::new()
-            }
+            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) => Vec::new(),
         }
     }
 
@@ -185,6 +193,11 @@ impl Engine {
             finding(record, &scene, timeline, name, (Phase::Updated, None), open.say_anew(&scene))
         })
         .collect()
+    }
+
+    fn push_to_processes(&mut self, record: &Record) -> Option<Finding> {
+        let Self { table, processes, thresholds, lost, .. } = self;
+        processes.push(&processes::Scene { record, table, thresholds, lost: *lost })
     }
 
     /// Ends the connection that the socket had before, where its end was lost and the event begins another.

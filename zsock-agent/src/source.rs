@@ -1,13 +1,16 @@
 //! Where records come from: the running kernel.
 //!
 //! `kernel` loads the programs and hands over bytes, `decode` makes [`decode::Raw`] records of them, `order` sorts them by time,
-//! `assemble` turns them into [`crate::record::Record`]s.
+//! `assemble` turns them into [`crate::record::Record`]s. What no hook tells of processes, `fds` and `blocked` read from `/proc`.
 
+pub mod accepts;
 pub mod assemble;
+pub mod blocked;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;
 pub mod decode;
+pub mod fds;
 pub mod kernel;
 pub mod namespaces;
 pub mod order;

@@ -148,4 +148,14 @@ fields! {
     css_set_cgroup: 8 optional "css_set.dfl_cgrp";
     cgroup_node: 8 optional "cgroup.kn";
     kernfs_id: 8 optional "kernfs_node.id";
+    task_files: 8 optional "task_struct.files";
+    files_table: 8 optional "files_struct.fdt";
+    fdtable_size: 4 optional "fdtable.max_fds";
+    fdtable_files: 8 optional "fdtable.fd";
+    file_private: 8 optional "file.private_data";
+    inode_mode: 2 optional "inode.i_mode";
+    regs_first_argument: 8 optional "pt_regs.di" | "pt_regs.orig_x0";
+    regs_code_segment: 2 optional "pt_regs.cs";
+    regs_number_x86: 4 optional "pt_regs.orig_ax";
+    regs_number_arm: 4 optional "pt_regs.syscallno";
 }

@@ -98,6 +98,9 @@ kinds! {
     Clock = 15,
     /// [`SocketRecord`]: the retransmission timer fired and nothing left this host.
     RetransmitFailed = 16,
+    /// [`SocketRecord`]: accepting from a listener failed for want of descriptors or memory; `detail` is the positive errno, `detail2`
+    /// the low half of [`AcceptFailures::total`], `actor` the process that called.
+    AcceptFailed = 18,
 }
 
 /// State changes that a socket's memory keeps; a connection in health makes five.
@@ -488,6 +491,24 @@ pub mod sk_flag {
     pub const DONE: u32 = 1 << 1;
     /// `SOCK_KEEPOPEN`: `SO_KEEPALIVE` is on.
     pub const KEEPOPEN: u32 = 1 << 3;
+}
+
+/// How often accepting has failed for one process with one errno, in the map `ACCEPT_FAILURES` under [`accept_key`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptFailures {
+    /// Since the start, those without a record of their own included.
+    pub total: u64,
+    /// When the second began in which `told` is counted, CLOCK_MONOTONIC nanoseconds.
+    pub second_ns: u64,
+    /// Records in that second.
+    pub told: u64,
+}
+
+/// Key of the map `ACCEPT_FAILURES`: a process and a positive errno.
+#[must_use]
+pub const fn accept_key(tgid: u32, errno: u32) -> u64 {
+    tgid as u64 | (errno as u64) << 32
 }
 
 /// Counters of the kernel side, one set per CPU.

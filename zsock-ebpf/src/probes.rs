@@ -1,5 +1,6 @@
 //! The hooks, one file each.
 
+mod accept;
 mod error;
 mod recovery;
 mod reset;

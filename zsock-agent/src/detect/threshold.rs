@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    app_silence, close_wait_leak, connect_blackhole, idle_timeout_inferred, keepalive_unanswered,
-    orphan_stuck, receiver_stall, stale_reset, stuck_retransmission, unguarded_idle, zero_window_stall,
+    app_silence, close_wait_leak, connect_blackhole, fd_pressure, idle_timeout_inferred,
+    keepalive_unanswered, orphan_stuck, receiver_stall, stale_reset, stuck_retransmission, unguarded_idle,
+    zero_window_stall,
 };
 use crate::record::VerdictName;
 use crate::time::{milliseconds, parse_duration};
@@ -59,7 +60,7 @@ impl Default for Thresholds {
             app_silence: app_silence::WAITING,
             close_wait_leak: close_wait_leak::HALF_CLOSED,
             unguarded_idle: unguarded_idle::IDLE,
-            fd_pressure_percent: 80,
+            fd_pressure_percent: fd_pressure::PERCENT,
             idle_timeout_inferred: idle_timeout_inferred::DEATHS,
             assumed_idle_timeout: unguarded_idle::ASSUMED_IDLE_TIMEOUT,
         }

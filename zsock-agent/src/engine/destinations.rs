@@ -371,12 +371,12 @@ fn bound<'a>(
     survived: Option<Duration>,
     (thresholds, lost): (&Thresholds, u64),
 ) -> Bound {
-    // A short idle time is none to speak of, unless it is known that one half as long is survived.
-    let is_proven = |death: &Death| {
-        death.idle() >= thresholds.stale_reset
-            || survived.is_some_and(|survived| survived * 2 >= death.idle())
-    };
-    let (proven, unproven): (Vec<&Death>, Vec<&Death>) = deaths.partition(|death| is_proven(death));
+    let deaths: Vec<&Death> = deaths.collect();
+    let shortest = deaths.iter().map(|death| death.idle()).min();
+    let is_bracketed = survived.zip(shortest).is_some_and(|(survived, died)| survived * 2 >= died);
+    // Else a short idle time is none to speak of.
+    let is_proven = |death: &&Death| is_bracketed || death.idle() >= thresholds.stale_reset;
+    let (proven, unproven): (Vec<&Death>, Vec<&Death>) = deaths.into_iter().partition(is_proven);
     let outages: Vec<_> = unproven.iter().map(|death| (death.heard_at, death.died_at)).collect();
     let deaths: Vec<&Death> =
         proven.into_iter().filter(|death| !outages.iter().any(|outage| death.overlaps(*outage))).collect();
@@ -385,7 +385,6 @@ fn bound<'a>(
     let last_heard_at = deaths.iter().map(|death| death.heard_at).max();
     let have_a_moment_in_common = last_heard_at < first_sent_at;
     let died_after = deaths.iter().map(|death| death.idle()).min();
-    let is_bracketed = survived.zip(died_after).is_some_and(|(survived, died)| survived * 2 >= died);
     let least = u64::from(thresholds.idle_timeout_inferred);
     let lost_before = deaths.iter().map(|death| death.lost).min().unwrap_or(lost);
     Bound {

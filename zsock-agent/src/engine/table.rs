@@ -99,6 +99,11 @@ impl Table {
         found.next().filter(|_| found.next().is_none())
     }
 
+    /// All that is known.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// Ends the turn of a socket that goes on.
     pub(crate) fn settle(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.get_mut(&id) {

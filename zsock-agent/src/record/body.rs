@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, DestinationSample, Errno, ProcessSample, Socket, State, Tcp, Verdict};
+use super::{Cause, DestinationSample, Errno, Process, ProcessSample, Socket, State, Tcp, Verdict};
 use crate::time::Time;
 
 /// What a record carries, told apart by `type`.
@@ -229,6 +229,9 @@ pub struct AcceptFailed {
     pub errno: Errno,
     /// How often since the record before.
     pub count: u64,
+    /// The process that called accept; absent where it is the owner of the listener, which `socket` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Box<Process>>,
 }
 
 /// The end of a connection.

@@ -184,7 +184,7 @@ fn whats() -> Vec<(What, Socket, Tcp)> {
         ),
         (What::Sample(Sample { fact: Some(Fact::ProbingSince), ..Sample::default() }), nginx(), nothing()),
         (
-            What::AcceptFailed(AcceptFailed { errno: Errno::named("EMFILE"), count: 3 }),
+            What::AcceptFailed(AcceptFailed { errno: Errno::named("EMFILE"), count: 3, process: None }),
             listener(),
             listening(),
         ),

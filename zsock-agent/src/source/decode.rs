@@ -59,7 +59,8 @@ impl Raw {
             | Kind::Error
             | Kind::ResetReceived
             | Kind::ResetSent
-            | Kind::Destroyed => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
+            | Kind::Destroyed
+            | Kind::AcceptFailed => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
         })
     }
 

@@ -13,13 +13,14 @@ use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
-use zsock_common::wire::{Control, Counters, Remote};
+use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
 use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
 pub mod hooks;
 pub mod looks;
+mod tracefs;
 
 /// The kernel side, as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
@@ -49,6 +50,7 @@ pub struct Kernel {
     control: Array<MapData, Plain<Control>>,
     wanted: HashMap<MapData, u64, u32>,
     survived: HashMap<MapData, Plain<Remote>, u32>,
+    accept_failures: HashMap<MapData, u64, Plain<AcceptFailures>>,
     hooks: BTreeMap<String, String>,
     limits: Limits,
     offsets: Offsets,
@@ -72,6 +74,8 @@ unsafe impl Pod for Plain<Counters> {}
 unsafe impl Pod for Plain<Control> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Remote> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<AcceptFailures> {}
 
 impl Kernel {
     /// Loads the programs and attaches every hook that this kernel offers.
@@ -92,6 +96,7 @@ impl Kernel {
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
         let wanted = HashMap::try_from(take_map(&mut ebpf, "WANTED")?)?;
         let survived = HashMap::try_from(take_map(&mut ebpf, "SURVIVED")?)?;
+        let accept_failures = HashMap::try_from(take_map(&mut ebpf, "ACCEPT_FAILURES")?)?;
         let log = options
             .has_log
             .then(|| EbpfLogger::init(&mut ebpf))
@@ -106,6 +111,7 @@ impl Kernel {
             control,
             wanted,
             survived,
+            accept_failures,
             hooks: BTreeMap::new(),
             limits: Limits::default(),
             offsets,
@@ -190,6 +196,12 @@ impl Kernel {
             unnamed: sum.unnamed + one.unnamed,
             existed: sum.existed + one.existed,
         }))
+    }
+
+    /// How often accepting has failed for process `pid` with error number `errno` since the start; `None` where it has not.
+    #[must_use]
+    pub fn accept_failures(&self, pid: u32, errno: u32) -> Option<u64> {
+        self.accept_failures.get(&accept_key(pid, errno), 0).ok().map(|Plain(failures)| failures.total)
     }
 
     /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program;
@@ -318,6 +330,13 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     } else if let Program::KProbe(program) = program {
         program.load()?;
         program.attach(target, 0)?;
+    } else if let Program::TracePoint(program) = program {
+        // One program may have two tracepoints.
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
+        tracefs::with(|| program.attach(category, name))??;
     } else {
         bail!("no way to attach a program of type {:?}", program.prog_type());
     }
@@ -331,6 +350,8 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     } else if let Program::KProbe(program) = program {
         program.unload()
     } else if let Program::BtfTracePoint(program) = program {
+        program.unload()
+    } else if let Program::TracePoint(program) = program {
         program.unload()
     } else {
         Ok(())

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::record;
 use crate::source::clock;
 
 /// Inode number of the initial PID namespace, the same on every kernel (`PROC_PID_INIT_INO`).
@@ -36,12 +38,21 @@ impl Process {
         })
     }
 
+    /// The process that has this id now; `None` where none runs.
+    #[must_use]
+    pub fn find(pid: u32) -> Option<Self> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let (comm, ticks) = name_and_start(&stat)?;
+        let in_proc_ns = ticks.checked_mul(1_000_000_000 / TICKS_PER_SECOND)?;
+        let start_ns = in_proc_ns.wrapping_sub(clock::boottime_in_proc_ns(0));
+        Some(Self { pid, start_ns, cgroup_id: 0, comm: comm.to_vec() })
+    }
+
     /// Whether it runs no more. A process that exited and waits for its parent runs no more. `None` in a PID namespace,
     /// whose `/proc` has other ids and not every process.
     #[must_use]
     pub fn has_exited(&self) -> Option<bool> {
-        let namespace = fs::metadata("/proc/self/ns/pid").ok()?.ino();
-        (namespace == INITIAL_PID_NAMESPACE).then(|| !self.is_in_proc())
+        proc_has_our_ids().then(|| !self.is_in_proc())
     }
 
     /// Whether `/proc` has it, alive and no later process of the same id.
@@ -69,6 +80,14 @@ impl Process {
         };
         let bytes = std::str::from_utf8(&self.comm).is_err().then(|| Arc::from(hex()));
         (Arc::from(String::from_utf8_lossy(&self.comm)), bytes)
+    }
+
+    /// The process as records name it; without its control group once it runs no more.
+    #[must_use]
+    pub fn as_record(&self) -> record::Process {
+        let (comm, comm_hex) = self.name();
+        let (cgroup, container) = self.cgroup().map(|group| (group.path, group.container)).unzip();
+        record::Process { pid: self.pid, comm: Some(comm), comm_hex, cgroup, container: container.flatten() }
     }
 
     /// The control group it is in, and the container that this names. `None` once it runs no more.
@@ -99,17 +118,35 @@ impl Cgroup {
     }
 }
 
+/// Whether `/proc` shows every process by its id in the initial PID namespace, by which records name it.
+#[must_use]
+pub fn proc_has_our_ids() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
+}
+
+/// The inode number of the socket that a link in `/proc/PID/fd` leads to; `None` for other files.
+#[must_use]
+pub fn socket_inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
 /// Clock ticks a second of `/proc`, the kernel's `USER_HZ`: 100 on every architecture that BPF runs on but Alpha.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Reads `/proc/PID/stat`: state is field 3, the start in ticks field 22; the name before them may hold anything.
+/// Whether `/proc/PID/stat` is of a process that started then and runs.
 fn is_same_and_alive(stat: &[u8], start_ns: u64) -> bool {
-    let Some(end_of_name) = stat.iter().rposition(|byte| *byte == b')') else { return false };
-    let Ok(rest) = std::str::from_utf8(&stat[end_of_name + 1..]) else { return false };
-    let mut fields = rest.split_ascii_whitespace();
-    let is_dead = matches!(fields.next(), Some("Z" | "X" | "x") | None);
-    let ticks: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
-    !is_dead && ticks == Some(start_ns / (1_000_000_000 / TICKS_PER_SECOND))
+    name_and_start(stat).is_some_and(|(_, ticks)| ticks == start_ns / (1_000_000_000 / TICKS_PER_SECOND))
+}
+
+/// Name and start, in ticks, of `/proc/PID/stat`: the state is field 3, the start field 22; the name before them may hold anything.
+/// `None` of a process that runs no more.
+fn name_and_start(stat: &[u8]) -> Option<(&[u8], u64)> {
+    let name_from = stat.iter().position(|byte| *byte == b'(')? + 1;
+    let name_to = stat.iter().rposition(|byte| *byte == b')').filter(|end| *end >= name_from)?;
+    let mut fields = std::str::from_utf8(&stat[name_to + 1..]).ok()?.split_ascii_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (!is_dead).then_some((&stat[name_from..name_to], ticks))
 }
 
 /// The path in a `/proc/PID/cgroup` table: of the unified hierarchy, or where that says nothing, of a hierarchy of version 1.
@@ -184,12 +221,8 @@ mod tests {
 
     #[test]
     fn a_process_is_found_in_proc_and_a_former_one_of_its_id_is_not() {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let ticks: u64 =
-            stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
-        let ahead_ns = clock::boottime_in_proc_ns(0);
-        let start_ns = (ticks * 10_000_000).wrapping_sub(ahead_ns);
-        let process = Process { pid: std::process::id(), start_ns, cgroup_id: 0, comm: Vec::new() };
+        let process = Process::find(std::process::id()).unwrap();
+        let start_ns = process.start_ns;
         let former = Process { start_ns: start_ns.wrapping_sub(1_000_000_000), ..process.clone() };
         assert_eq!((process.is_in_proc(), process.cgroup().is_some()), (true, true));
         assert_eq!((former.is_in_proc(), former.cgroup()), (false, None));

@@ -185,7 +185,7 @@ fn wrote(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark) {
 
 /// Notes that a socket whose memory is out of reach has shown trouble.
 #[inline(always)]
-fn suspect(sk: *const c_void, cookie: u64, unanswered: u32, is_known: bool) {
+pub(super) fn suspect(sk: *const c_void, cookie: u64, unanswered: u32, is_known: bool) {
     if cookie == 0 || !filter::wants::<Probed>(sk) {
         return;
     }

@@ -79,6 +79,7 @@ impl Scene<'_> {
             | Kind::SynAckRetransmit
             | Kind::Past
             | Kind::Holder
+            | Kind::AcceptFailed
             | Kind::Clock => return None,
         })
     }
