@@ -35,7 +35,7 @@ fn main() -> Result<()> {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?
-                .block_on(compare(connections.unwrap_or(10_000)))
+                .block_on(async { compare(connections.unwrap_or(10_000)) })
         }
     }
 }
@@ -54,7 +54,7 @@ fn crowd(which: u8, count: u32) -> Result<()> {
     Ok(())
 }
 
-async fn compare(connections: u32) -> Result<()> {
+fn compare(connections: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace: run as root")?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65000")?;
@@ -115,5 +115,5 @@ fn cpu<T>(work: impl FnOnce() -> Result<T>) -> Result<Duration> {
     let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
     let before = now()?;
     work()?;
-    Ok(now()? - before)
+    Ok(now()?.saturating_sub(before))
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
 
+mod beside;
 mod facts;
 mod filter;
 mod output;

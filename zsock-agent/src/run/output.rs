@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use crate::cli::{self, Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
-use crate::record::{Body, End, Lost, Phase, Record};
+use crate::record::{Body, Destination, End, Lost, Phase, Record, State};
 use crate::select::Selectors;
 use crate::sink::writer::{DEFAULT_CAPACITY_BYTES, Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
+use crate::source::blocked::{Blocked, BlockedThreads};
 use crate::time::{Time, milliseconds};
 
 /// The way out of a trace.
@@ -26,6 +27,7 @@ pub(super) struct Output {
     counted: End,
     /// Losses that are to be told, one for each place.
     untold: Vec<Lost>,
+    blocked: BlockedThreads,
 }
 
 impl Output {
@@ -55,7 +57,13 @@ impl Output {
             events: arguments.events,
             counted: End::default(),
             untold: Vec::new(),
+            blocked: BlockedThreads::new(),
         })
+    }
+
+    /// Destinations of which it is wanted how long connections idle and live on.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = Destination> {
+        self.engine.suspects()
     }
 
     /// Waits until nobody reads any more.
@@ -80,8 +88,9 @@ impl Output {
                 self.print(record, None);
             }
         }
-        for finding in findings {
+        for mut finding in findings {
             if self.selectors.matches(&finding.record) {
+                note_blocked(&mut finding.record, &mut self.blocked);
                 self.count(&finding.record);
                 self.print(&finding.record, Some(&finding.timeline));
             }
@@ -158,8 +167,26 @@ impl Output {
     }
 
     fn flush(&mut self, at: Time) {
+        self.blocked.forget();
         let Self { renderer, writer, .. } = self;
         renderer.flush(at, &mut |bytes| writer.push(bytes, at));
+    }
+}
+
+/// Puts the threads that sit in a call on the socket into the evidence of a verdict that opens on one that somebody holds.
+fn note_blocked(record: &mut Record, blocked: &mut BlockedThreads) {
+    let Body::Verdict(verdict) = &mut record.body else { return };
+    let Some((socket, tcp)) = verdict.socket() else { return };
+    let is_held = !socket.orphan && tcp.state != Some(State::CLOSE);
+    let (Some(pid), Some(inode), true) = (socket.pid, socket.inode, is_held) else { return };
+    if verdict.phase != Phase::Opened {
+        return;
+    }
+    if let Some(Blocked { threads, calls }) = blocked.of(pid, inode) {
+        verdict.evidence.insert("blocked_threads".to_owned(), threads.into());
+        if !calls.is_empty() {
+            verdict.evidence.insert("blocked_in".to_owned(), calls.into_iter().collect());
+        }
     }
 }
 

@@ -7,17 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use zsock_common::wire::Counters;
+use zsock_common::wire::{Counters, Kind};
 
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
-use crate::record::{Body, Record, Start};
+use crate::record::{Body, Record, Start, What};
+use crate::run::beside::Beside;
 use crate::run::output::Output;
 use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
 use crate::run::{facts, filter};
 use crate::sink::stdout;
+use crate::source::accepts::Caller;
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::{Assembler, Need};
 use crate::source::clock::Clock;
@@ -47,12 +49,14 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(80);
 
 /// Everything between the kernel and stdout.
 struct Trace {
+    host: Arc<str>,
     kernel: Kernel,
     clock: Clock,
     order: Order,
     assembler: Assembler,
     output: Output,
     schedule: Schedule,
+    beside: Beside,
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
@@ -91,16 +95,19 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let units = Units { jiffies, offsets: *kernel.offsets() };
     let start = start_body(&kernel, &thresholds)?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
+    let beside = Beside::new(thresholds.fd_pressure_percent, clock, jiffies);
     let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
     let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {
+        host: Arc::clone(&host),
         kernel,
         clock,
         order: Order::default(),
         assembler,
         output,
         schedule: Schedule::every(arguments.scan_interval),
+        beside,
         looked_ns: 0,
         look_took_ns: 0,
         lost: 0,
@@ -129,7 +136,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
                 if stdout::is_abandoned(std::io::stdout()) {
                     break;
                 }
-                trace.count_skipped(clock.monotonic_ns());
+                trace.do_chores();
             }
             _ = poll.tick() => trace.kernel.flush_log(),
             ready = trace.kernel.readable() => ready?,
@@ -222,13 +229,61 @@ impl Trace {
         self.look_up_holders(&batch);
         for raw in &batch {
             for record in self.assembler.assemble(raw) {
-                self.output.push(&record);
+                self.tell(raw, record);
             }
+        }
+        for failure in self.beside.failures(self.clock.at(now_ns), is_end, &self.kernel) {
+            self.tell_failure(&failure);
         }
         if now_ns.saturating_sub(self.counted_ns) >= nanoseconds(POLL) {
             self.count_losses(now_ns);
         }
         self.output.tell_losses(self.clock.at(now_ns));
+    }
+
+    /// Passes a record on; of failed accepts, those whose turn it is.
+    fn tell(&mut self, raw: &Raw, record: Record) {
+        let failure = match raw {
+            Raw::Socket(Kind::AcceptFailed, failure) => record
+                .event()
+                .is_some_and(|event| matches!(event.what, What::AcceptFailed(_)))
+                .then(|| (Caller::of(failure), failure.detail2)),
+            Raw::Socket(..)
+            | Raw::Look(_)
+            | Raw::SynAck(_)
+            | Raw::Past(_)
+            | Raw::Holder(_)
+            | Raw::Clock(_) => None,
+        };
+        match failure {
+            Some((caller, total)) => {
+                if let Some(record) = self.beside.accepts.note(caller, total, record) {
+                    self.tell_failure(&record);
+                }
+            }
+            None => self.output.push(&record),
+        }
+    }
+
+    /// Tells of a failed accept after how the process stands that it failed for.
+    fn tell_failure(&mut self, failure: &Record) {
+        if let Some(sample) = self.beside.process_of(failure, &self.assembler) {
+            self.output.push(&Record::new(failure.at, &failure.host, Body::Process(Box::new(sample))));
+        }
+        self.output.push(failure);
+    }
+
+    /// What is looked after once a second.
+    fn do_chores(&mut self) {
+        let now_ns = self.clock.monotonic_ns();
+        self.count_skipped(now_ns);
+        let now = self.clock.at(now_ns);
+        for sample in self.beside.descriptors(now, &self.assembler) {
+            self.output.push(&Record::new(now, &self.host, Body::Process(Box::new(sample))));
+        }
+        for sample in self.beside.survivals(&self.kernel, self.output.suspects()) {
+            self.output.push(&Record::new(now, &self.host, Body::Destination(Box::new(sample))));
+        }
     }
 
     /// Takes in what the kernel side has written.

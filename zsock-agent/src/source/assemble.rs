@@ -9,7 +9,7 @@ use zsock_common::wire::{
     HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag,
 };
 
-use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
+use crate::record::{Body, Cause, Closed, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::Cgroups;
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
@@ -48,6 +48,8 @@ pub struct Assembler {
     cgroups: Cgroups,
     looks: u64,
     forgotten: u64,
+    /// Sockets whose connection is over and whose descriptor is open, with their process.
+    dead: HashMap<SocketId, u32>,
 }
 
 /// Why the holders of a socket should be looked up.
@@ -73,6 +75,7 @@ impl Assembler {
             cgroups: Cgroups::default(),
             looks: 0,
             forgotten: 0,
+            dead: HashMap::new(),
         }
     }
 
@@ -98,7 +101,8 @@ impl Assembler {
     pub fn needs_look(&self, raw: &Raw) -> Option<Need> {
         let (kind, record) = raw.socket()?;
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
-        if !is_held || kind == Kind::Destroyed || record.actor.tgid != 0 {
+        let names_owner = record.actor.tgid != 0 && kind != Kind::AcceptFailed;
+        if !is_held || kind == Kind::Destroyed || names_owner {
             return None;
         }
         let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return Some(Need::First) };
@@ -124,6 +128,12 @@ impl Assembler {
             tracked.look = look;
             tracked.owners.begin_look();
         }
+    }
+
+    /// How many of a process's sockets are dead and hold a descriptor.
+    #[must_use]
+    pub fn dead_of(&self, pid: u32) -> u64 {
+        self.dead.values().filter(|owner| **owner == pid).count() as u64
     }
 
     /// Sockets that were forgotten because there were too many.
@@ -196,7 +206,16 @@ impl Assembler {
         let before = tracked.stall.observe(kind, record, at, &units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
         let reset_reasons = &self.reset_reasons;
-        let scene = what::Scene { kind, record, look, at, live_state, units: &units, reset_reasons };
+        let scene = what::Scene {
+            kind,
+            record,
+            owner: story.socket.pid,
+            look,
+            at,
+            live_state,
+            units: &units,
+            reset_reasons,
+        };
         let tcp = scene.tcp(&tracked.stall);
         for happened in before {
             story.tell(at, happened, tcp.clone());
@@ -207,7 +226,11 @@ impl Assembler {
             story.tell(at, what, tcp.clone());
         }
         if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
-            story.tell(at, scene.closed(tracked), tcp);
+            let closed = scene.closed(tracked);
+            if let (What::Closed(Closed { fd_open: true, .. }), Some(pid)) = (&closed, story.socket.pid) {
+                self.dead.insert(id, pid);
+            }
+            story.tell(at, closed, tcp);
         }
         if tracked.is_closed && !tracked.is_announced {
             self.forget(id);
@@ -248,6 +271,7 @@ impl Assembler {
             while self.sockets.len() >= MAX_SOCKETS {
                 let Some(oldest) = self.heard.pop_front() else { break };
                 self.forgotten += u64::from(self.sockets.remove(&oldest).is_some());
+                self.dead.remove(&oldest);
             }
             self.heard.push_back(id);
         }
@@ -255,6 +279,7 @@ impl Assembler {
     }
 
     fn forget(&mut self, id: SocketId) {
+        self.dead.remove(&id);
         self.sockets.remove(&id);
         // Ids of sockets that are gone are dropped in bulk.
         if self.heard.len() > 2 * self.sockets.len() + 1024 {

@@ -29,6 +29,10 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
     if sent != 0 || received != 0 {
         note(now, watch, sent, received, begun);
     }
+    // What was told lasts until the peer says something: to ask again is no answer.
+    if watch.told & condition::SILENCE != 0 && received == 0 {
+        return condition::SILENCE;
+    }
     let is_acknowledged = now.snd_una == now.write_seq;
     if watch.flags & watch_flag::WAITING == 0
         || !is_acknowledged

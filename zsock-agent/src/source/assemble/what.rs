@@ -8,13 +8,14 @@ use zsock_common::wire::{Kind, LookRecord, SocketRecord};
 
 use crate::kernel_rules::{Forecast, Moment, Pending, SegmentFacts, retransmission_cause};
 use crate::record::{
-    Cause, Closed, Errno, Errored, Keepalive, Reset, Retransmit, Sample, State, StateChange, Tcp, What,
-    ZeroWindowProbe,
+    AcceptFailed, Cause, Closed, Errno, Errored, Keepalive, Reset, Retransmit, Sample, State, StateChange,
+    Tcp, What, ZeroWindowProbe,
 };
 use crate::source::assemble::facts::{Queues, Units, bytes_received, bytes_sent, has_peers_fin};
 use crate::source::assemble::found;
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::tracked::Tracked;
+use crate::source::process::Process;
 use crate::time::{Time, milliseconds};
 
 const FIN: u32 = 1;
@@ -23,6 +24,8 @@ const FIN: u32 = 1;
 pub(super) struct Scene<'a> {
     pub(super) kind: Kind,
     pub(super) record: &'a SocketRecord,
+    /// The process that holds the socket.
+    pub(super) owner: Option<u32>,
     /// All that the look found, where it is one.
     pub(super) look: Option<&'a LookRecord>,
     pub(super) at: Time,
@@ -69,6 +72,7 @@ impl Scene<'_> {
             Kind::Error => What::Error(Errored { errno: Errno::from_number(detail.cast_signed()) }),
             Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
             Kind::ResetSent => What::ResetSent(Reset { reason: self.reset_reason() }),
+            Kind::AcceptFailed => What::AcceptFailed(self.accept_failed()),
             Kind::Look if is_news || self.look.is_some_and(found::is_news) => {
                 What::Sample(self.look.map_or_else(Sample::default, |look| found::sample(look, self.units)))
             }
@@ -79,7 +83,6 @@ impl Scene<'_> {
             | Kind::SynAckRetransmit
             | Kind::Past
             | Kind::Holder
-            | Kind::AcceptFailed
             | Kind::Clock => return None,
         })
     }
@@ -102,6 +105,14 @@ impl Scene<'_> {
             Kind::Retransmit | Kind::Keepalive | Kind::KeepaliveAnswered | Kind::WindowProbe | Kind::Look
         );
         is_settled && self.state() != State::CLOSE && self.state() != State::LISTEN
+    }
+
+    /// A failed accept. How often is counted later; who called is told where it is not the owner.
+    fn accept_failed(&self) -> AcceptFailed {
+        let actor = &self.record.actor;
+        let process = (self.owner != Some(actor.tgid)).then(|| Process::from_wire(actor)).flatten();
+        let process = process.map(|process| Box::new(process.as_record()));
+        AcceptFailed { errno: Errno::from_number(self.record.detail.cast_signed()), count: 0, process }
     }
 
     fn cause(&self, stall: &Stall) -> Option<Cause> {
