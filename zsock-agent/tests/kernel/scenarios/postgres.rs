@@ -57,7 +57,8 @@ pub(super) fn a_pool_behind_a_gateway_that_forgets() {
         server.assert_story(&["verdict unguarded_idle opened"]);
         assert_owner(&server, backend, "postgres");
         let noticed = server.lines[0].millis("evidence.would_be_noticed_ms");
-        assert!(noticed.abs_diff(Duration::from_secs(7200 + 9 * 75)) < Duration::from_mins(1), "{noticed:?}");
+        // The kernel's timers of hours are late by as much as two minutes, and it knows it.
+        assert!((7860..8030).contains(&noticed.as_secs()), "{noticed:?} in {}", server.lines[0].record);
     }
     drop(database);
 }
