@@ -27,10 +27,10 @@ Exit status:
 
 const TRACE_NOTES: &str = "\
 Needs:
-  root, or CAP_BPF and CAP_PERFMON. With these two alone zsock follows events,
-  but knows a socket that is older than itself from its next event on only: to
-  look at sockets it enters every network namespace, its own too, which takes
-  CAP_SYS_ADMIN, and CAP_SYS_PTRACE to find those of other users' processes.
+  root, or CAP_BPF and CAP_PERFMON. With these two alone zsock follows events and
+  looks at the sockets of its own network namespace; to look into the others takes
+  CAP_SYS_ADMIN, and CAP_SYS_PTRACE to find those of other users' processes, their
+  descriptors and what their threads wait for.
 
 Selecting:
   Every selector may be given more than once. Values of one kind widen the
@@ -49,6 +49,8 @@ Examples:
   zsock trace --comm api --remote 10.0.0.0/8:5432 --remote '[2001:db8::]/32:5432'
   # Five minutes, with more patience
   zsock trace --duration 5m --threshold stuck_retransmission=6
+  # Which connections leak, and which would die unnoticed behind an Azure load balancer
+  zsock trace --verdict close_wait_leak --verdict unguarded_idle --assume-idle-timeout 4m
 
 ";
 
@@ -90,11 +92,13 @@ pub struct TraceArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub color: Color,
 
-    /// When a verdict opens, in place of its default: a count or a duration; repeatable
+    /// When a verdict opens, in place of its default: a count, a duration or a percentage; repeatable
     ///
-    /// When a verdict opens, in place of its default: a count or a duration, whichever the verdict measures. The
-    /// defaults are `connect_blackhole=3`, `stuck_retransmission=4`, `keepalive_unanswered=2` (the least that it takes),
-    /// `orphan_stuck=3` and `stale_reset=30s`; `silent_death` has no threshold. Repeatable.
+    /// When a verdict opens, in place of its default: a count, a duration or a percentage, whichever the verdict
+    /// measures. The defaults are `connect_blackhole=3`, `stuck_retransmission=4`, `keepalive_unanswered=2` (the least that it
+    /// takes), `orphan_stuck=3`, `zero_window_stall=3`, `idle_timeout_inferred=2` (the least), `stale_reset=30s`,
+    /// `receiver_stall=30s`, `app_silence=30s`, `close_wait_leak=60s`, `unguarded_idle=300s` and `fd_pressure=80%`;
+    /// `silent_death` and `accept_queue_full` have none. Repeatable.
     #[arg(long = "threshold", value_name = "VERDICT=VALUE", value_parser = values::threshold)]
     pub thresholds: Vec<String>,
 

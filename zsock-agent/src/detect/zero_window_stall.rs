@@ -110,9 +110,9 @@ fn advice(scene: &Scene<'_>, stalled: Option<Duration>) -> Vec<String> {
 mod tests {
     use crate::detect::Thresholds;
     use crate::detect::story::{
-        closed, closed_by, closed_by_reset, details, established, expected, findings, findings_with, look,
-        lost, on, orphaned, progress, resent, reset_received, state, verdict, verdicts, window_probe, with,
-        words_of,
+        closed, closed_by, closed_by_reset, details, established, expected, findings, findings_with, found,
+        look, lost, on, orphaned, progress, resent, reset_received, state, verdict, verdicts, window_probe,
+        with, words_of,
     };
     use crate::record::{Cause, Errno, Event, Record, Retransmit, State, What};
 
@@ -338,5 +338,30 @@ mod tests {
         let reopened = [on(1_200, window_probe(1, None)), on(1_600, window_probe(2, None)), lost(1_700, 1)];
         let anew = [on(2_400, window_probe(1, None)), on(2_800, window_probe(2, Some(true)))];
         assert_eq!(verdicts(&[&reopened[..], &anew].concat()), expected([]));
+    }
+
+    #[test]
+    fn a_look_in_the_middle_of_a_stall_is_enough() {
+        let looked = |probes, window| {
+            with(found(|sample| sample.window_probes = Some(probes)), |tcp| {
+                tcp.send_window_bytes = Some(window);
+                tcp.unsent_bytes = Some(100);
+                tcp.stalled_ms = Some(90_000);
+            })
+        };
+        assert_eq!(verdicts(&[on(100_000, looked(2, 0))]), expected([]));
+        let findings = findings(&[on(100_000, looked(7, 0)), on(160_000, looked(7, 1_000))]);
+        assert_eq!(
+            words_of(&findings),
+            expected([
+                (100_000, "zero_window_stall opened"),
+                (160_000, "zero_window_stall closed opened_window")
+            ])
+        );
+        let said = details(&findings[0]);
+        assert_eq!(
+            (said.0, said.1),
+            (10_000, r#"{"probes":7,"stalled_ms":90000,"unsent_bytes":100}"#.to_owned())
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::record::{Cause, Event, What, ZeroWindowProbe};
+use crate::record::{Cause, Event, Sample, What, ZeroWindowProbe};
 use crate::time::Time;
 
 /// The longest tick of the kernel's clock: by it, what was received may seem as much older than it is.
@@ -54,6 +54,11 @@ impl WindowProbes {
             self.previous_at = self.last_at.replace(at);
             self.previous_answered = None;
         }
+        if let What::Sample(Sample { window_probes: Some(probes), .. }) = event.what
+            && window == Some(0)
+        {
+            self.count_unseen(at, probes);
+        }
         if window > Some(0) {
             self.forget_closed();
         }
@@ -93,6 +98,15 @@ impl WindowProbes {
             self.answered = found_answer.map(|found| answered + u32::from(found));
         }
         self.is_whole = true;
+    }
+
+    /// Takes over a count of probes that were not told one by one.
+    fn count_unseen(&mut self, at: Time, probes: u32) {
+        if probes > self.closed_window {
+            self.closed_window = probes;
+            self.closed_since = self.closed_since.or(Some(at));
+            self.answered = None;
+        }
     }
 
     /// Whether something came from the peer since the last one; absent where that is not known.

@@ -281,6 +281,9 @@ pub struct Sample {
     /// The request that the peer has acknowledged and not answered, on a connection that had requests answered before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
+    /// Persist probes that were sent since the peer's window closed, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_probes: Option<u32>,
     /// Of a listener: connections that wait to be accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_queue: Option<AcceptQueue>,

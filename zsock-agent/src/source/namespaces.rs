@@ -7,13 +7,15 @@ use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
 
+const OWN: &str = "/proc/self/ns/net";
+
 /// Every network namespace that can be found, opened, by inode number. The caller's own is always among them.
 ///
 /// A namespace that only a descriptor or a socket keeps alive cannot be found.
 #[must_use]
 pub fn all() -> BTreeMap<u64, File> {
     let mut found = BTreeMap::new();
-    let own = [PathBuf::from("/proc/self/ns/net")];
+    let own = [PathBuf::from(OWN)];
     for path in own.into_iter().chain(of_processes()).chain(mounted()) {
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if found.contains_key(&metadata.ino()) {
@@ -32,11 +34,20 @@ pub fn in_each<T: Send>(
     namespaces: &BTreeMap<u64, File>,
     mut work: impl FnMut(u64) -> T + Send,
 ) -> Vec<(u64, Result<T, nix::Error>)> {
-    let enter = |(inode, namespace): (&u64, &File)| {
-        (*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode)))
-    };
+    let own = fs::metadata(OWN).ok().map(|metadata| metadata.ino());
     std::thread::scope(|scope| {
-        let walk = scope.spawn(|| namespaces.iter().map(enter).collect());
+        let walk = scope.spawn(|| {
+            // The own one first: to enter it takes a capability, to be in it does not.
+            let is_own = |inode: &u64| Some(*inode) == own;
+            let mut done = Vec::new();
+            for (inode, _) in namespaces.iter().filter(|(inode, _)| is_own(inode)) {
+                done.push((*inode, Ok(work(*inode))));
+            }
+            for (inode, namespace) in namespaces.iter().filter(|(inode, _)| !is_own(inode)) {
+                done.push((*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode))));
+            }
+            done
+        });
         walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

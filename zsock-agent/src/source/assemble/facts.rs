@@ -15,6 +15,9 @@ const AF_INET6: u16 = 10;
 /// The bound of the retransmission time-out on kernels that have only the constant `TCP_RTO_MAX`.
 const RTO_MAX: Duration = Duration::from_mins(2);
 
+/// `TCP_RTO_MIN`: the persist timer waits no less.
+pub(super) const RTO_MIN: Duration = Duration::from_millis(200);
+
 /// How this kernel counts and what it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Units {
@@ -174,6 +177,24 @@ impl Units {
             interval_ms: milliseconds(self.ticks(own_or(tcp.keepalive_intvl, tcp.sysctl_keepalive_intvl))),
             probes: own_or(tcp.keepalive_probes.into(), tcp.sysctl_keepalive_probes.into()),
         }
+    }
+
+    /// Persist probes sent since the window closed: by `icsk_backoff`, which may be left over from time-outs before, and no more than fit
+    /// between the first and now. `None` where the persist timer has not fired or does not run.
+    #[must_use]
+    pub fn window_probes(&self, head: &Head, tcp: &TcpFacts) -> Option<u32> {
+        let runs = Pending::from_number(tcp.pending) == Some(Pending::Probe) && tcp.snd_wnd == 0;
+        if !runs || tcp.probes_tstamp == 0 {
+            return None;
+        }
+        let mut left = self.jiffies.since(head.jiffies, tcp.probes_tstamp);
+        let mut interval = self.rto(tcp).max(RTO_MIN) * 2;
+        let mut probes = 1;
+        while let Some(rest) = left.checked_sub(interval) {
+            (left, interval) = (rest, (interval * 2).min(RTO_MAX));
+            probes += 1;
+        }
+        Some(probes.min(u32::from(tcp.backoff).max(1)))
     }
 
     /// What the kernel's timers will do.

@@ -26,6 +26,7 @@ pub(super) fn sample(look: &LookRecord, units: &Units) -> Sample {
         half_closed_ms: (is_held && watch.quiet_since != 0 && state == State::CLOSE_WAIT)
             .then(|| since(watch.quiet_since)),
         request: (state == State::ESTABLISHED).then(|| request(look, units)).flatten(),
+        window_probes: units.window_probes(head, tcp),
         accept_queue: accept_queue(look, units),
     }
 }

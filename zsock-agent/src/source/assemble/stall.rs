@@ -5,12 +5,9 @@ use std::time::Duration;
 use zsock_common::wire::{Kind, SocketRecord};
 
 use crate::record::{Cause, KeepaliveAnswered, Progress, State, What};
-use crate::source::assemble::facts::{Queues, Units};
+use crate::source::assemble::facts::{Queues, RTO_MIN, Units};
 use crate::source::assemble::tracked::state_after;
 use crate::time::{Time, milliseconds};
-
-/// `TCP_RTO_MIN`: the persist timer waits no less.
-const RTO_MIN: Duration = Duration::from_millis(200);
 
 /// What a socket waits for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,9 +144,11 @@ impl Stall {
     }
 
     /// Counts a probe of a closed window. Returns its number since the window closed.
-    pub(super) fn probe_window(&mut self, record: &SocketRecord) -> u32 {
+    pub(super) fn probe_window(&mut self, record: &SocketRecord, units: &Units) -> u32 {
         self.window_una = record.tcp.snd_una;
-        self.window_probes += 1;
+        // Those before zsock came are the kernel's count.
+        let unseen = units.window_probes(&record.head, &record.tcp).filter(|_| self.window_probes == 0);
+        self.window_probes = unseen.unwrap_or(self.window_probes + 1);
         self.window_probes
     }
 

@@ -6,14 +6,15 @@ use std::num::NonZeroU32;
 
 use zsock_common::offsets::Offsets;
 use zsock_common::wire::{
-    HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _,
-    condition, sk_flag, watch_flag,
+    HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _, sk_flag,
 };
 
 use super::*;
 use crate::kernel_rules::Jiffies;
 use crate::record::Closed;
 use crate::source::decode::Raw;
+
+mod looks;
 
 const MS: u64 = 1_000_000;
 
@@ -361,72 +362,4 @@ fn every_syn_ack_of_a_handshake_has_the_same_id_and_names_its_listener() {
     assert_eq!(second.socket.listener, Some(SocketId(3)));
     let expected = r#"{"type":"retransmit","cause":"syn_ack","attempt":2,"next_ms":4032}"#;
     assert_eq!(serde_json::to_string(&second.what).unwrap(), expected);
-}
-
-#[test]
-fn a_look_tells_what_came_to_hold_and_what_ceased_and_nothing_else() {
-    let idle = |ms, holds, told| {
-        finds(ms, |look| {
-            (look.event.detail, look.event.detail2) = (holds, told);
-            look.watch.active = jiffies(1_000);
-        })
-    };
-    let mut assembler = assembler();
-    let quiet = idle(2_000, 0, 0);
-    // The first record of a socket is a look in any case.
-    assert_eq!(told(&mut assembler, &[quiet]), [r#"2000 {"type":"sample","idle_ms":1000}"#]);
-    let all = [
-        idle(4_000, condition::IDLE, 0),
-        idle(5_000, condition::IDLE | condition::TROUBLE, condition::IDLE),
-        idle(6_000, 0, condition::IDLE),
-    ];
-    let expected = [r#"4000 {"type":"sample","idle_ms":3000}"#, r#"6000 {"type":"sample","idle_ms":5000}"#];
-    assert_eq!(told(&mut assembler, &all), expected);
-}
-
-#[test]
-fn a_look_tells_all_that_holds() {
-    let request = finds(9_000, |look| {
-        look.event.detail = condition::SILENCE;
-        look.event.tcp.rcv_nxt = 10;
-        (look.event.tcp.lsndtime, look.watch.active) = (jiffies(4_000), jiffies(4_040));
-        (look.watch.flags, look.watch.answered, look.watch.usual) = (watch_flag::WAITING, 5, 12 * 8);
-        look.watch.unread_since = jiffies(8_000);
-    });
-    let half_closed = finds(9_500, |look| {
-        look.event.detail = condition::CLOSE_WAIT;
-        look.event.tcp.state = State::CLOSE_WAIT.0;
-        look.watch.quiet_since = jiffies(7_000);
-    });
-    let listener = |queue| {
-        finds(9_600, |look| {
-            look.event.detail = condition::QUEUE;
-            look.event.tcp.state = State::LISTEN.0;
-            (look.queue, look.backlog, look.oldest) = (queue, 2, jiffies(9_000));
-        })
-    };
-    let of = |raw: Raw| serde_json::to_string(&last_event(&mut assembler(), &[raw]).what).unwrap();
-    let expected = [
-        r#"{"type":"sample","idle_ms":4960,"unread_for_ms":1000,"request":{"waiting_ms":5000,"usual_ms":12,"answered_before":5}}"#,
-        r#"{"type":"sample","half_closed_ms":2500}"#,
-        r#"{"type":"sample","accept_queue":{"queue":3,"backlog":2,"oldest_ms":600}}"#,
-        r#"{"type":"sample","accept_queue":{"queue":0,"backlog":2}}"#,
-    ];
-    assert_eq!([of(request), of(half_closed), of(listener(3)), of(listener(0))], expected);
-}
-
-#[test]
-fn what_a_closed_window_keeps_back_has_waited_since_the_timer_that_probed_it_was_armed() {
-    let probes = |ms, first_ms| {
-        happens(ms, Kind::WindowProbe, |record| {
-            (record.tcp.snd_una, record.tcp.snd_nxt, record.tcp.write_seq) = (100, 100, 200);
-            (record.tcp.snd_wnd, record.tcp.probes_tstamp) = (0, jiffies(first_ms));
-        })
-    };
-    let stalled = |raws: &[Raw]| last_event(&mut assembler(), raws).tcp.stalled_ms;
-    assert_eq!(stalled(&[probes(5_000, 5_000)]), Some(200));
-    assert_eq!(stalled(&[probes(5_000, 5_000), probes(5_400, 5_000)]), Some(600));
-    assert_eq!(stalled(&[probes(9_000, 5_000)]), Some(4_200), "older than zsock");
-    let open = happens(9_500, Kind::ResetReceived, |_| ());
-    assert_eq!(stalled(&[probes(9_000, 5_000), open]), None);
 }

@@ -205,7 +205,7 @@ impl Scene<'_> {
     }
 
     fn window_probe(&self, stall: &mut Stall) -> ZeroWindowProbe {
-        let probe = stall.probe_window(self.record);
+        let probe = stall.probe_window(self.record, self.units);
         // An answer puts the kernel's own count back to zero.
         let answered = (probe > 1).then_some(self.record.detail == 0);
         ZeroWindowProbe { probe, answered, next_ms: self.forecast(stall).next.map(milliseconds) }
