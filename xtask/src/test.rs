@@ -1,8 +1,10 @@
 //! The one test command: every check and every test, all of them even after a failure, added up at the end.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +21,10 @@ const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common"
 const KERNEL_TESTS: &str = "kernel";
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
 const KERNEL_TEST_TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+/// Where Debian's package keeps the programs of `PostgreSQL`, a directory for each version.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
+/// Read when that package is installed: whether it is to make a cluster and start a server.
+const POSTGRESQL_SET_UP: &str = "/etc/postgresql-common/createcluster.conf";
 
 /// Runs everything and prints the closing line `N passed, N failed, N skipped`, where a check counts as one test.
 ///
@@ -158,14 +164,19 @@ fn prepare_kernel_tests(workspace: &Workspace) {
         println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: they need root");
         return;
     }
-    let packages: Vec<&str> = KERNEL_TEST_TOOLS
+    let mut packages: Vec<&str> = KERNEL_TEST_TOOLS
         .iter()
         .filter(|(program, _)| command::find(program).is_none())
         .map(|(_, package)| *package)
         .collect();
+    if !Path::new(POSTGRESQL).exists() {
+        packages.push("postgresql");
+    }
     match install(workspace, &packages) {
         Ok(()) => {
-            println!("xtask: root, ip and nft are there for the end-to-end tests in network namespaces");
+            println!(
+                "xtask: root, ip, nft and PostgreSQL are there for the end-to-end tests in network namespaces"
+            );
         }
         Err(error) => {
             println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: {error:#}");
@@ -183,15 +194,32 @@ fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     }
     let apt_get = |arguments: &[&str]| {
         let mut apt_get = workspace.command("apt-get");
-        command::run(apt_get.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        // What was set up before the installation stays as it is.
+        apt_get.env("DEBIAN_FRONTEND", "noninteractive").env("UCF_FORCE_CONFFOLD", "1");
+        command::run(apt_get.args(arguments))
     };
     println!("xtask: installing {wanted}");
+    if packages.contains(&"postgresql") {
+        keep_postgresql_quiet()?;
+    }
     apt_get(&["update"])
         .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
 }
 
+/// Has the package of `PostgreSQL` start no server: the tests start their own.
+fn keep_postgresql_quiet() -> Result<()> {
+    let file = Path::new(POSTGRESQL_SET_UP);
+    if file.exists() {
+        return Ok(());
+    }
+    let written = file.parent().map_or(Ok(()), fs::create_dir_all);
+    written
+        .and_then(|()| fs::write(file, "create_main_cluster = false\n"))
+        .with_context(|| format!("cannot write {POSTGRESQL_SET_UP}, so that no server is started"))
+}
+
 fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 fn is_ci() -> bool {

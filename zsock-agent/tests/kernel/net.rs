@@ -58,7 +58,7 @@ impl Net {
             Forgotten::Dropped => "drop",
             Forgotten::Reset => "reject with tcp reset",
         };
-        let net = Self::with_rules(&nat_forward_rules(verdict), NAT_CHAIN);
+        let net = Self::with_rules(&nat_forward_rules(verdict), &nat_chains(verdict));
         net.router.sysctl("net/netfilter/nf_conntrack_tcp_timeout_established", idle_s);
         net.router.sysctl("net/netfilter/nf_conntrack_tcp_loose", 0);
         net
@@ -90,8 +90,13 @@ impl Net {
     }
 }
 
-const NAT_CHAIN: &str =
-    "chain leave { type nat hook postrouting priority 100; oifname \"server0\" masquerade; }";
+/// Hides the client behind the router's address. What the server sends to that address and no connection is known for gets `verdict`.
+fn nat_chains(verdict: &str) -> String {
+    format!(
+        "chain leave {{ type nat hook postrouting priority 100; oifname \"server0\" masquerade; }}
+         chain arrive {{ type filter hook input priority 0; iifname \"server0\" meta l4proto tcp {verdict}; }}"
+    )
+}
 
 fn nat_forward_rules(verdict: &str) -> String {
     format!(
@@ -112,7 +117,8 @@ fn ruleset(forward: &str, chains: &str) -> String {
 /// What `nft` says of the rules that the scenarios need, if this kernel refuses them. Changes nothing.
 pub(crate) fn refused_rules() -> Option<String> {
     ["drop", "reject with tcp reset"].into_iter().find_map(|verdict| {
-        let rules = ruleset(&(nat_forward_rules(verdict) + "numgen random mod 100 < 10 drop;"), NAT_CHAIN);
+        let forward = nat_forward_rules(verdict) + "numgen random mod 100 < 10 drop;";
+        let rules = ruleset(&forward, &nat_chains(verdict));
         nft(&["--check", "-f", "-"], &rules).err().map(|why| format!("nft refuses the rules: {why}"))
     })
 }
@@ -134,7 +140,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    fn new(role: &str) -> Self {
+    /// A namespace with nothing but a loopback device.
+    pub(crate) fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("zt-{}-{}-{role}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name]);

@@ -9,6 +9,8 @@ use crate::await_some;
 use crate::net::Namespace;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// The kernel's number of the state.
+const LISTEN: u8 = 10;
 
 /// One socket.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub(crate) struct Row {
     local_port: u16,
     /// The kernel's number of the TCP state.
     state: u8,
+    /// Received and not read; of a listener, connections that wait to be accepted.
+    unread: u32,
+    /// The kernel's number of the timer that runs.
+    timer: u8,
     /// `icsk_retransmits`: time-outs in a row.
     retransmits: u32,
     /// `icsk_probes_out`: probes without an answer.
@@ -42,6 +48,24 @@ pub(crate) fn await_state(namespace: &Namespace, port: u16, state: u8) {
     await_row(namespace, port, &format!("state {state}"), |row| row.state == state);
 }
 
+/// Waits until the socket's peer takes no more and probes of its window are due.
+pub(crate) fn await_closed_window(namespace: &Namespace, port: u16) {
+    const PERSIST: u8 = 4;
+    await_row(namespace, port, "a closed window", |row| row.timer == PERSIST);
+}
+
+/// Waits until somebody listens on a port.
+pub(crate) fn await_listener(namespace: &Namespace, port: u16) {
+    await_row(namespace, port, "a listener", |row| row.state == LISTEN);
+}
+
+/// Waits until so many connections wait to be accepted by the listener.
+pub(crate) fn await_accept_queue(namespace: &Namespace, port: u16, count: u32) {
+    await_row(namespace, port, &format!("{count} to be accepted"), |row| {
+        row.state == LISTEN && row.unread == count
+    });
+}
+
 /// Waits until no socket (`TIME_WAIT` aside) has this local port.
 pub(crate) fn await_gone(namespace: &Namespace, port: u16) {
     await_all(namespace, &format!("the end of port {port}"), |row| row.local_port != port);
@@ -49,7 +73,6 @@ pub(crate) fn await_gone(namespace: &Namespace, port: u16) {
 
 /// Waits until nothing but a listener has this local port.
 pub(crate) fn await_only_listener(namespace: &Namespace, port: u16) {
-    const LISTEN: u8 = 10;
     let what = format!("the end of what was accepted on port {port}");
     await_all(namespace, &what, |row| row.local_port != port || row.state == LISTEN);
 }
@@ -76,12 +99,27 @@ fn rows(namespace: &Namespace) -> Vec<Row> {
 /// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode`, hexadecimal but for the last three.
 fn row(line: &str) -> Row {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let hex = |text: &str| u32::from_str_radix(text, 16).expect("the kernel writes hexadecimal");
     let port = fields[1].rsplit(':').next().expect("an address ends in its port");
     Row {
         local_port: u16::from_str_radix(port, 16).expect("a port has 16 bits"),
         state: u8::try_from(hex(fields[3])).expect("a state has 8 bits"),
+        unread: queue(fields[4]),
+        timer: timer(fields[5]),
         retransmits: hex(fields[6]),
         probes_out: fields[8].parse().expect("the kernel writes a number"),
     }
+}
+
+fn hex(text: &str) -> u32 {
+    u32::from_str_radix(text, 16).expect("the kernel writes hexadecimal")
+}
+
+/// The second of a pair such as `00000000:00000064`.
+fn queue(pair: &str) -> u32 {
+    hex(pair.split(':').nth(1).expect("two queues"))
+}
+
+/// The first of a pair such as `04:00000015`.
+fn timer(pair: &str) -> u8 {
+    u8::try_from(hex(pair.split(':').next().expect("a timer"))).expect("a timer has 8 bits")
 }

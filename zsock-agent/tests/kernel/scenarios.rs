@@ -6,18 +6,27 @@ use zsock_agent::time::Time;
 
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
-use crate::story::{Connection, Line, assert_at};
+use crate::story::{Connection, Line, Recording, assert_at};
 
+mod accept_queue;
+mod close_wait;
 mod closing;
 mod connect;
+mod crowd;
+mod descriptors;
 mod exit;
+mod idle_timeout;
 mod keepalive;
 mod lives;
 mod nat;
 mod owners;
+mod postgres;
 mod quiet;
 mod recovery;
 mod selectors;
+mod silence;
+mod stall;
+mod unguarded;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident),+ $(,)?) => {
@@ -56,13 +65,42 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         owners::the_holder_that_is_left,
         owners::a_connection_older_than_zsock,
         owners::the_process_and_not_its_thread,
+        stall::a_server_that_stops_reading,
+        stall::a_slow_reader_is_left_alone,
+        close_wait::a_connection_that_is_never_closed,
+        close_wait::a_server_that_speaks_after_all,
+        close_wait::a_half_closed_connection_in_use_is_left_alone,
+        close_wait::a_namespace_younger_than_zsock_is_looked_at,
+        silence::a_request_that_is_answered_late,
+        silence::those_who_wait_for_nothing_or_always_long_are_left_alone,
+        accept_queue::a_server_that_accepts_nothing,
+        accept_queue::a_server_that_accepts_nothing_and_exits,
+        accept_queue::a_listener_that_is_drained_is_left_alone,
+        descriptors::a_server_with_fifty_clients,
+        descriptors::a_server_that_exits_under_pressure_and_one_with_room,
+        unguarded::a_death_behind_a_gateway_is_noticed_when_foretold,
+        unguarded::without_keepalive_nothing_would_notice,
+        unguarded::a_guarded_connection_is_left_alone,
+        idle_timeout::a_gateway_that_drops_what_it_forgot,
+        idle_timeout::a_gateway_that_resets_what_it_forgot,
+        postgres::a_pool_behind_a_gateway_that_forgets,
         selectors::each_kind_selects_by_what_it_names,
         exit::sigint_and_sigterm_end_it_in_order,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,
         exit::a_closed_stdout_ends_it_quietly,
         exit::a_blocked_stdout_loses_records_and_says_so,
+        crowd::every_one_of_a_hundred_thousand_is_judged,
     ]
+}
+
+/// What this machine lacks for the scenario of this name, if anything.
+pub(crate) fn lacking(name: &str) -> Option<String> {
+    match name.split("::").next() {
+        Some("postgres") => postgres::lacking(),
+        Some("crowd") => crowd::lacking(),
+        _ => None,
+    }
 }
 
 /// A process that answers every request, and its port.
@@ -97,6 +135,61 @@ impl Client {
         assert_eq!(reply.expect("error"), "ETIMEDOUT");
         reply.at
     }
+}
+
+/// Two processes with one connection, whose server does only what it is told.
+struct Pair {
+    client: Peer,
+    server: Peer,
+    /// The client's: it tells the connection from others at both ends.
+    port: u16,
+    /// The listener's.
+    server_port: u16,
+    /// When `connect` returned.
+    connected: Time,
+}
+
+impl Pair {
+    fn connect(net: &Net, client: &str, server: &str) -> Self {
+        let mut server = Peer::start(&net.server, server);
+        let server_port = server.listen();
+        let mut client = Peer::start(&net.client, client);
+        let reply = client.ask(&format!("connect {}", Ip::V4.server(server_port)));
+        let port = reply.expect("connected").parse().expect("a peer tells its port");
+        server.ask("accept").expect("accepted");
+        Self { client, server, port, server_port, connected: reply.at }
+    }
+
+    fn client_end<'a>(&self, seen: &'a Recording, net: &Net) -> Connection<'a> {
+        seen.of_local_port(&net.client, self.port)
+    }
+
+    fn server_end<'a>(&self, seen: &'a Recording, net: &Net) -> Connection<'a> {
+        seen.of_remote_port(&net.server, self.port)
+    }
+}
+
+/// Checks that a verdict says in words what it means, when it began, and was written soon after its condition came to hold.
+///
+/// A pass finds it at most a second late; on top comes what a busy machine takes to write and read it.
+#[track_caller]
+fn assert_claim(verdict: &Line, since: Time, holds: Time) {
+    for field in ["summary", "severity"] {
+        assert!(verdict.text(field).is_some_and(|text| !text.is_empty()), "no {field} in {}", verdict.record);
+    }
+    let advice = verdict.get("advice").and_then(serde_json::Value::as_array);
+    assert!(advice.is_some_and(|advice| !advice.is_empty()), "no advice in {}", verdict.record);
+    assert_at("since", verdict.time("since"), since, Duration::from_millis(1200));
+    let late = verdict.arrived.since(holds);
+    assert!(late <= Duration::from_millis(1800), "{late:?} after it held: {}", verdict.record);
+}
+
+/// Checks that a verdict names who sits in a system call on the socket: so many threads, in this call.
+#[track_caller]
+fn assert_blocked(verdict: &Line, threads: u64, call: &str) {
+    assert_eq!(verdict.number("evidence.blocked_threads"), Some(threads), "in {}", verdict.record);
+    let calls = verdict.get("evidence.blocked_in").map(ToString::to_string);
+    assert_eq!(calls, (threads > 0).then(|| format!("[\"{call}\"]")), "in {}", verdict.record);
 }
 
 /// Checks the addresses in each record in which they are known.

@@ -50,10 +50,22 @@ impl Line {
     }
 
     /// The record's `ts`.
+    #[track_caller]
     pub(crate) fn ts(&self) -> Time {
-        let ts = self.text("ts").and_then(|ts| ts.parse::<jiff::Timestamp>().ok());
-        let ts = ts.unwrap_or_else(|| panic!("no time ts in {}", self.record));
-        Time::from_unix_ns(nanoseconds(ts.as_duration().unsigned_abs()))
+        self.time("ts")
+    }
+
+    /// The time at a path where there has to be one.
+    #[track_caller]
+    pub(crate) fn time(&self, path: &str) -> Time {
+        let time = self.text(path).and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        let time = time.unwrap_or_else(|| panic!("no time {path} in {}", self.record));
+        Time::from_unix_ns(nanoseconds(time.as_duration().unsigned_abs()))
+    }
+
+    /// Whether it is what a pass found, and not what the kernel remembered of the past.
+    fn is_of_a_pass(&self) -> bool {
+        self.text("type") == Some("sample") && self.get("fact").is_none()
     }
 
     fn is(&self, path: &str) -> bool {
@@ -68,14 +80,19 @@ impl Line {
             "retransmit" => &["cause", "fin", "attempt"],
             "keepalive" => &["probe", "of"],
             "keepalive_answered" => &["after_probes"],
+            "zero_window_probe" => &["probe"],
             "progress" => &["attempts"],
-            "error" => &["errno"],
+            "error" | "accept_failed" => &["errno"],
             "closed" => &["peer_closed", "reset", "fd_open"],
             "verdict" => &["verdict", "phase", "outcome"],
             "sample" => &["fact"],
             _ => &[],
         };
         let mut told = kind.to_owned();
+        let found = SAMPLED.iter().filter(|(name, _)| kind == "sample" && self.get(name).is_some());
+        for (_, word) in found {
+            told = format!("{told} {word}");
+        }
         for name in details.iter().chain(&["replayed", "inferred"]) {
             match self.get(name) {
                 Some(Value::Bool(true)) => told = format!("{told} {name}"),
@@ -87,6 +104,15 @@ impl Line {
         told
     }
 }
+
+/// What a pass found of a socket, and the word for it in a story.
+const SAMPLED: [(&str, &str); 5] = [
+    ("idle_ms", "idle"),
+    ("unread_for_ms", "unread"),
+    ("half_closed_ms", "half_closed"),
+    ("request", "request"),
+    ("accept_queue", "accept_queue"),
+];
 
 /// All that one run of zsock wrote, each line found to be in order.
 pub(crate) struct Recording {
@@ -149,6 +175,25 @@ impl Recording {
         self.of_port(namespace, "socket.remote", port)
     }
 
+    /// The records of the listener in `namespace` on `port`.
+    pub(crate) fn of_listener(&self, namespace: &Namespace, port: u16) -> Connection<'_> {
+        let mut all = self.of_port(namespace, "socket.local", port);
+        all.lines.retain(|line| line.get("socket.remote").is_none());
+        all
+    }
+
+    /// The records of a process itself, those of its sockets aside.
+    pub(crate) fn of_process(&self, pid: u32) -> Connection<'_> {
+        let is_of = |line: &&Line| line.number("process.pid") == Some(u64::from(pid));
+        Connection { lines: self.lines.iter().filter(is_of).collect() }
+    }
+
+    /// The records of a destination, such as `10.77.2.2:5432`.
+    pub(crate) fn of_destination(&self, destination: &str) -> Connection<'_> {
+        let is_of = |line: &&Line| line.text("destination") == Some(destination);
+        Connection { lines: self.lines.iter().filter(is_of).collect() }
+    }
+
     /// A socket has no port yet when it is first heard of, so its id is what its records have in common.
     fn of_port(&self, namespace: &Namespace, end: &str, port: u16) -> Connection<'_> {
         let all = self.of_namespace(namespace);
@@ -170,10 +215,13 @@ impl<'a> Connection<'a> {
     ///
     /// What follows the change to `CLOSE` belongs to that one moment, and the contract sets no order within it: sorted.
     /// So is what zsock concluded at its start of the time before.
-    /// Updates of verdicts may come or not, so they are left out.
+    /// Updates of verdicts may come or not, so they are left out; so are samples that a pass happened to take, but for those
+    /// that made zsock judge.
     pub(crate) fn story(&self) -> Vec<String> {
-        let lines = self.lines.iter().filter(|line| line.text("phase") != Some("updated"));
-        let mut told: Vec<String> = lines.map(|line| line.told()).collect();
+        let lines: Vec<_> = self.lines.iter().filter(|line| line.text("phase") != Some("updated")).collect();
+        let judged = lines.iter().skip(1).map(|line| line.text("type") == Some("verdict")).chain([false]);
+        let told = lines.iter().zip(judged).filter(|(line, judged)| *judged || !line.is_of_a_pass());
+        let mut told: Vec<String> = told.map(|(line, _)| line.told()).collect();
         let concluded = told.iter().take_while(|line| line.ends_with(" inferred")).count();
         told[..concluded].sort();
         let is_end = |line: &String| line.starts_with("state ") && line.ends_with(" CLOSE");
@@ -199,6 +247,20 @@ impl<'a> Connection<'a> {
         let found: Vec<_> = self.lines.iter().filter(|line| line.told() == told).collect();
         assert_eq!(found.len(), 1, "records {told:?} in {:#?}", self.story());
         found[0]
+    }
+
+    /// The records up to the one that is told like this.
+    #[track_caller]
+    pub(crate) fn until(&self, told: &str) -> Self {
+        let last = self.lines.iter().position(|line| line.told() == told);
+        let last = last.unwrap_or_else(|| panic!("no {told:?} in {:#?}", self.story()));
+        Self { lines: self.lines[..=last].to_vec() }
+    }
+
+    /// The records of one verdict.
+    pub(crate) fn of_verdict(&self, name: &str) -> Self {
+        let is_of = |line: &&&Line| line.text("verdict") == Some(name);
+        Self { lines: self.lines.iter().filter(is_of).copied().collect() }
     }
 
     pub(crate) fn of_type(&self, kind: &str) -> Vec<&'a Line> {

@@ -1,7 +1,9 @@
 //! A running `zsock trace -o json` and the lines that it writes.
 
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio, id};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::net::Net;
+use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
 use crate::{await_some, now, unseen};
 
@@ -34,12 +36,20 @@ impl Zsock {
         Self::start(&["--events", "all", "--netns", &client, "--netns", &server])
     }
 
+    /// Starts it for the sockets in `net` alone, with these thresholds and whatever else.
+    pub(crate) fn start_in(net: &Net, thresholds: &[&str], others: &[&str]) -> Self {
+        let namespaces = [&net.client, &net.server].map(|namespace| namespace.inode().to_string());
+        let options = namespaces.iter().map(|namespace| ["--netns", namespace]);
+        let options = options.chain(thresholds.iter().map(|threshold| ["--threshold", threshold])).flatten();
+        Self::start(&options.chain(others.iter().copied()).collect::<Vec<_>>())
+    }
+
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return Self(None);
         }
-        let mut running = Running::spawn(arguments);
+        let mut running = Running::spawn(arguments, Stdio::piped());
         let output = running.child.stdout.take().expect("stdout is piped");
         let lines = Arc::clone(&running.lines);
         running.reader = Some(thread::spawn(move || lines.read(output)));
@@ -53,7 +63,22 @@ impl Zsock {
         let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
         let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!state.ended && !timeout.timed_out(), "waited in vain for {what} in {:#?}", state.lines);
+        if state.ended || timeout.timed_out() {
+            let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
+            panic!("waited in vain for {what} in\n{}", told.join("\n"));
+        }
+    }
+
+    /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.
+    pub(crate) fn wait_for_verdict(&self, namespace: &Namespace, port: u16, verdict: &str, end: &str) {
+        let port = format!(":{port}");
+        self.wait_for(&format!("{verdict} {end}"), |line| {
+            let ends = ["socket.local", "socket.remote"].map(|path| line.text(path));
+            line.text("verdict") == Some(verdict)
+                && (line.text("outcome") == Some(end) || line.text("phase") == Some(end))
+                && line.number("socket.netns") == Some(namespace.inode())
+                && ends.iter().flatten().any(|address| address.ends_with(&port))
+        });
     }
 
     /// Stops reading what it writes.
@@ -102,7 +127,7 @@ pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus
     if LEFT_OUT.load(Ordering::Relaxed) {
         return None;
     }
-    let mut running = Running::spawn(arguments);
+    let mut running = Running::spawn(arguments, Stdio::piped());
     let mut output = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
     let mut start = String::new();
     output.read_line(&mut start).expect("a pipe can be read");
@@ -113,6 +138,53 @@ pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus
     Some((status, now().since(closed), running.complaints()))
 }
 
+/// `zsock trace -o json` that writes to a file: for more lines than are to be kept, or can be read as fast as they come.
+pub(crate) struct Filed {
+    running: Running,
+    file: BufReader<File>,
+    path: PathBuf,
+    /// The beginning of a line that is not whole yet.
+    line: String,
+}
+
+impl Filed {
+    /// Starts it; `None` in a dry run.
+    pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
+        if LEFT_OUT.load(Ordering::Relaxed) {
+            return None;
+        }
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zt-{}.ndjson", id()));
+        let output = File::create(&path).expect("cargo's directory for tests can be written");
+        let running = Running::spawn(arguments, Stdio::from(output));
+        let file = BufReader::new(File::open(&path).expect("it was just made"));
+        Some(Self { running, file, path, line: String::new() })
+    }
+
+    /// Hands over each line that was written since the last time.
+    pub(crate) fn read(&mut self, mut line: impl FnMut(&str)) {
+        while self.file.read_line(&mut self.line).expect("a file can be read") > 0 {
+            if self.line.ends_with('\n') {
+                line(&self.line);
+                self.line.clear();
+            }
+        }
+    }
+
+    /// Ends it with SIGINT and waits until it is gone; what it wrote last is still to be read.
+    pub(crate) fn stop(&mut self) {
+        kill(self.running.pid(), Signal::SIGINT).expect("a child that is not waited for can be signalled");
+        let status = self.running.await_exit();
+        assert!(status.success(), "zsock ended with {status} and said:\n{}", self.running.complaints());
+    }
+}
+
+impl Drop for Filed {
+    fn drop(&mut self) {
+        // Where it cannot be removed it is in nobody's way.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 struct Running {
     child: Child,
     lines: Arc<Lines>,
@@ -121,12 +193,12 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(arguments: &[&str]) -> Self {
+    fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zsock"))
             .args(["trace", "-o", "json"])
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("zsock was built with this test");

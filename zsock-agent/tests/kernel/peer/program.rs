@@ -1,10 +1,11 @@
 //! What a peer process does: orders from stdin, one a line, a reply to each on stdout.
 //!
-//! It holds at most one connection and one listener. Every call blocks; whoever gives the orders waits for the reply.
+//! It holds at most one connection and one listener, and as many more connections as a crowd has. Every call blocks;
+//! whoever gives the orders waits for the reply.
 
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::str::SplitWhitespace;
@@ -16,12 +17,16 @@ use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 use crate::now;
 
+mod crowd;
+mod pool;
+
 /// Takes orders until stdin ends or one of them is `exit`.
 pub(super) fn run(arguments: &[String]) -> ExitCode {
     let name = arguments.first().map_or("peer", String::as_str);
     let name = std::ffi::CString::new(name).expect("an argument has no NUL");
     nix::sys::prctl::set_name(&name).expect("any process may name itself");
-    let mut peer = Program { connection: None, listener: None };
+    close_inherited();
+    let mut peer = Program::default();
     match arguments.get(1..) {
         Some([adopt, what]) if adopt == "adopt" => {
             peer.adopt(what);
@@ -44,6 +49,17 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
+/// Closes what whoever started the tests left open, so that this process's descriptors can be counted.
+fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The one that listed them is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
 /// A reply: a word and its value.
 struct Said(&'static str, String);
 
@@ -59,15 +75,19 @@ fn name_of(error: &io::Error) -> String {
     }
 }
 
+#[derive(Default)]
 struct Program {
     connection: Option<Socket>,
     listener: Option<Socket>,
+    crowd: crowd::Crowd,
+    pool: pool::Pool,
 }
 
 impl Program {
     fn obey(&mut self, word: &str, mut words: SplitWhitespace<'_>) -> io::Result<Said> {
         match word {
             "listen" => self.listen(argument(&mut words)?),
+            "backlog" => self.set_backlog(argument(&mut words)?),
             "serve" => self.serve(),
             "accept" => self.accept(),
             "open" => self.open(argument(&mut words)?),
@@ -81,12 +101,25 @@ impl Program {
             }
             "reset-on-close" => self.set_reset_on_close(),
             "write" => self.write(argument(&mut words)?),
+            "write-all" => self.write_until_full(),
             "read" => self.read(argument(&mut words)?),
+            "sip" => self.sip(argument(&mut words)?, argument(&mut words)?),
+            "answer" => self.answer(argument(&mut words)?),
+            "converse" => self.converse(argument(&mut words)?),
             "drain" => self.drain(),
+            "shutdown" => self.shut_down(),
             "close" => self.close(),
             "churn" => churn(argument(&mut words)?, argument(&mut words)?),
             "pass" => self.hand_over(words.next().unwrap_or("worker"), false),
             "share" => self.hand_over(words.next().unwrap_or("worker"), true),
+            "nofile" => crowd::set_nofile(argument(&mut words)?),
+            "dial" => self.crowd.dial(argument(&mut words)?, argument(&mut words)?),
+            "accept-all" => self.crowd.accept_all(held(&mut self.listener)?),
+            "welcome" => self.crowd.welcome(held(&mut self.listener)?, argument(&mut words)?),
+            "let-go" => self.crowd.let_go(argument(&mut words)?),
+            "idle-crowd" => self.crowd.idle(argument(&mut words)?),
+            "pool" => self.pool.open(argument(&mut words)?, argument(&mut words)?),
+            "query" => self.pool.query(),
             unknown => Err(io::Error::other(format!("no order {unknown}"))),
         }
     }
@@ -101,6 +134,12 @@ impl Program {
         let said = Said("listening", local_port(&socket)?);
         self.listener = Some(socket);
         Ok(said)
+    }
+
+    /// Sets the listener's backlog, which the kernel takes anew at every `listen`.
+    fn set_backlog(&mut self, backlog: i32) -> io::Result<Said> {
+        held(&mut self.listener)?.listen(backlog)?;
+        Ok(Said("set", backlog.to_string()))
     }
 
     fn serve(&mut self) -> io::Result<Said> {
@@ -190,6 +229,25 @@ impl Program {
         Ok(Said("wrote", count.to_string()))
     }
 
+    /// Writes until the kernel takes no more.
+    fn write_until_full(&mut self) -> io::Result<Said> {
+        let mut socket = &*held(&mut self.connection)?;
+        socket.set_nonblocking(true)?;
+        let mut count = 0;
+        let refused = loop {
+            match socket.write(&[b'z'; 4096]) {
+                Ok(written) => count += written,
+                Err(error) => break error,
+            }
+        };
+        socket.set_nonblocking(false)?;
+        if refused.kind() == ErrorKind::WouldBlock {
+            Ok(Said("wrote", count.to_string()))
+        } else {
+            Err(refused)
+        }
+    }
+
     /// Reads `count` bytes, fewer only where the stream ends.
     fn read(&mut self, count: usize) -> io::Result<Said> {
         let socket = held(&mut self.connection)?;
@@ -198,6 +256,43 @@ impl Program {
             0 => Ok(Said("eof", "0".to_owned())),
             read => Ok(Said("read", read.to_string())),
         }
+    }
+
+    /// Reads `count` bytes at most, `times` over, with a fifth of a second between.
+    fn sip(&mut self, count: usize, times: u32) -> io::Result<Said> {
+        let mut socket = &*held(&mut self.connection)?;
+        let mut read = 0;
+        for _ in 0..times {
+            read += socket.read(&mut vec![0; count])?;
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(Said("sipped", read.to_string()))
+    }
+
+    /// Answers `count` requests of 100 bytes with as many bytes.
+    fn answer(&mut self, count: u32) -> io::Result<Said> {
+        let mut socket = &*held(&mut self.connection)?;
+        for _ in 0..count {
+            socket.read_exact(&mut [0; 100])?;
+            socket.write_all(&[b'z'; 100])?;
+        }
+        Ok(Said("answered", count.to_string()))
+    }
+
+    /// Sends `count` requests of 100 bytes, each as soon as the one before is answered.
+    fn converse(&mut self, count: u32) -> io::Result<Said> {
+        let mut socket = &*held(&mut self.connection)?;
+        for _ in 0..count {
+            socket.write_all(&[b'z'; 100])?;
+            socket.read_exact(&mut [0; 100])?;
+        }
+        Ok(Said("conversed", count.to_string()))
+    }
+
+    /// Closes the half of the connection in which this process sends.
+    fn shut_down(&mut self) -> io::Result<Said> {
+        held(&mut self.connection)?.shutdown(Shutdown::Write)?;
+        Ok(Said("shut", "-".to_owned()))
     }
 
     /// Reads until the stream ends.
