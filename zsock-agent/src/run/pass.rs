@@ -10,6 +10,9 @@ use crate::source::kernel::looks::Pass;
 /// A pass takes no more than a tenth of the time.
 const SHARE: u32 = 10;
 
+/// A pass begins after this much of the interval, in percent, so that what it finds is out within the interval.
+const EARLY_PERCENT: u32 = 85;
+
 /// When passes come.
 pub(super) struct Schedule {
     interval: Duration,
@@ -80,7 +83,7 @@ impl Schedule {
             }
         }
         let interval = self.interval.max(took * SHARE);
-        self.next = began + interval;
+        self.next = began + (interval * EARLY_PERCENT / 100).max(took * SHARE);
         let told = self.slowed.unwrap_or(self.interval);
         if interval > told * 2 || interval > told && self.slowed.is_none() {
             log::warn!(

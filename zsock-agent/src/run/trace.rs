@@ -33,8 +33,8 @@ use crate::time::nanoseconds;
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
 
-/// How often the slower chores are done.
-const CHORES: Duration = Duration::from_secs(1);
+/// How often the slower chores are done, so that what they find is out within a second.
+const CHORES: Duration = Duration::from_millis(850);
 
 /// Two readings of the kernel's clocks this far apart tell its tick where one does not.
 const CLOCKS_APART: Duration = Duration::from_millis(600);
@@ -273,7 +273,7 @@ impl Trace {
         self.output.push(failure);
     }
 
-    /// What is looked after once a second.
+    /// What is looked after about once a second.
     fn do_chores(&mut self) {
         let now_ns = self.clock.monotonic_ns();
         self.count_skipped(now_ns);
