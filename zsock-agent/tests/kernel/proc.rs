@@ -54,11 +54,6 @@ pub(crate) fn await_closed_window(namespace: &Namespace, port: u16) {
     await_row(namespace, port, "a closed window", |row| row.timer == PERSIST);
 }
 
-/// Waits until somebody listens on a port.
-pub(crate) fn await_listener(namespace: &Namespace, port: u16) {
-    await_row(namespace, port, "a listener", |row| row.state == LISTEN);
-}
-
 /// Waits until so many connections wait to be accepted by the listener.
 pub(crate) fn await_accept_queue(namespace: &Namespace, port: u16, count: u32) {
     await_row(namespace, port, &format!("{count} to be accepted"), |row| {

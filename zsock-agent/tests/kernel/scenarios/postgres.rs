@@ -12,13 +12,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 
 use super::{assert_blocked, assert_owner, assert_prompt};
+use crate::await_some;
 use crate::net::{Forgotten, Ip, Namespace, Net};
 use crate::peer::Peer;
-use crate::proc::{await_listener, await_timeouts};
+use crate::proc::await_timeouts;
 use crate::story::Connection;
 use crate::zsock::Zsock;
 
 const PORT: u16 = 5432;
+/// How long it may take to start. No claim: the machine may be slow.
+const LIMIT: Duration = Duration::from_secs(30);
 /// The user that its package makes: it refuses to run as root.
 const USER: &str = "postgres";
 
@@ -112,7 +115,11 @@ impl Database {
         server.stdout(Stdio::null()).stderr(Stdio::null());
         let server = namespace.enter(|| server.spawn().expect("postgres was found"));
         let database = Self { server, directory };
-        await_listener(namespace, PORT);
+        // It listens before it lets anybody in; the last line of this file says when it does.
+        let status = database.directory.join("postmaster.pid");
+        await_some("PostgreSQL to be ready", LIMIT, || {
+            fs::read_to_string(&status).ok()?.lines().last().filter(|line| line.trim() == "ready").map(|_| ())
+        });
         database
     }
 }
