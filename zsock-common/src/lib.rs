@@ -4,6 +4,7 @@
 #![no_std]
 
 mod codec;
+mod maps;
 pub mod offsets;
 pub mod settings;
 pub mod wire;
