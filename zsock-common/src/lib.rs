@@ -3,6 +3,7 @@
 //! Holds layouts and shared numbers only: no I/O, no logic, no dependencies.
 #![no_std]
 
+mod bits;
 mod codec;
 mod maps;
 pub mod offsets;

@@ -3,6 +3,7 @@
 //! Every struct is `repr(C)` without padding (proved at compile time), starts with a [`Head`] that names its kind, and is
 //! read back field by field through [`Wire::decode`], so neither side casts bytes to structs.
 
+pub use crate::bits::{condition, watch_flag};
 pub use crate::codec::{Input, Wire};
 pub use crate::maps::{AcceptFailures, Control, Counters, Remote, accept_key, look, timer};
 
@@ -410,34 +411,6 @@ pub mod past_flag {
     pub const ANNOUNCED: u32 = 1;
     /// Its opener was not seen opening it but found holding it.
     pub const OPENER_FOUND: u32 = 2;
-}
-
-/// Bits of [`Watch::flags`].
-pub mod watch_flag {
-    /// A pass has seen the socket in the hands of a process.
-    pub const SEEN: u64 = 1;
-    /// The last data is ours, acknowledged and not answered.
-    pub const WAITING: u64 = 2;
-    /// A hook saw trouble since the last pass.
-    pub const RESTLESS: u64 = 4;
-}
-
-/// What a pass looks for: bits of a [`LookRecord`]'s `detail`.
-pub mod condition {
-    /// A time-out, an unanswered probe: told with every pass.
-    pub const TROUBLE: u32 = 1;
-    /// No segment for as long as [`super::Control::idle`] while nothing guards the connection.
-    pub const IDLE: u32 = 1 << 1;
-    /// Unread data of which nothing was read for as long as [`super::Control::unread`].
-    pub const UNREAD: u32 = 1 << 2;
-    /// A request without an answer for as long as [`super::Control::silence`] and ten times what is usual.
-    pub const SILENCE: u32 = 1 << 3;
-    /// In `CLOSE_WAIT` without data sent or read for as long as [`super::Control::close_wait`].
-    pub const CLOSE_WAIT: u32 = 1 << 4;
-    /// The peer's window is closed, data waits and was probed for.
-    pub const WINDOW: u32 = 1 << 5;
-    /// The listener's accept queue is full.
-    pub const QUEUE: u32 = 1 << 6;
 }
 
 /// Bits of `sk->sk_flags`.
