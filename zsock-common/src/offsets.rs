@@ -75,6 +75,7 @@ fields! {
     sk_socket: 8 required "sock.sk_socket";
     sk_ino: 8 optional "sock.sk_ino";
     sk_uid: 4 optional "sock.sk_uid";
+    sk_rcvlowat: 4 optional "sock.sk_rcvlowat";
     sk_receive_queue_length: 4 optional "sock.sk_receive_queue.qlen";
     sk_ack_backlog: 4 optional "sock.sk_ack_backlog";
     sk_max_ack_backlog: 4 optional "sock.sk_max_ack_backlog";

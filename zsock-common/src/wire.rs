@@ -295,6 +295,12 @@ wire! {
         write_seq: u32,
         /// `tp->copied_seq`, as far as it counts data.
         copied_seq: u32,
+        /// `tp->snd_una`.
+        snd_una: u32,
+        /// Passes that found the connection at rest with the peer's data as the last.
+        rests: u16,
+        /// Times at which the peer spoke without being asked, or after far longer than usual.
+        strays: u16,
         /// Since when there is unread data of which nothing was read, jiffies; 0 for none.
         unread_since: u32,
         /// In `CLOSE_WAIT`: since when no data was sent or read, jiffies; 0 in other states.

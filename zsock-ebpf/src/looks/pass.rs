@@ -99,10 +99,10 @@ impl Now {
         self.rcv_nxt.wrapping_sub(self.fin).wrapping_sub(self.copied_seq)
     }
 
-    /// Whether this end opened the connection.
+    /// Whether this end opened the connection. A listener may have a backlog of 0, but its connections' births are seen or it is old.
     #[inline(always)]
-    pub(super) fn is_client(&self) -> bool {
-        self.backlog == 0
+    pub(super) fn is_client(&self, past: &Past) -> bool {
+        self.backlog == 0 && (past.count == 0 || past.transitions[0].from != LISTEN)
     }
 }
 
@@ -122,16 +122,16 @@ pub(super) fn of_connection(tp: *const c_void, state: u8, past: &mut Past, contr
         if is_idle(tp, &now, control) {
             holds |= condition::IDLE;
         }
-        if is_seen {
+        if is_seen && now.is_client(past) {
             survivals::note(tp, &now, &past.watch, control);
         }
-        if now.is_client() {
+        if now.is_client(past) {
             holds |= requests::silence(&now, past, control);
         }
     }
     if now.has_socket {
         let watch = &mut past.watch;
-        holds |= unread(&now, watch, is_seen, control) | half_closed(&now, watch, is_seen, control);
+        holds |= unread(tp, &now, watch, is_seen, control) | half_closed(&now, watch, is_seen, control);
         watch.flags |= watch_flag::SEEN;
     }
     remember(&now, &mut past.watch);
@@ -147,6 +147,7 @@ fn remember(now: &Now, watch: &mut Watch) {
     watch.segs_in = now.segs_in;
     watch.write_seq = now.write_seq;
     watch.copied_seq = now.copied_seq;
+    watch.snd_una = now.snd_una;
 }
 
 /// A time-out, an unanswered probe, a window that had to be probed.
@@ -195,9 +196,11 @@ fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
 /// Data that the process does not read. When it came is known to the pass that finds it first; of what was there before, only
 /// that nothing was read since.
 #[inline(always)]
-fn unread(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
+fn unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
     let is_open = now.state == ESTABLISHED || now.state == FIN_WAIT1 || now.state == FIN_WAIT2;
-    if now.unread() == 0 || !(is_open || now.state == CLOSE_WAIT) {
+    // Below SO_RCVLOWAT, 1 unless a process set it, the process waits for more.
+    let is_enough = now.unread() >= read::field::<Direct, u32>(tp, offset!(sk_rcvlowat));
+    if now.unread() == 0 || !is_enough || !(is_open || now.state == CLOSE_WAIT) {
         watch.unread_since = 0;
         return 0;
     }
@@ -217,7 +220,10 @@ fn half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -
         watch.quiet_since = 0;
         return 0;
     }
-    let has_moved = now.copied_seq != watch.copied_seq || now.write_seq != watch.write_seq;
+    // What waits in the send buffer goes on moving after the process has written it.
+    let has_moved = now.copied_seq != watch.copied_seq
+        || now.write_seq != watch.write_seq
+        || now.snd_una != watch.snd_una;
     if is_seen && has_moved || !is_seen && now.unread() != 0 {
         watch.quiet_since = now.jiffies;
     } else if watch.quiet_since == 0 {
@@ -256,9 +262,13 @@ impl Queue {
         })
     }
 
-    /// The conditions that hold: `sk_acceptq_is_full`.
+    /// The conditions that hold: `sk_acceptq_is_full`. A short queue may be full for a moment between two calls of accept: it is told
+    /// when its oldest connection has waited for a while, and then for as long as it is full.
     #[inline(always)]
-    pub(super) fn conditions(&self) -> u32 {
-        if self.length > self.backlog { condition::QUEUE } else { 0 }
+    #[expect(clippy::cast_possible_truncation, reason = "compared with jiffies cut the same way")]
+    pub(super) fn conditions(&self, told: u32, control: &Control) -> u32 {
+        let waited = (emit::jiffies() as u32).wrapping_sub(self.oldest);
+        let is_stuck = told & condition::QUEUE != 0 || self.oldest == 0 || waited >= control.queued;
+        if self.length > self.backlog && is_stuck { condition::QUEUE } else { 0 }
     }
 }

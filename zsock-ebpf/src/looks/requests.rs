@@ -3,6 +3,11 @@
 //! Only the end that opened the connection asks. Between two passes the number of data segments tells how many short requests went
 //! out, and whether the last data is ours tells how many were answered. A request that is sent while another has no answer
 //! breaks the pattern: what streams is not accused.
+//!
+//! A connection may be opened to be asked: consumers acknowledge what is pushed to them, agents answer what their server wants. Between
+//! two exchanges the last data is theirs there, and the peer's where we ask. So a pass that finds a connection at rest after the
+//! peer's data speaks for requests, and data that comes unasked, or far later than usual, against them. Before a connection
+//! has rested, only a strict turn of one segment each is taken for requests.
 
 use zsock_common::wire::{Control, Past, Watch, condition, watch_flag};
 
@@ -14,6 +19,12 @@ const PATTERN: u32 = 3;
 
 /// Segments of no more bytes are taken for a request each: below the segment size of every usual path.
 const SHORT_BYTES: u32 = 1000;
+
+/// Without a segment for so many ticks a connection is at rest between two exchanges.
+const AT_REST: u32 = 3;
+
+/// Rests that make up for a stray.
+const STRAYS: u32 = 4;
 
 /// A tick-long tie between the last data in each direction is decided by an acknowledgement that came alone within this many
 /// ticks: later ones may answer keepalive probes.
@@ -27,18 +38,15 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
     let sent = now.segs_out.wrapping_sub(watch.segs_out);
     let received = now.segs_in.wrapping_sub(watch.segs_in);
     if sent != 0 || received != 0 {
-        note(now, watch, sent, received, begun);
+        note(now, watch, sent, received, begun, control);
     }
     // What was told lasts until the peer says something: to ask again is no answer.
     if watch.told & condition::SILENCE != 0 && received == 0 {
         return condition::SILENCE;
     }
     let is_acknowledged = now.snd_una == now.write_seq;
-    if watch.flags & watch_flag::WAITING == 0
-        || !is_acknowledged
-        || watch.answered < PATTERN
-        || watch.usual == 0
-    {
+    let is_pattern = watch.answered >= PATTERN && watch.usual != 0 && asks(now, watch);
+    if watch.flags & watch_flag::WAITING == 0 || !is_acknowledged || !is_pattern {
         return 0;
     }
     let waiting = now.since(now.sent);
@@ -48,7 +56,7 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
 }
 
 #[inline(always)]
-fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32) {
+fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, control: &Control) {
     let was_waiting = watch.flags & watch_flag::WAITING != 0;
     let is_waiting = is_waiting(now);
     if was_waiting && sent != 0 && received == 0 {
@@ -59,6 +67,19 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32) {
     let asked = u32::from(was_waiting) + if is_short { sent } else { u32::from(sent != 0) };
     let open = u32::from(is_waiting && asked != 0);
     let answered = (asked - open).min(received);
+    let is_unasked = sent != 0 && received != 0 && !was_waiting && asked == open;
+    let waited = watch.passed.wrapping_sub(watch.active);
+    let is_far_too_late = was_waiting
+        && received != 0
+        && waited < i32::MAX as u32
+        && waited >= control.survival
+        && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
+    if is_unasked || is_far_too_late {
+        watch.strays = watch.strays.saturating_add(1);
+    }
+    if !is_waiting && now.since(now.active()) >= AT_REST {
+        watch.rests = watch.rests.saturating_add(1);
+    }
     watch.answered = watch.answered.saturating_add(answered);
     if is_waiting {
         watch.flags |= watch_flag::WAITING;
@@ -72,6 +93,15 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32) {
             learn(watch, between(now.sent, now.received) + 1);
         }
     }
+}
+
+/// Whether this end asks and the other answers, as far as is known.
+#[inline(always)]
+fn asks(now: &Now, watch: &Watch) -> bool {
+    if watch.rests == 0 {
+        return watch.strays == 0 && now.segs_out.wrapping_sub(now.segs_in) == 1;
+    }
+    u32::from(watch.strays) * STRAYS <= u32::from(watch.rests)
 }
 
 /// Ticks from one moment to another; 0 where rounding has put the second before the first.

@@ -91,7 +91,7 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let queue = Queue::of(tp, state);
     let Some(past) = memory::of_or_new(sk) else { return false };
     let holds = match &queue {
-        Some(queue) => queue.conditions(),
+        Some(queue) => queue.conditions(past.watch.told, control),
         None => pass::of_connection(tp, state, past, control),
     };
     let told = past.watch.told;

@@ -8,12 +8,11 @@ use crate::looks::pass::Now;
 use crate::maps::SURVIVED;
 use crate::read;
 
-/// Notes that the connection idled before what happened since the last pass, where it lived on. An accepted connection's
-/// remote port is the client's own and says nothing of a destination.
+/// Notes that the connection, which this end opened, idled before what happened since the last pass, where it lived on.
 #[inline(always)]
 pub(super) fn note(tp: *const c_void, now: &Now, watch: &Watch, control: &Control) {
     let active = now.active();
-    if active == watch.active || !now.is_client() {
+    if active == watch.active {
         return;
     }
     let idled = idled(now, watch);
