@@ -245,8 +245,8 @@ impl Descriptors {
         let wanted = limit.saturating_mul(2).checked_next_power_of_two()?.max(LEAST_LIMIT);
         let first = if wanted > USUAL_NR_OPEN { "raise fs.nr_open, then " } else { "" };
         Some(format!(
-            "{first}raise its limit of open files from {limit} to {wanted}: LimitNOFILE={wanted} in its unit, `ulimit -n {wanted}` where it \
-             is started, or at once `prlimit --pid {} --nofile={wanted}:{wanted}`",
+            "{first}raise its soft limit of open files from {limit} to {wanted}: at once with `prlimit --pid {} --nofile={wanted}:`, for good with \
+             `ulimit -Sn {wanted}` where it is started or LimitNOFILE={wanted}:HARD in its unit, HARD being its hard limit",
             self.process.pid
         ))
     }

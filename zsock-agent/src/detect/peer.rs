@@ -137,7 +137,7 @@ mod tests {
                 1_200,
                 r#"{"answered":2,"peer_process":"nginx (pid 900)","peer_socket":"1f","probes":3,"stalled_ms":29800,"unsent_bytes":100}"#
                     .to_owned(),
-                "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): the other side does not read, its window has been closed \
+                "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): its window has been closed \
                  for 29.8 s while 100 bytes of ours wait (3 probes, 2 answered); at the other end, on this host too, nginx (pid 900) does not \
                  read"
                     .to_owned()

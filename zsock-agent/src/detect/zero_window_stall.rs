@@ -76,7 +76,7 @@ fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
             ("peer_socket", peer.map(super::Peer::socket)),
         ]),
         summary: format!(
-            "{what}: the other side does not read, its window has been closed{}{waiting} ({}{answered}){}{}",
+            "{what}: its window has been closed{}{waiting} ({}{answered}){}{}",
             words::lasting(stalled),
             words::plural(probes, "probe"),
             words::gives_up(gives_up_in_ms),
@@ -88,7 +88,7 @@ fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
 
 fn advice(scene: &Scene<'_>, stalled: Option<Duration>) -> Vec<String> {
     let mut advice = vec![format!(
-        "look at the process behind {}: it has stopped reading, and no setting on this side makes it read",
+        "look at the process behind {}: it reads nothing, or far less than is sent, and no setting on this side makes it read",
         words::remote(&scene.facts.socket)
     )];
     let bound = stalled.filter(|_| !scene.facts.socket.orphan && scene.facts.tcp.user_timeout_ms.is_none());
@@ -182,7 +182,7 @@ mod tests {
         );
         assert_eq!(
             verdict(&findings[0]).summary,
-            "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): the other side does not read, its window has been closed \
+            "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): its window has been closed \
              for 1.2 s while 24 bytes of ours wait (3 probes, 1 answered)"
         );
     }
@@ -231,7 +231,7 @@ mod tests {
             (
                 950,
                 r#"{"answered":2,"gives_up_in_ms":60000,"probes":3,"stalled_ms":1450,"unsent_bytes":100}"#.to_owned(),
-                "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): the other side does not read, its window has been closed \
+                "curl (pid 812) cannot send to 10.0.1.4:443 (from 10.0.0.2:50000): its window has been closed \
                  for 1.4 s while 100 bytes of ours wait (3 probes, 2 answered); the kernel will give up in 1 min 0 s"
                     .to_owned()
             )
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(
             verdict(&findings[0]).advice,
             [
-                "look at the process behind 10.0.1.4:443: it has stopped reading, and no setting on this side makes it read",
+                "look at the process behind 10.0.1.4:443: it reads nothing, or far less than is sent, and no setting on this side makes it read",
                 "if the process here shall not wait for as long, set TCP_USER_TIMEOUT to 10000 (milliseconds) on the socket: the kernel then \
                  gives up after 10.0 s at a closed window, although the peer answers",
             ]
@@ -259,8 +259,8 @@ mod tests {
         assert_eq!(words_of(&findings), expected([OPENED]));
         assert_eq!(
             verdict(&findings[0]).summary,
-            "what curl (pid 812) has left to send does not get to 10.0.1.4:443 (from 10.0.0.2:50000): the other side does not \
-             read, its window has been closed for 1.2 s while 100 bytes of ours wait (3 probes, 2 answered)"
+            "what curl (pid 812) has left to send does not get to 10.0.1.4:443 (from 10.0.0.2:50000): \
+             its window has been closed for 1.2 s while 100 bytes of ours wait (3 probes, 2 answered)"
         );
         assert_eq!(verdict(&findings[0]).advice.len(), 1);
     }

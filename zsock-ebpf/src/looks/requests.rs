@@ -68,12 +68,14 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, cont
     let open = u32::from(is_waiting && asked != 0);
     let answered = (asked - open).min(received);
     let is_unasked = sent != 0 && received != 0 && !was_waiting && asked == open;
-    let waited = watch.passed.wrapping_sub(watch.active);
-    let is_far_too_late = was_waiting
-        && received != 0
-        && waited < i32::MAX as u32
-        && waited >= control.survival
-        && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
+    let waited = between(watch.active, watch.passed);
+    // Where it has not rested yet, every wait that a pass came upon counts.
+    let is_late = if watch.rests == 0 {
+        waited >= AT_REST
+    } else {
+        waited >= control.queued && u64::from(waited) * 8 >= u64::from(watch.usual) * 10
+    };
+    let is_far_too_late = was_waiting && received != 0 && is_late;
     if is_unasked || is_far_too_late {
         watch.strays = watch.strays.saturating_add(1);
     }

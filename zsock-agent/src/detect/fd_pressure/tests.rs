@@ -132,8 +132,8 @@ fn it_says_how_many_are_what_when_none_is_left_and_what_to_change() {
     assert_eq!(
         verdict(&findings[0]).advice,
         [
-            "raise its limit of open files from 1000 to 2048: LimitNOFILE=2048 in its unit, `ulimit -n 2048` where it is started, or at \
-             once `prlimit --pid 812 --nofile=2048:2048`",
+            "raise its soft limit of open files from 1000 to 2048: at once with `prlimit --pid 812 --nofile=2048:`, for good with `ulimit -Sn \
+             2048` where it is started or LimitNOFILE=2048:HARD in its unit, HARD being its hard limit",
             "make nginx (pid 812) close the 12 sockets that are dead or stuck: its other verdicts and the closed records with fd_open name \
              them",
             "close connections that idle, and bound its pools: a leak fills any limit",

@@ -51,7 +51,8 @@ pub(super) fn a_request_that_is_answered_late() {
     assert!(opened.millis("evidence.usual_ms") <= SILENCE / 10, "usual_ms in {}", opened.record);
 }
 
-/// A long poll, a connection that idles after an answer, and the server's end of one whose client thinks long.
+/// A long poll, a connection that idles after an answer, the server's end of one whose client thinks long, and connections that are
+/// opened to be asked.
 pub(super) fn those_who_wait_for_nothing_or_always_long_are_left_alone() {
     let net = Net::routed();
     let zsock = Zsock::start_in(&net, &["app_silence=1s"], &[]);
@@ -65,13 +66,28 @@ pub(super) fn those_who_wait_for_nothing_or_always_long_are_left_alone() {
     exchange(&mut pushed, 5);
     pushed.server.ask("write 100").expect("wrote");
     pushed.client.ask("read 100").expect("read");
-    sleep(Duration::from_secs(5));
+    // Opened to be asked: one acknowledges what is pushed to it, one answers what its server wants.
+    let mut consumer = Pair::connect(&net, "consumer", "queue");
+    let mut agent = Pair::connect(&net, "agent", "controller");
+    exchange(&mut consumer, 5);
+    agent.client.ask("write 10").expect("wrote");
+    agent.server.ask("read 10").expect("read");
+    for _ in 0..4 {
+        sleep(Duration::from_millis(1100));
+        for asked in [&mut consumer, &mut agent] {
+            asked.server.ask("write 100").expect("wrote");
+            asked.client.ask("read 100").expect("read");
+            asked.client.ask("write 10").expect("wrote");
+            asked.server.ask("read 10").expect("read");
+        }
+    }
+    sleep(Duration::from_secs(4));
     poll.server.ask("write 100").expect("wrote");
     poll.client.ask("read 100").expect("read");
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
-    for pair in [&poll, &idle, &pushed] {
+    for pair in [&poll, &idle, &pushed, &consumer, &agent] {
         for end in [pair.client_end(&seen, &net), pair.server_end(&seen, &net)] {
             Connection { lines: end.of_type("verdict") }.assert_story(&[""; 0]);
         }
