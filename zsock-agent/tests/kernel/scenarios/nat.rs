@@ -104,7 +104,7 @@ pub(super) fn a_hang_that_began_before_zsock_is_told_at_once() {
         "sample last_received inferred",
         "sample last_sent inferred",
         "sample retransmitting_since inferred",
-        "sample",
+        "sample idle",
         "verdict stuck_retransmission opened",
         "retransmit rto 5",
         "state ESTABLISHED CLOSE",
