@@ -3,7 +3,9 @@
 //! Holds layouts and shared numbers only: no I/O, no logic, no dependencies.
 #![no_std]
 
+mod bits;
 mod codec;
+mod maps;
 pub mod offsets;
 pub mod settings;
 pub mod wire;

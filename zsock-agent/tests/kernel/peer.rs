@@ -95,7 +95,7 @@ impl Peer {
 
     /// Waits for the reply to the order before.
     pub(crate) fn reply(&self) -> Reply {
-        let limit = Duration::from_mins(1);
+        let limit = Duration::from_mins(3);
         self.replies
             .recv_timeout(limit)
             .unwrap_or_else(|error| panic!("{} does not reply: {error}", self.name))

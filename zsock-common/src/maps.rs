@@ -1,0 +1,87 @@
+//! What lies in maps that both sides use.
+
+/// What the agent tells the kernel side while it runs, in the map `CONTROL`. Durations are in jiffies.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// What the next look is for, a [`look`] value.
+    pub look: u32,
+    /// Timers that the timer tracepoints are for, [`timer`] bits.
+    pub timers: u32,
+    /// Number of the pass, from 1 on.
+    pub pass: u32,
+    /// Nanoseconds a jiffy.
+    pub tick_ns: u32,
+    /// Without a segment for so long a connection is idle.
+    pub idle: u32,
+    /// A keepalive probe after no longer than this guards it.
+    pub guarded: u32,
+    /// Data unread for so long is told.
+    pub unread: u32,
+    /// A request unanswered for so long is told.
+    pub silence: u32,
+    /// `CLOSE_WAIT` for so long is told.
+    pub close_wait: u32,
+    /// To idle for at least so long and live on is kept in the map `SURVIVED`.
+    pub survival: u32,
+}
+
+/// Values of [`Control::look`].
+pub mod look {
+    /// At the start: name every socket, find its holder, tell of those in trouble.
+    pub const SEED: u32 = 0;
+    /// The periodic pass over sockets; of holders, those of the sockets whose owner is wanted.
+    pub const PASS: u32 = 1;
+}
+
+/// Bits of [`Control::timers`].
+pub mod timer {
+    /// `tcp_keepalive_timer`.
+    pub const KEEPALIVE: u32 = 1;
+    /// `tcp_write_timer`.
+    pub const WRITE: u32 = 2;
+}
+
+/// How often accepting has failed for one process with one errno, in the map `ACCEPT_FAILURES` under [`accept_key`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptFailures {
+    /// Since the start, those without a record of their own included.
+    pub total: u64,
+    /// When the second began in which `told` is counted, CLOCK_MONOTONIC nanoseconds.
+    pub second_ns: u64,
+    /// Records in that second.
+    pub told: u64,
+}
+
+/// Key of the map `ACCEPT_FAILURES`: a process and a positive errno.
+#[must_use]
+pub const fn accept_key(tgid: u32, errno: u32) -> u64 {
+    tgid as u64 | (errno as u64) << 32
+}
+
+/// Counters of the kernel side, one set per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records handed over.
+    pub produced: u64,
+    /// Records for which the ring buffer had no room.
+    pub lost: u64,
+    /// Sockets whose memory could not be had; their past is unknown.
+    pub forgotten: u64,
+    /// Events of sockets without a cookie, in a network namespace that could not be entered at the start.
+    pub unnamed: u64,
+    /// TCP sockets that the look at the start found.
+    pub existed: u64,
+}
+
+/// A key of the map `SURVIVED`: where connections go. Its values are the longest time, in jiffies, that one of them idled and lived on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// The peer's address; IPv4 is `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// The peer's port, host byte order.
+    pub port: u32,
+}
