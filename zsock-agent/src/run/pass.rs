@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::source::clock;
 use crate::source::kernel::looks::Pass;
 
-/// A pass takes no more than a tenth of the time.
+/// A pass takes no more than a tenth of the time, by the processor's time: on a busy machine it may be long under way.
 const SHARE: u32 = 10;
 
 /// A pass begins after this much of the interval, in percent, so that what it finds is out within the interval.
@@ -27,6 +28,7 @@ pub(super) struct Schedule {
 struct Running {
     pass: Pass,
     began: Instant,
+    /// Processor time.
     took: Duration,
 }
 
@@ -49,9 +51,9 @@ impl Schedule {
         self.running.is_none() && self.next <= Instant::now()
     }
 
-    /// Takes over a pass that began at `began`.
-    pub(super) fn begun(&mut self, pass: Pass, began: Instant) {
-        self.running = Some(Running { pass, began, took: began.elapsed() });
+    /// Takes over a pass that began at `began` and has taken so much processor time.
+    pub(super) fn begun(&mut self, pass: Pass, began: Instant, took: Duration) {
+        self.running = Some(Running { pass, began, took });
     }
 
     /// Puts the next pass off after one that could not begin.
@@ -62,9 +64,9 @@ impl Schedule {
     /// Takes one step of the pass that is under way. Returns whether that was the last.
     pub(super) fn step(&mut self) -> bool {
         let Some(running) = &mut self.running else { return false };
-        let step_began = Instant::now();
+        let before = clock::thread_cpu();
         let goes_on = running.pass.step();
-        running.took += step_began.elapsed();
+        running.took += clock::thread_cpu().saturating_sub(before);
         if goes_on {
             return false;
         }

@@ -22,7 +22,7 @@ use crate::sink::stdout;
 use crate::source::accepts::Caller;
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::{Assembler, Need};
-use crate::source::clock::Clock;
+use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
 use crate::source::kernel::{Kernel, Options};
@@ -333,9 +333,9 @@ impl Trace {
             self.schedule.step();
             return;
         }
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), clock::thread_cpu());
         match self.kernel.begin_pass(&namespaces::all()) {
-            Ok(pass) => self.schedule.begun(pass, began),
+            Ok(pass) => self.schedule.begun(pass, began, clock::thread_cpu().saturating_sub(before)),
             Err(error) => {
                 log::warn!("{error:#}");
                 self.schedule.failed();

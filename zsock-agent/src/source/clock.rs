@@ -34,6 +34,12 @@ impl Clock {
     }
 
     /// A clock at this distance.
+    /// Processor time of this thread.
+    #[must_use]
+    pub fn thread_cpu() -> Duration {
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+    }
+
     #[cfg(test)]
     pub(crate) const fn fixed(offset_ns: u64) -> Self {
         Self { offset_ns }
