@@ -34,12 +34,6 @@ impl Clock {
     }
 
     /// A clock at this distance.
-    /// Processor time of this thread.
-    #[must_use]
-    pub fn thread_cpu() -> Duration {
-        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
-    }
-
     #[cfg(test)]
     pub(crate) const fn fixed(offset_ns: u64) -> Self {
         Self { offset_ns }
@@ -100,6 +94,12 @@ fn of_host(monotonic: Duration) -> u64 {
 
 fn read(clock: ClockId) -> Result<Duration> {
     Ok(clock_gettime(clock).with_context(|| format!("read the clock {clock:?}"))?.into())
+}
+
+/// Processor time of this thread.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]
