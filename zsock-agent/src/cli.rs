@@ -36,7 +36,9 @@ Selecting:
   Every selector may be given more than once. Values of one kind widen the
   selection, each further kind narrows it: `--comm nginx --comm envoy --port 443`
   means port 443 of nginx or envoy. A socket whose fact is not known (no owner,
-  no control group) is not selected by a selector of that kind.
+  no control group) is not selected by a selector of that kind. Verdicts on
+  processes are selected by --pid, --comm and --cgroup, those on destinations by
+  --remote and --port; with any other kind of selector they are left out.
 
 Examples:
   # Sockets in trouble, and verdicts on them

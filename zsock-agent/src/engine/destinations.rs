@@ -7,7 +7,8 @@
 //! - Nothing but a time-out explains them. Where a single moment lies within the idle time of all of them, from the last segment that
 //!   came to the first sending in vain, something may have happened then, once: a host that vanishes or a gateway that is restarted
 //!   takes along all the connections that idle at that moment, whatever their age. It would take along those, too, that
-//!   idled for less than others survived; so a longest survival of at least half the shortest death excludes it as well.
+//!   idled for less than others survived; so where three died and idled for longer than the longest survival, and that is at least half
+//!   the shortest of them, it is excluded as well.
 //! - A connection to that destination that died without having idled, or after idling for no longer than another one survived, tells of
 //!   an outage. It explains every such death of a connection that it has any time in common with.
 //!
@@ -35,6 +36,9 @@ const MAX_OUTAGES: usize = 16;
 
 /// A silent death after less says nothing of an idle time-out.
 const IDLED: Duration = Duration::from_secs(1);
+
+/// So many deaths speak against one moment where a survival brackets them.
+const BRACKETED: u64 = 3;
 
 /// What befell connections that idled, by where they went.
 #[derive(Debug, Default)]
@@ -390,7 +394,7 @@ fn bound<'a>(
     Bound {
         destination,
         how,
-        holds: count >= least && (is_bracketed || !have_a_moment_in_common),
+        holds: count >= least && (!have_a_moment_in_common || is_bracketed && count >= BRACKETED),
         deaths: count,
         died_after,
         survived,

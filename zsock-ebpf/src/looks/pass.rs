@@ -43,6 +43,8 @@ pub(super) struct Now {
     pub(super) segs_in: u32,
     pub(super) write_seq: u32,
     pub(super) copied_seq: u32,
+    /// Data received since the connection began, low half.
+    bytes_received: u32,
 }
 
 impl Now {
@@ -75,6 +77,8 @@ impl Now {
             segs_in: read::field::<Direct, u32>(tp, offset!(data_segs_in)),
             write_seq: read::field::<Direct, u32>(tp, offset!(write_seq)),
             // To read the end of file counts as one more, and is no data.
+            bytes_received: (read::field::<Direct, u64>(tp, offset!(bytes_received)) as u32)
+                .wrapping_sub(fin),
             copied_seq: if is_read_to_the_end { rcv_nxt.wrapping_sub(fin) } else { copied_seq },
         }
     }
@@ -97,6 +101,12 @@ impl Now {
     #[inline(always)]
     fn unread(&self) -> u32 {
         self.rcv_nxt.wrapping_sub(self.fin).wrapping_sub(self.copied_seq)
+    }
+
+    /// Whether the process has never read anything.
+    #[inline(always)]
+    fn is_untouched(&self) -> bool {
+        self.unread() == self.bytes_received
     }
 
     /// Whether this end opened the connection. A listener may have a backlog of 0, but its connections' births are seen or it is old.
@@ -204,7 +214,8 @@ fn unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, contro
         watch.unread_since = 0;
         return 0;
     }
-    if !is_seen || now.copied_seq != watch.copied_seq {
+    let is_news = if is_seen { now.copied_seq != watch.copied_seq } else { !now.is_untouched() };
+    if is_news {
         watch.unread_since = now.jiffies;
     } else if watch.unread_since == 0 {
         watch.unread_since = now.received;
@@ -224,7 +235,7 @@ fn half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -
     let has_moved = now.copied_seq != watch.copied_seq
         || now.write_seq != watch.write_seq
         || now.snd_una != watch.snd_una;
-    if is_seen && has_moved || !is_seen && now.unread() != 0 {
+    if is_seen && has_moved || !is_seen && now.unread() != 0 && !now.is_untouched() {
         watch.quiet_since = now.jiffies;
     } else if watch.quiet_since == 0 {
         watch.quiet_since = now.active();
