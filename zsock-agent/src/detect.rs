@@ -91,14 +91,17 @@ pub(crate) struct Final {
 }
 
 /// What a verdict says.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Claim {
     /// When the condition began.
     pub(crate) since: Time,
-    pub(crate) evidence: Map<String, Value>,
+    pub(crate) evidence: Evidence,
     pub(crate) summary: String,
     pub(crate) advice: Vec<String>,
 }
+
+/// Facts by their names.
+pub(crate) type Evidence = Vec<(&'static str, Value)>;
 
 /// An event and the facts after it.
 #[derive(Clone, Copy, Debug)]
@@ -196,8 +199,13 @@ fn finished_in_order(scene: &Scene<'_>, closed: &Closed) -> bool {
 }
 
 /// Evidence from facts of which some may be unknown: those are left out.
-fn evidence<const N: usize>(facts: [(&str, Option<Value>); N]) -> Map<String, Value> {
-    facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+fn evidence<const N: usize>(facts: [(&'static str, Option<Value>); N]) -> Evidence {
+    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Evidence as a record holds it.
+pub(crate) fn by_name(evidence: Evidence) -> Map<String, Value> {
+    evidence.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A duration as evidence.

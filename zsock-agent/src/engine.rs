@@ -3,13 +3,12 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded by the number of sockets that it follows.
 
-use serde_json::Value;
-
-use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, opposite};
+use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, opposite};
 use crate::record::{
     Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
     Verdict, VerdictName, What,
 };
+use crate::shared::Shared;
 
 mod destinations;
 mod facts;
@@ -41,6 +40,8 @@ pub struct Engine {
     table: Table,
     destinations: Destinations,
     processes: Processes,
+    /// What open verdicts advise: most of them the same.
+    advice: Shared<[String]>,
     lost: u64,
     verdicts: u64,
     open_verdicts: u64,
@@ -83,6 +84,7 @@ impl Engine {
             table: Table::new(sockets),
             destinations: Destinations::default(),
             processes: Processes::default(),
+            advice: Shared::default(),
             lost: 0,
             verdicts: 0,
             open_verdicts: 0,
@@ -155,7 +157,7 @@ impl Engine {
             self.table.settle(id);
             return Vec::new();
         }
-        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref());
+        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref(), &mut self.advice);
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(&findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
@@ -190,7 +192,8 @@ impl Engine {
         let open = open.iter_mut().filter(|open| stalls.contains(&open.condition.name));
         open.map(|open| {
             let name = (open.condition.name, open.condition.severity);
-            finding(record, &scene, timeline, name, (Phase::Updated, None), open.say_anew(&scene))
+            let claim = open.say_anew(&scene, &mut self.advice);
+            finding(record, &scene, timeline, name, (Phase::Updated, None), claim)
         })
         .collect()
     }
@@ -253,12 +256,13 @@ fn judge(
     entry: &mut Entry,
     thresholds: &Thresholds,
     peer: Option<&Peer>,
+    advice: &mut Shared<[String]>,
 ) -> Vec<Finding> {
     let Entry { facts, timeline, open, .. } = entry;
     let scene = Scene { at: record.at, event, facts, thresholds, peer };
     let mut findings = Vec::new();
     for condition in CONDITIONS {
-        findings.extend(judge_condition(condition, record, &scene, timeline, open));
+        findings.extend(judge_condition(condition, record, &scene, timeline, open, advice));
     }
     for verdict in FINALS {
         if let Some(claim) = (verdict.judge)(&scene).filter(|_| !event.inferred) {
@@ -276,6 +280,7 @@ fn judge_condition(
     scene: &Scene<'_>,
     timeline: &Timeline,
     open: &mut Vec<Open>,
+    advice: &mut Shared<[String]>,
 ) -> Vec<Finding> {
     let name = (condition.name, condition.severity);
     let tell = |phase, claim| finding(record, scene, timeline, name, (phase, None), claim);
@@ -283,7 +288,7 @@ fn judge_condition(
     let mut findings = Vec::new();
     if let Some(place) = open.iter().position(|open| open.condition.name == condition.name) {
         let Some(outcome) = open[place].ends(scene) else {
-            let renewed = held.and_then(|count| open[place].update(scene, count));
+            let renewed = held.and_then(|count| open[place].update(scene, count, advice));
             return renewed.map(|claim| tell(Phase::Updated, claim)).into_iter().collect();
         };
         let is_over = open[place].broken_at(scene).is_none();
@@ -293,11 +298,14 @@ fn judge_condition(
         }
     }
     let Some(count) = held else { return findings };
-    let opened = Open::new(condition, scene, count);
-    findings.push(tell(Phase::Opened, opened.claim()));
-    match opened.ends(scene) {
-        Some(outcome) => findings.push(close(record, scene, timeline, opened, outcome)),
-        None => open.push(opened),
+    let (opened, claim) = Open::new(condition, scene, count, advice);
+    findings.push(tell(Phase::Opened, claim));
+    if let Some(outcome) = opened.ends(scene) {
+        findings.push(close(record, scene, timeline, opened, outcome));
+    } else {
+        // Few sockets come to have a second one.
+        open.reserve_exact(1);
+        open.push(opened);
     }
     findings
 }
@@ -332,7 +340,7 @@ fn finding(
     let Claim { since, mut evidence, summary, advice } = claim;
     let lost = scene.facts.lost_in_its_life();
     if lost > 0 {
-        evidence.insert("lost_before".to_owned(), Value::from(lost));
+        evidence.push(("lost_before", lost.into()));
     }
     let verdict = Verdict {
         verdict,
@@ -344,7 +352,7 @@ fn finding(
             tcp: Box::new(scene.event.tcp.clone()),
         },
         since,
-        evidence,
+        evidence: by_name(evidence),
         summary,
         advice,
     };

@@ -21,6 +21,7 @@ pub mod kernel_rules;
 pub mod record;
 pub mod run;
 pub mod select;
+mod shared;
 pub mod sink;
 pub mod source;
 pub mod time;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Claim, evidence, words};
+use super::{Claim, Evidence, evidence, words};
 use crate::record::{Errno, Outcome, PeerSockets, Process, ProcessSample, Severity, printable};
 use crate::time::Time;
 
@@ -124,7 +124,7 @@ impl Descriptors {
         let zombies = self.zombies(stuck);
         let mut evidence = self.evidence(zombies);
         if let Some(ms) = self.full_in_ms() {
-            evidence.insert("full_in_ms".to_owned(), Value::from(ms));
+            evidence.push(("full_in_ms", Value::from(ms)));
         }
         Claim { since, evidence, summary: self.summary(zombies), advice: self.advice(zombies) }
     }
@@ -168,7 +168,7 @@ impl Descriptors {
         Some(left.saturating_mul(60_000) / growth)
     }
 
-    fn evidence(&self, zombies: Option<u64>) -> Map<String, Value> {
+    fn evidence(&self, zombies: Option<u64>) -> Evidence {
         let peer = |peer: &PeerSockets| json!({ "remote": peer.remote, "sockets": peer.sockets });
         let peers = (self.failed.is_some() && !self.peers.is_empty())
             .then(|| self.peers.iter().map(peer).collect::<Vec<_>>().into());

@@ -1,22 +1,28 @@
 //! A verdict that is open, from its opening to its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Claim, Condition, Scene, in_ms, words};
 use crate::record::Outcome;
+use crate::shared::Shared;
 use crate::time::{Time, milliseconds};
 
 /// The kernel's times are counted in ticks of at most 10 ms: two looks at one and the same beginning differ by no more than a few of them.
 const SAME_BEGINNING_MS: u64 = 100;
 
-/// A verdict that is open.
+/// A verdict that is open. Hundreds of thousands may be: it keeps no more of what was claimed than its end needs.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) condition: &'static Condition,
-    /// The claim when the condition was last found to hold.
-    claim: Claim,
+    /// When the condition began.
+    since: Time,
+    /// Of the evidence when the condition was last found to hold, what will be said at its end too.
+    lasting: Box<[(&'static str, Value)]>,
+    /// The advice of that time.
+    advice: Arc<[String]>,
     /// The count at which it was said.
     said_at: u64,
     /// The highest count since.
@@ -24,34 +30,47 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Opens a verdict.
-    pub(crate) fn new(condition: &'static Condition, scene: &Scene<'_>, count: u64) -> Self {
-        Self { condition, claim: (condition.claim)(scene, count), said_at: count, counted: count }
-    }
-
-    /// The claim as it was made last.
-    pub(crate) fn claim(&self) -> Claim {
-        self.claim.clone()
+    /// Opens a verdict, with its first claim.
+    pub(crate) fn new(
+        condition: &'static Condition,
+        scene: &Scene<'_>,
+        count: u64,
+        advice: &mut Shared<[String]>,
+    ) -> (Self, Claim) {
+        let claim = (condition.claim)(scene, count);
+        let opened = Self {
+            condition,
+            since: claim.since,
+            lasting: lasting(condition, &claim),
+            advice: advice.of(claim.advice.as_slice()),
+            said_at: count,
+            counted: count,
+        };
+        (opened, claim)
     }
 
     /// The renewed claim where the count has doubled since it was said last; more often would tell nobody anything new.
-    pub(crate) fn update(&mut self, scene: &Scene<'_>, count: u64) -> Option<Claim> {
+    pub(crate) fn update(
+        &mut self,
+        scene: &Scene<'_>,
+        count: u64,
+        advice: &mut Shared<[String]>,
+    ) -> Option<Claim> {
         self.counted = self.counted.max(count);
-        self.renew(scene, count);
+        let claim = self.renew(scene, count, advice);
         if count < self.said_at.saturating_mul(2) {
             return None;
         }
         self.said_at = count;
-        Some(self.claim())
+        Some(claim)
     }
 
     /// The claim renewed for a reason of another kind than its count.
-    pub(crate) fn say_anew(&mut self, scene: &Scene<'_>) -> Claim {
-        let lasted = milliseconds(scene.at.since(self.claim.since));
+    pub(crate) fn say_anew(&mut self, scene: &Scene<'_>, advice: &mut Shared<[String]>) -> Claim {
+        let lasted = milliseconds(scene.at.since(self.since));
         let count = if self.condition.span.is_some() { lasted } else { self.counted };
-        self.renew(scene, count);
         self.said_at = self.said_at.max(count);
-        self.claim()
+        self.renew(scene, count, advice)
     }
 
     /// How the event ended it, if it did.
@@ -66,34 +85,48 @@ impl Open {
         let span = self.condition.span.as_ref()?;
         let lasts_ms = (span.at_a_look)(scene, scene.look()?);
         let began = lasts_ms.map_or(scene.at, |ms| scene.at.before(Duration::from_millis(ms)));
-        (milliseconds(began.since(self.claim.since)) > SAME_BEGINNING_MS).then_some(began)
+        (milliseconds(began.since(self.since)) > SAME_BEGINNING_MS).then_some(began)
     }
 
     /// The last claim with the final numbers; what lay ahead is left out, for it is over.
     pub(crate) fn close(self, scene: &Scene<'_>, outcome: Outcome) -> Claim {
         let ended_at = self.broken_at(scene).unwrap_or(scene.at);
-        let Self { condition, mut claim, counted, .. } = self;
-        let lasted = ended_at.since(claim.since);
-        for ahead in ["gives_up_in_ms", "next_ms", "would_be_noticed_ms"] {
-            claim.evidence.remove(ahead);
-        }
-        if let Some(stalled_ms) = claim.evidence.get_mut("stalled_ms") {
+        let Self { condition, since, lasting, advice, counted, .. } = self;
+        let lasted = ended_at.since(since);
+        let mut evidence = Vec::from(lasting);
+        if let Some((_, stalled_ms)) = evidence.iter_mut().find(|(name, _)| *name == STALLED_MS) {
             *stalled_ms = in_ms(lasted);
         }
         let counted = if condition.span.is_some() { milliseconds(lasted) } else { counted };
-        claim.evidence.insert(condition.counts.to_owned(), Value::from(counted));
-        claim.summary = words::ended(&scene.facts.socket, condition.noun, lasted, outcome);
-        claim
+        evidence.push((condition.counts, Value::from(counted)));
+        let summary = words::ended(&scene.facts.socket, condition.noun, lasted, outcome);
+        Claim { since, evidence, summary, advice: advice.to_vec() }
     }
 
-    fn renew(&mut self, scene: &Scene<'_>, count: u64) {
-        let since = self.claim.since;
-        let mut renewed = Claim { since, ..(self.condition.claim)(scene, count) };
+    fn renew(&mut self, scene: &Scene<'_>, count: u64, advice: &mut Shared<[String]>) -> Claim {
+        let mut claim = Claim { since: self.since, ..(self.condition.claim)(scene, count) };
         // How long it has lasted is known from its beginning even where the event does not tell.
-        if self.claim.evidence.contains_key("stalled_ms") {
-            let lasted = in_ms(scene.at.since(since));
-            renewed.evidence.entry("stalled_ms").or_insert(lasted);
+        if tells_stalled(&self.lasting) && !tells_stalled(&claim.evidence) {
+            claim.evidence.push((STALLED_MS, in_ms(scene.at.since(self.since))));
         }
-        self.claim = renewed;
+        self.lasting = lasting(self.condition, &claim);
+        self.advice = advice.of(claim.advice.as_slice());
+        claim
     }
+}
+
+/// How long it lasts, where what is counted is something else.
+const STALLED_MS: &str = "stalled_ms";
+
+/// What lies ahead.
+const AHEAD: [&str; 3] = ["gives_up_in_ms", "next_ms", "would_be_noticed_ms"];
+
+/// The evidence without what lies ahead and without the count, which has a field of its own.
+fn lasting(condition: &Condition, claim: &Claim) -> Box<[(&'static str, Value)]> {
+    let lasts = |name: &str| name != condition.counts && !AHEAD.contains(&name);
+    claim.evidence.iter().filter(|(name, _)| lasts(name)).cloned().collect()
+}
+
+fn tells_stalled(evidence: &[(&'static str, Value)]) -> bool {
+    evidence.iter().any(|(name, _)| *name == STALLED_MS)
 }

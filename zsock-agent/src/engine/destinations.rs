@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::{Finding, Timeline};
-use crate::detect::{Thresholds, idle_timeout_inferred};
+use crate::detect::{Thresholds, by_name, idle_timeout_inferred};
 use crate::record::{
     Body, Destination, DestinationSample, Event, Phase, Record, Severity, State, Subject, Tcp, Verdict,
     VerdictName, What,
@@ -408,7 +408,7 @@ fn finding(record: &Record, bound: &Bound, phase: Phase) -> Finding {
         severity: if bound.holds { Severity::Warning } else { Severity::Info },
         subject: Subject::Destination { destination: bound.destination },
         since: claim.since,
-        evidence: claim.evidence,
+        evidence: by_name(claim.evidence),
         summary: claim.summary,
         advice: claim.advice,
     };

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::table::{Entry, Table};
 use super::{Finding, Timeline};
-use crate::detect::{Claim, Descriptors, Thresholds};
+use crate::detect::{Claim, Descriptors, Thresholds, by_name};
 use crate::record::{
     Body, Event, Outcome, Phase, Process, ProcessSample, Record, Severity, State, Subject, Verdict,
     VerdictName, What,
@@ -163,7 +161,7 @@ fn finding(
 ) -> Finding {
     let Claim { since, mut evidence, summary, advice } = claim;
     if scene.lost > 0 {
-        evidence.insert("lost_before".to_owned(), Value::from(scene.lost));
+        evidence.push(("lost_before", scene.lost.into()));
     }
     let subject = Subject::Process { process: descriptors.process.clone() };
     let verdict = Verdict {
@@ -173,7 +171,7 @@ fn finding(
         severity,
         subject,
         since,
-        evidence,
+        evidence: by_name(evidence),
         summary,
         advice,
     };

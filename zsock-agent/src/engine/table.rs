@@ -29,7 +29,8 @@ type Ends = (SocketAddr, SocketAddr);
 /// Sockets by identity. Where there is no room, the one longest without an event makes way, unless it has an open verdict.
 #[derive(Debug)]
 pub(crate) struct Table {
-    entries: HashMap<SocketId, Entry>,
+    /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds.
+    entries: HashMap<SocketId, Box<Entry>>,
     /// Those without an open verdict, longest without an event first.
     may_go: BTreeMap<u64, SocketId>,
     /// Those whose addresses are known.
@@ -64,12 +65,14 @@ impl Table {
             self.make_room()?;
             self.seen += 1;
         }
-        let entry = self.entries.entry(id).or_insert_with(|| Entry {
-            facts: Facts::new(event, lost),
-            timeline: Timeline::default(),
-            open: Vec::new(),
-            turn: 0,
-            ends: None,
+        let entry = self.entries.entry(id).or_insert_with(|| {
+            Box::new(Entry {
+                facts: Facts::new(event, lost),
+                timeline: Timeline::default(),
+                open: Vec::new(),
+                turn: 0,
+                ends: None,
+            })
         });
         self.may_go.remove(&entry.turn);
         Some(entry)
@@ -77,12 +80,12 @@ impl Table {
 
     /// What is known of a socket.
     pub(crate) fn get(&self, id: SocketId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(Box::as_ref)
     }
 
     /// The same, to change it.
     pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Entry> {
-        self.entries.get_mut(&id)
+        self.entries.get_mut(&id).map(Box::as_mut)
     }
 
     /// The socket at the other end of the connection, where it is the only one known that has these addresses the other way round. On
@@ -101,7 +104,7 @@ impl Table {
 
     /// All that is known.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// Ends the turn of a socket that goes on.

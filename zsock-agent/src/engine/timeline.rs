@@ -74,6 +74,8 @@ impl Timeline {
             inferred: event.inferred,
         };
         let place = self.entries.partition_point(|earlier| earlier.at <= at);
+        // Most sockets have few entries for most of their life.
+        self.entries.reserve_exact(1);
         self.entries.insert(place, entry);
         if self.entries.len() > KEPT {
             self.entries.remove(KEPT_FIRST);
