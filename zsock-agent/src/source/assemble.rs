@@ -11,7 +11,7 @@ use zsock_common::wire::{
 
 use crate::record::{Body, Cause, Closed, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
-use crate::source::assemble::owner::Cgroups;
+use crate::source::assemble::owner::{Cgroups, Processes};
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
 use crate::source::assemble::tracked::{Tracked, is_opening, state_after};
 use crate::source::clock::Clock;
@@ -42,9 +42,11 @@ pub struct Assembler {
     clock: Clock,
     units: Units,
     reset_reasons: BTreeMap<u32, String>,
-    sockets: HashMap<SocketId, Tracked>,
+    /// Boxed, for a table that grows has up to twice the room that it needs.
+    sockets: HashMap<SocketId, Box<Tracked>>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
+    processes: Processes,
     cgroups: Cgroups,
     looks: u64,
     forgotten: u64,
@@ -72,6 +74,7 @@ impl Assembler {
             reset_reasons,
             sockets: HashMap::new(),
             heard: VecDeque::new(),
+            processes: Processes::default(),
             cgroups: Cgroups::default(),
             looks: 0,
             forgotten: 0,
@@ -92,7 +95,8 @@ impl Assembler {
     /// Whoever closes a socket held it until then: what happened to it shortly before may have found no other holder.
     fn learn_closer(&mut self, record: &SocketRecord) {
         if record.actor.tgid != 0 && !is_opening(state_after(record)) {
-            self.track(SocketId(record.head.cookie), record).owners.closed_by(&record.actor);
+            let closer = self.processes.of(&record.actor);
+            self.track(SocketId(record.head.cookie), record).owners.closed_by(closer);
         }
     }
 
@@ -159,9 +163,10 @@ impl Assembler {
     fn learn_past(&mut self, record: &PastRecord) {
         let clock = self.clock;
         let id = SocketId(record.head.cookie);
-        let tracked = self.tracked(id, Tracked::unseen);
         let past = &record.past;
-        tracked.owners.learn(&past.opener, &past.closer);
+        let (opener, closer) = (self.processes.of(&past.opener), self.processes.of(&past.closer));
+        let tracked = self.tracked(id, Tracked::unseen);
+        tracked.owners.learn(opener, closer);
         tracked.is_announced = true;
         tracked.birth = tracked.birth.or_else(|| (past.birth_ns != 0).then(|| clock.at(past.birth_ns)));
         if !tracked.has_told_past {
@@ -174,12 +179,13 @@ impl Assembler {
 
     fn learn_holder(&mut self, record: &HolderRecord) {
         let look = self.looks;
+        let holder = self.processes.of(&record.holder);
         let tracked = self.tracked(SocketId(record.head.cookie), Tracked::unseen);
         if tracked.look != look {
             tracked.look = look;
             tracked.owners.begin_look();
         }
-        tracked.owners.held_by(&record.holder);
+        tracked.owners.held_by(holder);
         if record.inode != 0 {
             tracked.inode = Some(record.inode);
         }
@@ -189,7 +195,8 @@ impl Assembler {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
         let units = self.units;
-        self.track(id, record).apply(kind, record, at);
+        let actor = self.processes.of(&record.actor);
+        self.track(id, record).apply(kind, record, actor, at);
         let socket = self.socket(id, record);
         let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
         let Some(tracked) = self.sockets.get_mut(&id) else { return Vec::new() };
@@ -275,7 +282,7 @@ impl Assembler {
             }
             self.heard.push_back(id);
         }
-        self.sockets.entry(id).or_insert_with(new)
+        self.sockets.entry(id).or_insert_with(|| Box::new(new()))
     }
 
     fn forget(&mut self, id: SocketId) {
@@ -298,11 +305,10 @@ impl Assembler {
         socket.inode = tracked.inode;
         socket.orphan = orphan;
         if let Some(owner) = tracked.owners.decide(orphan, record.tcp.has_socket != 0) {
-            let (comm, comm_hex) = owner.name();
             let cgroup = self.cgroups.of(owner);
             socket.pid = Some(owner.pid);
-            socket.comm = Some(comm);
-            socket.comm_hex = comm_hex;
+            socket.comm = Some(Arc::clone(&owner.comm));
+            socket.comm_hex.clone_from(&owner.comm_hex);
             socket.cgroup = cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.path));
             socket.container = cgroup.and_then(|cgroup| cgroup.container);
             // To ask costs more than all the rest of a record: only of an orphan that lingers.

@@ -185,7 +185,7 @@ fn in_ns(duration: Duration) -> i64 {
 
 /// A process that is no process.
 fn nobody() -> Process {
-    Process { pid: 0, start_ns: 0, cgroup_id: 0, comm: Vec::new() }
+    Process { pid: 0, start_ns: 0, cgroup_id: 0, comm: "".into(), comm_hex: None }
 }
 
 /// What is watched, as of `process` or of a former one that had its id.

@@ -20,8 +20,10 @@ pub struct Process {
     pub start_ns: u64,
     /// Id of its control group in the unified hierarchy; 0 where that is not known.
     pub cgroup_id: u64,
-    /// Name of the thread group's leader, as the kernel has it: up to 15 bytes of any kind.
-    pub comm: Vec<u8>,
+    /// Name of the thread group's leader, up to 15 bytes of any kind; those that are not UTF-8 are U+FFFD here.
+    pub comm: Arc<str>,
+    /// All bytes of the name in hexadecimal; only where they are not UTF-8.
+    pub comm_hex: Option<Arc<str>>,
 }
 
 impl Process {
@@ -29,13 +31,8 @@ impl Process {
     #[must_use]
     pub fn from_wire(wire: &zsock_common::wire::Process) -> Option<Self> {
         let length = wire.comm.iter().position(|byte| *byte == 0).unwrap_or(wire.comm.len());
-        let comm = wire.comm[..length].to_vec();
-        (wire.tgid != 0).then_some(Self {
-            pid: wire.tgid,
-            start_ns: wire.start_ns,
-            cgroup_id: wire.cgroup,
-            comm,
-        })
+        let comm = &wire.comm[..length];
+        (wire.tgid != 0).then(|| Self::named(wire.tgid, wire.start_ns, wire.cgroup, comm))
     }
 
     /// The process that has this id now; `None` where none runs.
@@ -45,7 +42,7 @@ impl Process {
         let (comm, ticks) = name_and_start(&stat)?;
         let in_proc_ns = ticks.checked_mul(1_000_000_000 / TICKS_PER_SECOND)?;
         let start_ns = in_proc_ns.wrapping_sub(clock::boottime_in_proc_ns(0));
-        Some(Self { pid, start_ns, cgroup_id: 0, comm: comm.to_vec() })
+        Some(Self::named(pid, start_ns, 0, comm))
     }
 
     /// Whether it runs no more. A process that exited and waits for its parent runs no more. `None` in a PID namespace,
@@ -67,27 +64,17 @@ impl Process {
         self.pid == other.pid && self.start_ns == other.start_ns
     }
 
-    /// Its name as text, and all its bytes in hexadecimal where they are no UTF-8.
-    #[must_use]
-    pub fn name(&self) -> (Arc<str>, Option<Arc<str>>) {
-        use std::fmt::Write as _;
-        let hex = || {
-            self.comm.iter().fold(String::new(), |mut text, byte| {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
-        };
-        let bytes = std::str::from_utf8(&self.comm).is_err().then(|| Arc::from(hex()));
-        (Arc::from(String::from_utf8_lossy(&self.comm)), bytes)
-    }
-
     /// The process as records name it; without its control group once it runs no more.
     #[must_use]
     pub fn as_record(&self) -> record::Process {
-        let (comm, comm_hex) = self.name();
         let (cgroup, container) = self.cgroup().map(|group| (group.path, group.container)).unzip();
-        record::Process { pid: self.pid, comm: Some(comm), comm_hex, cgroup, container: container.flatten() }
+        record::Process {
+            pid: self.pid,
+            comm: Some(Arc::clone(&self.comm)),
+            comm_hex: self.comm_hex.clone(),
+            cgroup,
+            container: container.flatten(),
+        }
     }
 
     /// The control group it is in, and the container that this names. `None` once it runs no more.
@@ -97,6 +84,11 @@ impl Process {
         // Asked after the table was read: the id had not been given to another process by then.
         let path = path_of(&table).filter(|_| self.is_in_proc())?;
         Some(Cgroup::of_path(Arc::from(path)))
+    }
+
+    fn named(pid: u32, start_ns: u64, cgroup_id: u64, comm: &[u8]) -> Self {
+        let comm_hex = std::str::from_utf8(comm).is_err().then(|| Arc::from(hex(comm)));
+        Self { pid, start_ns, cgroup_id, comm: Arc::from(String::from_utf8_lossy(comm)), comm_hex }
     }
 }
 
@@ -132,6 +124,15 @@ pub fn socket_inode(link: &Path) -> Option<u64> {
 
 /// Clock ticks a second of `/proc`, the kernel's `USER_HZ`: 100 on every architecture that BPF runs on but Alpha.
 const TICKS_PER_SECOND: u64 = 100;
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 /// Whether `/proc/PID/stat` is of a process that started then and runs.
 fn is_same_and_alive(stat: &[u8], start_ns: u64) -> bool {
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_text_keeps_its_bytes() {
-        let process = Process { pid: 1, start_ns: 0, cgroup_id: 0, comm: b"a\xffb".to_vec() };
-        assert_eq!(process.name(), (Arc::from("a\u{fffd}b"), Some(Arc::from("61ff62"))));
+        let process = Process::named(1, 0, 0, b"a\xffb");
+        assert_eq!((&*process.comm, process.comm_hex.as_deref()), ("a\u{fffd}b", Some("61ff62")));
     }
 }

@@ -1,9 +1,11 @@
 //! Whose a socket is.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use zsock_common::wire;
 
+use crate::shared::Shared;
 use crate::source::cgroup;
 use crate::source::process::{Cgroup, Process};
 
@@ -14,30 +16,30 @@ const MAX_CGROUPS: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Owners {
     /// Connected it, or was found holding it first.
-    opener: Option<Process>,
+    opener: Option<Arc<Process>>,
     /// Shut it down or closed it.
-    closer: Option<Process>,
+    closer: Option<Arc<Process>>,
     /// Held it at the last look.
-    holders: Option<Vec<Process>>,
+    holders: Option<Vec<Arc<Process>>>,
     /// The owner that was told last.
-    last: Option<Process>,
+    last: Option<Arc<Process>>,
 }
 
 impl Owners {
     /// Takes in what the socket's own memory holds.
-    pub(super) fn learn(&mut self, opener: &wire::Process, closer: &wire::Process) {
-        self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
-        self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
+    pub(super) fn learn(&mut self, opener: Option<Arc<Process>>, closer: Option<Arc<Process>>) {
+        self.opened_by(opener);
+        self.closed_by(closer);
     }
 
     /// Takes in the process that connected it.
-    pub(super) fn opened_by(&mut self, opener: &wire::Process) {
-        self.opener = Process::from_wire(opener).or_else(|| self.opener.take());
+    pub(super) fn opened_by(&mut self, opener: Option<Arc<Process>>) {
+        self.opener = opener.or_else(|| self.opener.take());
     }
 
     /// Takes in the process that shut it down or closed it.
-    pub(super) fn closed_by(&mut self, closer: &wire::Process) {
-        self.closer = Process::from_wire(closer).or_else(|| self.closer.take());
+    pub(super) fn closed_by(&mut self, closer: Option<Arc<Process>>) {
+        self.closer = closer.or_else(|| self.closer.take());
     }
 
     /// Whether a process is known at all.
@@ -54,8 +56,8 @@ impl Owners {
     }
 
     /// Takes in a process that holds it now.
-    pub(super) fn held_by(&mut self, holder: &wire::Process) {
-        if let Some(holder) = Process::from_wire(holder) {
+    pub(super) fn held_by(&mut self, holder: Option<Arc<Process>>) {
+        if let Some(holder) = holder {
             self.holders.get_or_insert_default().push(holder);
         }
     }
@@ -72,11 +74,11 @@ impl Owners {
         };
         self.last = owner.cloned().or_else(|| self.last.take());
         // What was held once keeps its owner: a connection in the accept queue has never had one.
-        self.last.as_ref()
+        self.last.as_deref()
     }
 
     /// Of those who hold it the one that opened it, else the one that started first: the others inherited it from that one.
-    fn holder(&self) -> Option<&Process> {
+    fn holder(&self) -> Option<&Arc<Process>> {
         match &self.holders {
             Some(holders) if !holders.is_empty() => {
                 let opener = self.opener.as_ref();
@@ -89,6 +91,19 @@ impl Owners {
             Some(_) => self.closer.as_ref().or(self.last.as_ref()).or(self.opener.as_ref()),
             None => self.opener.as_ref().or(self.closer.as_ref()),
         }
+    }
+}
+
+/// The processes that the kernel side names, each kept once for all its sockets.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    known: Shared<Process>,
+}
+
+impl Processes {
+    /// The process of a wire record; `None` where it names none.
+    pub(super) fn of(&mut self, wire: &wire::Process) -> Option<Arc<Process>> {
+        Process::from_wire(wire).map(|process| self.known.of(process))
     }
 }
 
@@ -115,8 +130,8 @@ impl Cgroups {
 mod tests {
     use super::*;
 
-    fn process(tgid: u32, start_ns: u64) -> wire::Process {
-        wire::Process { tgid, start_ns, ..wire::Process::NONE }
+    fn process(tgid: u32, start_ns: u64) -> Option<Arc<Process>> {
+        Processes::default().of(&wire::Process { tgid, start_ns, ..wire::Process::NONE })
     }
 
     fn pid(owner: Option<&Process>) -> Option<u32> {
@@ -126,24 +141,24 @@ mod tests {
     #[test]
     fn the_one_that_opened_it_owns_it_as_long_as_it_holds_it() {
         let mut owners = Owners::default();
-        owners.opened_by(&process(20, 2));
+        owners.opened_by(process(20, 2));
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         owners.begin_look();
-        owners.held_by(&process(10, 1));
-        owners.held_by(&process(20, 2));
+        owners.held_by(process(10, 1));
+        owners.held_by(process(20, 2));
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         owners.begin_look();
-        owners.held_by(&process(40, 4));
-        owners.held_by(&process(30, 3));
+        owners.held_by(process(40, 4));
+        owners.held_by(process(30, 3));
         assert_eq!(pid(owners.decide(false, true)), Some(30));
     }
 
     #[test]
     fn a_later_process_of_the_same_id_is_not_the_opener() {
         let mut owners = Owners::default();
-        owners.opened_by(&process(20, 2));
-        owners.held_by(&process(20, 9));
-        owners.held_by(&process(10, 5));
+        owners.opened_by(process(20, 2));
+        owners.held_by(process(20, 9));
+        owners.held_by(process(10, 5));
         assert_eq!(pid(owners.decide(false, true)), Some(10));
     }
 
@@ -152,24 +167,24 @@ mod tests {
         let mut owners = Owners::default();
         owners.begin_look();
         assert_eq!(pid(owners.decide(false, false)), None);
-        owners.held_by(&process(20, 2));
+        owners.held_by(process(20, 2));
         assert_eq!(pid(owners.decide(false, true)), Some(20));
     }
 
     #[test]
     fn an_orphan_keeps_its_last_owner() {
         let mut owners = Owners::default();
-        owners.held_by(&process(20, 2));
+        owners.held_by(process(20, 2));
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         assert_eq!(pid(owners.decide(true, false)), Some(20));
-        owners.closed_by(&process(30, 3));
+        owners.closed_by(process(30, 3));
         assert_eq!(pid(owners.decide(true, false)), Some(30));
     }
 
     #[test]
     fn without_any_trace_of_a_process_there_is_no_owner() {
         let mut owners = Owners::default();
-        owners.learn(&wire::Process::NONE, &wire::Process::NONE);
+        owners.learn(process(0, 0), process(0, 0));
         assert_eq!(pid(owners.decide(false, true)), None);
         assert_eq!(pid(owners.decide(true, false)), None);
     }

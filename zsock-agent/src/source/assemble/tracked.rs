@@ -1,5 +1,7 @@
 //! What is remembered of a socket between its events.
 
+use std::sync::Arc;
+
 use zsock_common::wire::{Kind, PastRecord, SocketRecord, flag};
 
 use crate::record::{Family, State};
@@ -7,6 +9,7 @@ use crate::source::assemble::facts::Ends;
 use crate::source::assemble::owner::Owners;
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::what::Ending;
+use crate::source::process::Process;
 use crate::time::Time;
 
 /// What is remembered of a socket between its events.
@@ -80,8 +83,8 @@ impl Tracked {
         }
     }
 
-    /// Takes in what an event says of the socket's life.
-    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord, at: Time) {
+    /// Takes in what an event says of the socket's life, and who caused it.
+    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord, actor: Option<Arc<Process>>, at: Time) {
         let state = State(record.tcp.state);
         if state != State::CLOSE {
             self.last_state = Some(state);
@@ -100,9 +103,9 @@ impl Tracked {
         }
         let to = state_after(record);
         if is_opening(to) {
-            self.owners.opened_by(&record.actor);
+            self.owners.opened_by(actor);
         } else {
-            self.owners.closed_by(&record.actor);
+            self.owners.closed_by(actor);
         }
     }
 
