@@ -21,7 +21,7 @@ use crate::run::{facts, filter};
 use crate::sink::stdout;
 use crate::source::accepts::Caller;
 use crate::source::assemble::facts::Units;
-use crate::source::assemble::{Assembler, Need};
+use crate::source::assemble::Assembler;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
@@ -29,6 +29,8 @@ use crate::source::kernel::{Kernel, Options};
 use crate::source::namespaces;
 use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
+
+mod owners;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -38,14 +40,6 @@ const CHORES: Duration = Duration::from_millis(850);
 
 /// Two readings of the kernel's clocks this far apart tell its tick where one does not.
 const CLOCKS_APART: Duration = Duration::from_millis(600);
-
-/// Looks that only refresh what is known take at most a twentieth of the time: after one that took a millisecond the next
-/// waits for twenty. Those that a socket's first trouble asks for come once in its life and wait less.
-const REFRESH_WAIT: u64 = 20;
-const FIRST_WAIT: u64 = 3;
-
-/// Records wait this long for a look at who holds their socket; later ones go out without.
-const LOOK_PATIENCE: Duration = Duration::from_millis(80);
 
 /// Everything between the kernel and stdout.
 struct Trace {
@@ -223,9 +217,7 @@ impl Trace {
         if !is_end && self.should_wait_for_look(now_ns) {
             return;
         }
-        let order = &mut self.order;
-        let batch: Vec<Raw> =
-            std::iter::from_fn(|| if is_end { order.pop_now() } else { order.pop(now_ns) }).collect();
+        let batch = self.take_batch(now_ns, is_end);
         self.look_up_holders(&batch);
         for raw in &batch {
             for record in self.assembler.assemble(raw) {
@@ -302,31 +294,6 @@ impl Trace {
         sort_in(raw, &mut self.order, &mut self.assembler);
     }
 
-    /// Whether records are due of a socket whose holder must be looked up for the first time, and the next look is near enough to
-    /// wait for.
-    fn should_wait_for_look(&self, now_ns: u64) -> bool {
-        let wait_ns = self.next_look_ns(Need::First).saturating_sub(now_ns);
-        wait_ns > 0
-            && wait_ns <= nanoseconds(LOOK_PATIENCE)
-            && self.order.has_due(now_ns, |raw| self.assembler.needs_look(raw) == Some(Need::First))
-    }
-
-    /// Finds out who holds the sockets of `batch` where that is not known or known for too long.
-    fn look_up_holders(&mut self, batch: &[Raw]) {
-        let is_allowed = |need| self.next_look_ns(need) <= self.clock.monotonic_ns();
-        let wanted: Vec<&Raw> =
-            batch.iter().filter(|raw| self.assembler.needs_look(raw).is_some_and(is_allowed)).collect();
-        for some in wanted.chunks(self.kernel.max_wanted()) {
-            self.assembler.begin_look();
-            let cookies: Vec<u64> = some.iter().map(|raw| raw.head().cookie).collect();
-            self.timed(|trace| trace.kernel.look_at_holders(&cookies));
-            self.read();
-            for raw in some {
-                self.assembler.end_look(raw);
-            }
-        }
-    }
-
     /// Begins a pass over all sockets, or goes on with it by a step.
     fn pass(&mut self) {
         if !self.schedule.begins() {
@@ -341,25 +308,6 @@ impl Trace {
                 self.schedule.failed();
             }
         }
-    }
-
-    /// When the next look may begin, CLOCK_MONOTONIC nanoseconds.
-    fn next_look_ns(&self, need: Need) -> u64 {
-        let wait = match need {
-            Need::First => FIRST_WAIT,
-            Need::Refresh => REFRESH_WAIT,
-        };
-        self.looked_ns + wait * self.look_took_ns
-    }
-
-    /// Does one look and notes what it cost.
-    fn timed(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) {
-        let began_ns = self.clock.monotonic_ns();
-        if let Err(error) = look(self) {
-            log::warn!("{error:#}");
-        }
-        self.looked_ns = self.clock.monotonic_ns();
-        self.look_took_ns = self.looked_ns.saturating_sub(began_ns);
     }
 
     /// Notes what the kernel side could not hand over since the last count.

@@ -39,6 +39,12 @@ impl Order {
         self.waiting.push(Reverse(Waiting { time_ns, arrival: self.arrivals, raw }));
     }
 
+    /// Takes back a record that had its turn and waits for something else.
+    pub fn put_back(&mut self, raw: Raw) {
+        self.arrivals += 1;
+        self.waiting.push(Reverse(Waiting { time_ns: raw.head().time_ns, arrival: self.arrivals, raw }));
+    }
+
     /// The oldest record, if it has waited long enough at `now_ns` (CLOCK_MONOTONIC).
     pub fn pop(&mut self, now_ns: u64) -> Option<Raw> {
         let due_ns = now_ns.saturating_sub(nanoseconds(HOLD_BACK));
