@@ -11,6 +11,10 @@ use crate::record::{KeepaliveSettings, Outcome, Severity, State, VerdictName, Wh
 /// 5 min: shortly before the path is assumed to forget. What idles for less is in use.
 pub(super) const IDLE: Duration = Duration::from_mins(5);
 
+/// On loopback the kernel tells one end of the other's death.
+const LOCAL_ADVICE: &str = "nothing to set in TCP: where the peer may hang, give the program that waits for it a time limit (a read time-out); \
+                            `--local` and `--remote` leave loopback out";
+
 /// 350 s: the time-out of AWS's NAT gateways and network load balancers, of those in wide use the shortest but for Azure's 4 min.
 pub(super) const ASSUMED_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
 
@@ -94,16 +98,24 @@ fn claim(scene: &Scene<'_>, idle_ms: u64) -> Claim {
         None if first_probe.is_none() && nothing_sent => ", and a death would never be noticed".to_owned(),
         None => String::new(),
     };
+    let is_local = socket.remote.is_some_and(|remote| remote.ip().is_loopback());
+    let but = if is_local {
+        format!(
+            ": {why}; both ends are on this host, where no path forgets it: only a peer that hangs goes unnoticed"
+        )
+    } else {
+        format!(" and nothing keeps the path from forgetting it: {why}{noticed}")
+    };
     Claim {
         since: scene.at.before(idle),
         evidence: evidence([("idle_ms", Some(in_ms(idle))), ("would_be_noticed_ms", noticed_in.map(in_ms))]),
         summary: format!(
-            "the connection of {} with {} has carried nothing for {} and nothing keeps the path from forgetting it: {why}{noticed}",
+            "the connection of {} with {} has carried nothing for {}{but}",
             words::owner(socket),
             words::peer(socket),
             words::duration(idle),
         ),
-        advice: advice(scene, first_probe),
+        advice: if is_local { vec![LOCAL_ADVICE.to_owned()] } else { advice(scene, first_probe) },
     }
 }
 
@@ -330,5 +342,19 @@ mod tests {
             expected([OPENED, (900_000, "unguarded_idle closed spoke"), (900_000, "unguarded_idle opened")])
         );
         assert_eq!(details(&findings[1]).1, r#"{"idle_ms":400000,"lost_before":7}"#);
+    }
+
+    #[test]
+    fn on_loopback_no_path_forgets_anything() {
+        let mut idle = idle(300_000);
+        idle.socket.local = Some("127.0.0.1:50000".parse().unwrap());
+        idle.socket.remote = Some("127.0.0.1:443".parse().unwrap());
+        let findings = findings(&[on(300_000, idle)]);
+        assert_eq!(
+            details(&findings[0]).2,
+            "the connection of curl (pid 812) with 127.0.0.1:443 (from 127.0.0.1:50000) has carried nothing for 5 min 0 s: SO_KEEPALIVE is off; \
+             both ends are on this host, where no path forgets it: only a peer that hangs goes unnoticed"
+        );
+        assert_eq!(verdict(&findings[0]).advice.len(), 1);
     }
 }

@@ -20,8 +20,8 @@ use crate::run::signals::Signals;
 use crate::run::{facts, filter};
 use crate::sink::stdout;
 use crate::source::accepts::Caller;
-use crate::source::assemble::facts::Units;
 use crate::source::assemble::Assembler;
+use crate::source::assemble::facts::Units;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
@@ -166,9 +166,8 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
     }
     let hz = hz.context("tell how fast the kernel's clock ticks (CONFIG_HZ): its jiffies fit no known rate; please report this")?;
     for (netns, error) in kernel.seed_sockets(&namespaces::all())? {
-        log::warn!(
-            "look at the sockets of network namespace {netns}: {error:#}; its sockets are known from their next event on"
-        );
+        // The first pass warns of those that stay closed.
+        log::debug!("look at the sockets of network namespace {netns}: {error:#}");
     }
     kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
     Ok((Jiffies::new(hz), arrived))
