@@ -120,10 +120,9 @@ impl Kernel {
     /// # Errors
     /// When there is no iterator over sockets.
     pub fn begin_bare_walk(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
-        let btf = aya::Btf::from_sys_fs().context("read the kernel's types")?;
         let iterator = self.iterator("walk_sockets")?;
         if iterator.fd().is_err() {
-            iterator.load("tcp", &btf)?;
+            iterator.load("tcp", &aya::Btf::from_sys_fs().context("read the kernel's types")?)?;
         }
         self.walk("walk_sockets", namespaces)
     }
