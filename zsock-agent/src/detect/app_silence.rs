@@ -64,7 +64,7 @@ fn claim(scene: &Scene<'_>, waiting_ms: u64) -> Claim {
     let answered_before = request.map(|request| request.answered_before);
     let before = request.map_or_else(String::new, |request| {
         let usual = words::duration(Duration::from_millis(request.usual_ms));
-        format!("; the {} before it were answered, usually within {usual}", request.answered_before)
+        format!("; the {} requests before it were answered, usually within {usual}", request.answered_before)
     });
     Claim {
         since: scene.at.before(waiting),
@@ -74,10 +74,10 @@ fn claim(scene: &Scene<'_>, waiting_ms: u64) -> Claim {
             ("answered_before", answered_before.map(Value::from)),
         ]),
         summary: format!(
-            "{} has been waiting for {} for an answer from {}, whose host has acknowledged the request{before}",
+            "{} has had no answer from {} for {} to what it sent last, which the host there has acknowledged{before}",
             words::owner(socket),
-            words::duration(waiting),
             words::peer(socket),
+            words::duration(waiting),
         ),
         advice: request.map(|request| advice(scene, bound(scene, request))).unwrap_or_default(),
     }
@@ -168,8 +168,8 @@ mod tests {
             (
                 10_000,
                 r#"{"answered_before":12,"usual_ms":4000,"waiting_ms":60000}"#.to_owned(),
-                "curl (pid 812) has been waiting for 1 min 0 s for an answer from 10.0.1.4:443 (from 10.0.0.2:50000), whose host has \
-                 acknowledged the request; the 12 before it were answered, usually within 4.0 s"
+                "curl (pid 812) has had no answer from 10.0.1.4:443 (from 10.0.0.2:50000) for 1 min 0 s to what it sent last, which the host \
+                 there has acknowledged; the 12 requests before it were answered, usually within 4.0 s"
                     .to_owned()
             )
         );

@@ -43,6 +43,8 @@ pub(crate) struct Descriptors {
     failed: Option<(Errno, Time)>,
 }
 
+const IDLE_ADVICE: &str = "close connections that idle, and bound its pools: a leak fills any limit";
+
 impl Descriptors {
     /// Nothing known but whose they are.
     pub(crate) fn of(process: &Process) -> Self {
@@ -113,6 +115,12 @@ impl Descriptors {
         percent.is_some() && percent >= said_percent.map(|said| said + UPDATE_POINTS)
     }
 
+    /// Whether the share of the limit that is dead or stuck has grown by as much. `stuck` as for [`Descriptors::claim`].
+    pub(crate) fn has_more_zombies(&self, stuck: u64, said: Option<u64>) -> bool {
+        let more = self.zombies(stuck).zip(said).map_or(0, |(now, said)| now.saturating_sub(said));
+        self.limit.is_some_and(|limit| limit > 0 && more.saturating_mul(100) / limit >= UPDATE_POINTS)
+    }
+
     /// The share of its descriptors that the process uses, whole percent.
     pub(crate) fn percent(&self) -> Option<u64> {
         let (open, limit) = self.used()?;
@@ -140,7 +148,8 @@ impl Descriptors {
         let lasted = words::duration(at.since(since));
         let summary =
             format!("the shortage of file descriptors of {} ended after {lasted}: {how}", self.name());
-        Claim { since, evidence: self.evidence(zombies), summary, advice: self.advice(zombies) }
+        // Its limit is no longer the matter.
+        Claim { since, evidence: self.evidence(zombies), summary, advice: vec![IDLE_ADVICE.to_owned()] }
     }
 
     /// Open descriptors and their limit. Wide enough for a percentage of any of them.
@@ -157,7 +166,7 @@ impl Descriptors {
         shares.is_none_or(|(sockets, open)| sockets.saturating_mul(10) >= open)
     }
 
-    fn zombies(&self, stuck: u64) -> Option<u64> {
+    pub(crate) fn zombies(&self, stuck: u64) -> Option<u64> {
         self.dead_fds.map(|dead| dead.saturating_add(stuck))
     }
 
@@ -235,8 +244,7 @@ impl Descriptors {
             self.peers.iter().map(|peer| format!("{} ({})", peer.remote, peer.sockets)).collect();
         let most = (!peers.is_empty())
             .then(|| format!("look at the peers that hold most of its sockets: {}", peers.join(", ")));
-        let idle = "close connections that idle, and bound its pools: a leak fills any limit".to_owned();
-        raise.into_iter().chain(close).chain(most).chain([idle]).collect()
+        raise.into_iter().chain(close).chain(most).chain([IDLE_ADVICE.to_owned()]).collect()
     }
 
     /// How to give the process room for as much again.

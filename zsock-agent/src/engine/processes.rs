@@ -49,6 +49,7 @@ struct Open {
     since: Time,
     severity: Severity,
     percent: Option<u64>,
+    zombies: Option<u64>,
 }
 
 impl Processes {
@@ -112,14 +113,21 @@ fn judge(scene: &Scene<'_>, followed: &mut Followed) -> Option<Finding> {
     let Followed { descriptors, open } = followed;
     let severity = descriptors.severity(scene.thresholds.fd_pressure_percent)?;
     let percent = descriptors.percent();
+    let stuck = stuck(scene.table, descriptors.process.pid);
     let phase = match open {
         None => Phase::Opened,
-        Some(open) if severity > open.severity || descriptors.has_grown(open.percent) => Phase::Updated,
+        Some(open)
+            if severity > open.severity
+                || descriptors.has_grown(open.percent)
+                || descriptors.has_more_zombies(stuck, open.zombies) =>
+        {
+            Phase::Updated
+        }
         Some(_) => return None,
     };
     let since = open.as_ref().map_or(scene.record.at, |open| open.since);
-    *open = Some(Open { since, severity, percent });
-    let claim = descriptors.claim(since, stuck(scene.table, descriptors.process.pid));
+    *open = Some(Open { since, severity, percent, zombies: descriptors.zombies(stuck) });
+    let claim = descriptors.claim(since, stuck);
     Some(finding(scene, descriptors, severity, (phase, None), claim))
 }
 

@@ -77,12 +77,13 @@ impl Schedule {
     }
 
     fn end(&mut self, Running { pass, began, took }: Running) {
-        for (namespace, error) in pass.failed {
-            if self.refused.insert(namespace) {
-                log::warn!(
-                    "look at the sockets of network namespace {namespace}: {error:#}; what is silent there is not seen"
-                );
-            }
+        let refused: Vec<_> =
+            pass.failed.into_iter().filter(|(namespace, _)| self.refused.insert(*namespace)).collect();
+        if let Some((namespace, error)) = refused.first() {
+            log::warn!(
+                "{} network namespaces cannot be looked into, {namespace} among them: {error:#}; what is silent there is not seen",
+                refused.len()
+            );
         }
         let interval = self.interval.max(took * SHARE);
         self.next = began + (interval * EARLY_PERCENT / 100).max(took * SHARE);

@@ -199,8 +199,10 @@ impl Text {
         let place = known(group.place, |place| place.to_string());
         let examples = crowd.examples.join(", ");
         let text = format!(
-            "{title}  {}  {}{more} at {place}, such as {examples} (each one in JSON)",
-            group.owner, crowd.count
+            "{title}  {}  {}{more} at {place}, such as {examples} (each one in JSON); of one of them: {}",
+            group.owner,
+            crowd.count,
+            printable(&crowd.summary)
         );
         self.headed(crowd.at, &text)
     }

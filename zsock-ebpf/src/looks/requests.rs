@@ -58,7 +58,9 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
 #[inline(always)]
 fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, control: &Control) {
     let was_waiting = watch.flags & watch_flag::WAITING != 0;
-    let is_waiting = is_waiting(now);
+    // A single answer to what came unasked is no request.
+    let is_unasked = sent == 1 && received != 0 && !was_waiting && is_waiting(now);
+    let is_waiting = is_waiting(now) && !is_unasked;
     if was_waiting && sent != 0 && received == 0 {
         watch.answered = 0;
     }
@@ -67,7 +69,6 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, cont
     let asked = u32::from(was_waiting) + if is_short { sent } else { u32::from(sent != 0) };
     let open = u32::from(is_waiting && asked != 0);
     let answered = (asked - open).min(received);
-    let is_unasked = sent != 0 && received != 0 && !was_waiting && asked == open;
     let waited = between(watch.active, watch.passed);
     // Where it has not rested yet, every wait that a pass came upon counts.
     let is_late = if watch.rests == 0 {

@@ -63,6 +63,8 @@ pub(super) struct Crowd {
     pub(super) severity: Severity,
     /// The ends of some.
     pub(super) examples: Vec<String>,
+    /// What was said of one of them.
+    pub(super) summary: String,
 }
 
 /// What becomes of a verdict.
@@ -161,6 +163,7 @@ impl Fold {
             }
         }
         window.add(at, verdict.severity, words::ends(socket));
+        window.note_summary(&verdict.summary);
         self.drop_prelude(socket.id);
         Admission::Folded
     }
@@ -211,11 +214,25 @@ impl Window {
 
     fn add(&mut self, at: Time, severity: Severity, ends: String) {
         let is_more = self.is_told || self.has_shown;
-        let crowd = self.crowd.get_or_insert(Crowd { count: 0, is_more, at, severity, examples: Vec::new() });
+        let crowd = self.crowd.get_or_insert_with(|| Crowd {
+            count: 0,
+            is_more,
+            at,
+            severity,
+            examples: Vec::new(),
+            summary: String::new(),
+        });
         crowd.count += 1;
         crowd.severity = crowd.severity.max(severity);
         if crowd.examples.len() < EXAMPLES {
             crowd.examples.push(ends);
+        }
+    }
+
+    /// Keeps the first sentence said.
+    fn note_summary(&mut self, summary: &str) {
+        if let Some(crowd) = self.crowd.as_mut().filter(|crowd| crowd.summary.is_empty()) {
+            summary.clone_into(&mut crowd.summary);
         }
     }
 }

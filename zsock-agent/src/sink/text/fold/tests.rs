@@ -83,7 +83,8 @@ fn twenty_one_become_one_line_and_nothing_that_led_to_them_is_shown() {
         [
             "22:13:20.000  keepalive           nginx[812]            10.0.1.4:443 → 192.0.2.7:10007        probe 2, next in –",
             "22:13:20.000  ● unguarded_idle opened  nginx[812]  21 at 10.0.1.4:443, such as 10.0.1.4:443 → 192.0.2.7:10000, \
-             10.0.1.4:443 → 192.0.2.7:10001, 10.0.1.4:443 → 192.0.2.7:10002 (each one in JSON)",
+             10.0.1.4:443 → 192.0.2.7:10001, 10.0.1.4:443 → 192.0.2.7:10002 (each one in JSON); of one of them: 192.0.2.7 has acknowledged nothing of the \
+             24 bytes that nginx sent 3 s ago.",
         ]
     );
 }
