@@ -103,6 +103,7 @@ impl Program {
             "write" => self.write(argument(&mut words)?),
             "write-all" => self.write_until_full(),
             "read" => self.read(argument(&mut words)?),
+            "poll" => self.poll(),
             "sip" => self.sip(argument(&mut words)?, argument(&mut words)?),
             "answer" => self.answer(argument(&mut words)?),
             "converse" => self.converse(argument(&mut words)?),
@@ -256,6 +257,13 @@ impl Program {
             0 => Ok(Said("eof", "0".to_owned())),
             read => Ok(Said("read", read.to_string())),
         }
+    }
+
+    /// Waits until there is something to read, as those do who want it within a time.
+    fn poll(&mut self) -> io::Result<Said> {
+        let socket = held(&mut self.connection)?;
+        let ready = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        Ok(Said("ready", ready.to_string()))
     }
 
     /// Reads `count` bytes at most, `times` over, with a fifth of a second between.

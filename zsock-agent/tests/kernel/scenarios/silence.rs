@@ -22,10 +22,11 @@ pub(super) fn a_request_that_is_answered_late() {
     exchange(&mut pair, 5);
     let asked = pair.client.ask("write 100").at;
     pair.server.ask("read 100").expect("read");
-    pair.client.tell("read 100");
+    pair.client.tell("poll");
     zsock.wait_for_verdict(&net.client, pair.port, "app_silence", "opened");
     pair.server.ask("write 100").expect("wrote");
-    pair.client.reply().expect("read");
+    pair.client.reply().expect("ready");
+    pair.client.ask("read 100").expect("read");
     zsock.wait_for_verdict(&net.client, pair.port, "app_silence", "answered");
 
     let Some(seen) = zsock.stop() else { return };
@@ -44,7 +45,7 @@ pub(super) fn a_request_that_is_answered_late() {
     pair.server_end(&seen, &net).assert_story(&[""; 0]);
     let opened = client.only("verdict app_silence opened");
     assert_claim(opened, asked, asked.after(SILENCE));
-    assert_blocked(opened, 1, "recvfrom");
+    assert_blocked(opened, 1, "poll");
     let waiting = opened.millis("evidence.waiting_ms");
     assert_near("waiting", waiting, opened.ts().since(asked), Duration::from_millis(100));
     assert_eq!(opened.figure("evidence.answered_before"), 8);
