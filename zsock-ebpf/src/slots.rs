@@ -15,7 +15,7 @@ use crate::maps::WOKEN_NS;
 use crate::read::Sock;
 use crate::words;
 
-/// Takes 7.5 MiB. Sockets beyond it cost more, and lose nothing.
+/// Takes 9.5 MiB. Sockets beyond it cost more, and lose nothing.
 const COUNT: u32 = 32_768;
 /// A `struct tcp_sock` has more than 2 KiB on every kernel, so no two sockets share such a piece of address.
 const ADDRESS_SHIFT: u32 = 11;
