@@ -60,6 +60,10 @@ extern "C" fn walk_sockets(_row: *const TcpRow) -> i32 {
 fn fill(meta: *mut c_void, bytes: u32) {
     let nothing = [0_u64; WALKED_BYTES as usize / 8];
     let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
+    // Older verifiers do not know that it never is.
+    if seq.is_null() {
+        return;
+    }
     // SAFETY: `seq` is the iterator's own, which the verifier knows, and `nothing` has so many bytes.
     unsafe { bpf_seq_write(seq.cast(), nothing.as_ptr().cast_mut().cast(), bytes) };
 }
