@@ -20,8 +20,10 @@ mod memory;
 
 /// A process with more threads is not looked at: a verdict must not wait for it.
 const MAX_THREADS: usize = 4096;
+/// Nor is one whose threads wait for more descriptors together: each takes some microseconds to look up.
+const MAX_DESCRIPTORS: usize = 4 * MAX_THREADS;
 
-/// Threads that wait, or work, in a system call on one descriptor.
+/// Threads that wait, or work, in a system call on one socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blocked {
     /// How many.
@@ -45,8 +47,8 @@ impl BlockedThreads {
     }
 
     /// The threads of process `pid` that are in a call on the socket with this inode number. `None` where that cannot be told: the
-    /// process is gone or may not be looked at, has too many threads, runs 32-bit code, whose calls have other numbers, or has a thread
-    /// in a call whose descriptors cannot be read.
+    /// process is gone or may not be looked at, has too many threads or too many descriptors they wait for, runs 32-bit code, whose
+    /// calls have other numbers, or has a thread in a call whose descriptors cannot be read.
     pub fn of(&mut self, pid: u32, inode: u64) -> Option<Blocked> {
         let look_once = || process::proc_has_our_ids().then(|| look(pid)).flatten();
         let of_process = self.seen.entry(pid).or_insert_with(look_once).as_ref()?;
@@ -76,12 +78,18 @@ fn look_at(threads: &Path, call_of: impl Fn(&Path) -> io::Result<String>) -> Opt
     }
     let mut by_inode: HashMap<u64, Blocked> = HashMap::new();
     let mut is_readable = false;
+    let mut looked_up = 0;
     for thread in threads.into_iter().flatten() {
         let path = thread.path();
         let Ok(line) = call_of(&path) else { continue };
         is_readable = true;
         let Some(call) = Call::of_line(&line) else { continue };
-        let sockets = sockets_of(&call, &path);
+        let descriptors = call.descriptors.read(&path);
+        looked_up += descriptors.as_ref().map_or(0, BTreeSet::len);
+        if looked_up > MAX_DESCRIPTORS {
+            return None;
+        }
+        let sockets = descriptors.map(|descriptors| sockets_of(&descriptors, &path));
         let is_still_in_it = call_of(&path).is_ok_and(|now| now == line);
         if !is_still_in_it {
             continue;
@@ -95,11 +103,10 @@ fn look_at(threads: &Path, call_of: impl Fn(&Path) -> io::Result<String>) -> Opt
     is_readable.then_some(by_inode)
 }
 
-/// The sockets that a thread's call is about, by inode number; `None` where that cannot be told.
-fn sockets_of(call: &Call, thread: &Path) -> Option<BTreeSet<u64>> {
-    let descriptors = call.descriptors.read(thread)?.into_iter();
-    let opened = descriptors.filter_map(|fd| fs::read_link(thread.join("fd").join(fd.to_string())).ok());
-    Some(opened.filter_map(|file| process::socket_inode(&file)).collect())
+/// The sockets among a thread's descriptors, by inode number.
+fn sockets_of(descriptors: &BTreeSet<u32>, thread: &Path) -> BTreeSet<u64> {
+    let opened = |fd: &u32| fs::read_link(thread.join("fd").join(fd.to_string())).ok();
+    descriptors.iter().filter_map(opened).filter_map(|file| process::socket_inode(&file)).collect()
 }
 
 /// Whether a process's program is of the same width as this one; `None` where that cannot be read.

@@ -161,6 +161,19 @@ fn a_thread_that_waits_for_more_than_64_descriptors_waits_for_none_of_them() {
 }
 
 #[test]
+fn a_process_whose_threads_wait_for_too_much_together_is_unknown() {
+    let tasks = Tasks::new("blocked-much");
+    let one = tasks.thread(libc::SYS_ppoll, "0x20000 0x40", &poll_fds(3..67));
+    let copies = |range: std::ops::Range<usize>| {
+        range.for_each(|copy| symlink(&one, tasks.0.join(format!("copy-{copy}"))).unwrap());
+    };
+    copies(1..MAX_DESCRIPTORS / 64);
+    assert_eq!(tasks.look().map(|seen| seen[0].clone()), Some((1003, 256, vec!["ppoll"])));
+    copies(MAX_DESCRIPTORS / 64..MAX_DESCRIPTORS / 64 + 1);
+    assert_eq!(tasks.look(), None);
+}
+
+#[test]
 fn a_thread_that_waits_for_nothing_reads_no_memory() {
     let tasks = Tasks::new("blocked-nothing");
     tasks.thread(libc::SYS_ppoll, "0x0 0x0", &[]);
