@@ -12,6 +12,7 @@ use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use nix::time::{ClockId, clock_gettime};
 use zsock_agent::time::{Time, nanoseconds};
 
+mod again;
 mod net;
 mod peer;
 mod proc;

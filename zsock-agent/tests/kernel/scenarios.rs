@@ -171,7 +171,7 @@ impl Pair {
 
 /// Checks that a verdict says in words what it means, when it began, and was written soon after its condition came to hold.
 ///
-/// A pass finds it at most a second late; on top comes what a busy machine takes to write and read it.
+/// A pass finds it at most a second late; on top comes what a busy machine takes: passes that take long come less often.
 #[track_caller]
 fn assert_claim(verdict: &Line, since: Time, holds: Time) {
     for field in ["summary", "severity"] {
@@ -181,7 +181,7 @@ fn assert_claim(verdict: &Line, since: Time, holds: Time) {
     assert!(advice.is_some_and(|advice| !advice.is_empty()), "no advice in {}", verdict.record);
     assert_at("since", verdict.time("since"), since, Duration::from_millis(1200));
     let late = verdict.arrived.since(holds);
-    assert!(late <= Duration::from_millis(1800), "{late:?} after it held: {}", verdict.record);
+    assert!(late <= Duration::from_secs(6), "{late:?} after it held: {}", verdict.record);
 }
 
 /// Checks that a verdict names who sits in a system call on the socket: so many threads, in this call.

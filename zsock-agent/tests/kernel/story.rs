@@ -6,7 +6,7 @@ use serde_json::Value;
 use zsock_agent::time::{Time, nanoseconds};
 
 use crate::net::Namespace;
-use crate::unseen;
+use crate::{again, unseen};
 
 /// One line of output.
 #[derive(Debug)]
@@ -142,10 +142,11 @@ impl Recording {
         Self { lines }
     }
 
-    /// The same, after checking that nothing was lost.
+    /// The same, after checking that nothing was lost and that the verdicts follow from the other records.
     pub(crate) fn complete(self) -> Self {
         assert_eq!(self.end().number("lost_events"), Some(0), "in {}", self.end().record);
         assert_eq!(self.of_type("lost").count(), 0, "lost records");
+        again::assert_judged_alike(&self.lines);
         self
     }
 

@@ -2,7 +2,8 @@
 //!
 //! On some virtual machines that happens in softirqs that interrupt certain tasks, a few times in a thousand events; no BPF tool can
 //! see them. A story lacks a line then through no fault of zsock's, and the records themselves prove it: the kernel's own count
-//! of retransmissions, the number of a probe or the chain of states has a gap. Such a scenario is played again.
+//! of retransmissions, the number of a probe or the chain of states has a gap. Such a scenario is played again. So is one whose
+//! trace lost a run because the same program was interrupted on that CPU, which the kernel counts and zsock tells (`lost`, `hook`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -49,6 +50,9 @@ fn gaps(lines: &[Line]) -> Vec<String> {
     let mut sockets: BTreeMap<&str, Known> = BTreeMap::new();
     let mut found = Vec::new();
     for line in lines {
+        if line.text("type") == Some("lost") && line.text("where") == Some("hook") {
+            found.push(format!("{} runs skipped", line.figure("count")));
+        }
         let Some(id) = line.text("socket.id") else { continue };
         let known = sockets.entry(id).or_default();
         found.extend(known.gap(line).map(|gap| format!("socket {id}: {gap}")));

@@ -81,7 +81,7 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
     let waiting = now.wrapping_sub(sent);
     let is_crossing = waiting >= control.silence
         && (waiting < control.silence.saturating_add((now - previous).saturating_mul(CHANCES))
-            || (cookie + u64::from(control.pass)) % SELDOM == 0);
+            || (cookie + u64::from(control.pass)).is_multiple_of(SELDOM));
     if is_crossing && may_wait(tp, sent, received) {
         return false;
     }

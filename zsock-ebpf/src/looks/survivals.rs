@@ -21,12 +21,12 @@ pub(super) fn note(tp: *const c_void, now: &Now, watch: &Watch, control: &Contro
     }
     let remote = read::remote(tp);
     // SAFETY: a value of the map, and an integer.
-    let longest = SURVIVED.get_ptr_mut(&remote).map(|longest| unsafe { &mut *longest });
+    let longest = SURVIVED.get_ptr_mut(remote).map(|longest| unsafe { &mut *longest });
     match longest {
         Some(longest) if *longest >= idled => {}
         Some(longest) => *longest = idled,
         None => {
-            let _ = SURVIVED.insert(&remote, idled, 0);
+            let _ = SURVIVED.insert(remote, idled, 0);
         }
     }
 }
