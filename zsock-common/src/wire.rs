@@ -313,6 +313,10 @@ wire! {
         told: u32,
         /// When the last pass came by, jiffies.
         passed: u32,
+        /// [`condition`] bits that held at the last pass.
+        holds: u32,
+        /// No meaning.
+        reserved: u32,
     }
 
     /// A SYN-ACK sent again. No full socket exists yet.

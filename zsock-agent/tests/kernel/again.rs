@@ -9,7 +9,7 @@ use crate::story::Line;
 
 /// Checks that the verdicts among `lines` are those that an engine gives which is told all the others.
 pub(crate) fn assert_judged_alike(lines: &[Line]) {
-    let records: Vec<Record> = lines.iter().map(|line| record(line)).collect();
+    let records: Vec<Record> = lines.iter().map(record).collect();
     let mut engine = Engine::new(thresholds(&records));
     let is_verdict = |record: &&Record| matches!(record.body, Body::Verdict(_));
     let live: Vec<String> = records.iter().filter(is_verdict).filter_map(told).collect();

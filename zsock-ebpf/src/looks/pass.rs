@@ -14,6 +14,7 @@ use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
 
 const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
@@ -122,30 +123,47 @@ pub(super) fn later(one: u32, other: u32) -> u32 {
     if one.wrapping_sub(other) < i32::MAX as u32 { one } else { other }
 }
 
-/// The conditions that hold of a connection. Notes in `past` what the next pass compares with.
+/// Finds the conditions that hold of a connection, for [`Watch::holds`], and notes what the next pass compares with.
 #[inline(always)]
-pub(super) fn of_connection(tp: *const c_void, state: u8, past: &mut Past, control: &Control) -> u32 {
+pub(super) fn note_connection(tp: *const c_void, state: u8, past: &mut Past, control: &Control) {
     let now = Now::of(tp, state);
     let is_seen = past.watch.flags & watch_flag::SEEN != 0;
-    let mut holds = trouble(tp, &now);
+    let is_client = now.is_client(past);
+    trouble(tp, &now, &mut past.watch);
     if state == ESTABLISHED {
         if is_idle(tp, &now, control) {
-            holds |= condition::IDLE;
+            holds(&mut past.watch, condition::IDLE);
         }
-        if is_seen && now.is_client(past) {
+        if is_seen && is_client {
             survivals::note(tp, &now, &past.watch, control);
         }
-        if now.is_client(past) {
-            holds |= requests::silence(&now, past, control);
+        if is_client {
+            requests::note_silence(&now, past, control);
         }
     }
     if now.has_socket {
         let watch = &mut past.watch;
-        holds |= unread(tp, &now, watch, is_seen, control) | half_closed(&now, watch, is_seen, control);
+        note_unread(tp, &now, watch, is_seen, control);
+        note_half_closed(&now, watch, is_seen, control);
         watch.flags |= watch_flag::SEEN;
     }
     remember(&now, &mut past.watch);
-    holds
+}
+
+/// The conditions that hold, and those told before.
+#[inline(always)]
+pub(super) fn conditions(watch: &Watch) -> (u32, u32) {
+    // SAFETY: point into `watch`; volatile so that what the compiler knows of them is forgotten as well.
+    unsafe { ((&raw const watch.holds).read_volatile(), (&raw const watch.told).read_volatile()) }
+}
+
+/// Notes that a condition holds. In memory, for what the verifier knows of a number it follows through every branch: what it
+/// forgets here keeps it from looking at the rest of the program once for each combination of conditions.
+#[inline(always)]
+pub(super) fn holds(watch: &mut Watch, condition: u32) {
+    let place = &raw mut watch.holds;
+    // SAFETY: points into `watch`.
+    unsafe { place.write_volatile(place.read_volatile() | condition) };
 }
 
 #[inline(always)]
@@ -162,24 +180,22 @@ fn remember(now: &Now, watch: &mut Watch) {
 
 /// A time-out, an unanswered probe, a window that had to be probed.
 #[inline(always)]
-fn trouble(tp: *const c_void, now: &Now) -> u32 {
+fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
     let probes_out = read::field::<Direct, u8>(tp, offset!(icsk_probes_out));
     let is_waiting = now.write_seq != now.snd_una;
     let is_in_trouble = read::field::<Direct, u8>(tp, offset!(icsk_retransmits)) >= 1
         || probes_out >= 2
         || probes_out >= 1 && is_waiting;
     let is_window_closed = is_waiting
-        && now.state != 2
+        && now.state != SYN_SENT
         && read::field::<Direct, u32>(tp, offset!(snd_wnd)) == 0
         && read::field::<Direct, u8>(tp, offset!(icsk_backoff)) >= 1;
-    let mut holds = 0;
     if is_in_trouble {
-        holds |= condition::TROUBLE;
+        holds(watch, condition::TROUBLE);
     }
     if is_window_closed {
-        holds |= condition::WINDOW;
+        holds(watch, condition::WINDOW);
     }
-    holds
 }
 
 /// No segment for long, and no keepalive probe that would come in time.
@@ -206,13 +222,13 @@ fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
 /// Data that the process does not read. When it came is known to the pass that finds it first; of what was there before, only
 /// that nothing was read since.
 #[inline(always)]
-fn unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
+fn note_unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) {
     let is_open = now.state == ESTABLISHED || now.state == FIN_WAIT1 || now.state == FIN_WAIT2;
     // Below SO_RCVLOWAT, 1 unless a process set it, the process waits for more.
     let is_enough = now.unread() >= read::field::<Direct, u32>(tp, offset!(sk_rcvlowat));
     if now.unread() == 0 || !is_enough || !(is_open || now.state == CLOSE_WAIT) {
         watch.unread_since = 0;
-        return 0;
+        return;
     }
     let is_news = if is_seen { now.copied_seq != watch.copied_seq } else { !now.is_untouched() };
     if is_news {
@@ -220,16 +236,17 @@ fn unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, contro
     } else if watch.unread_since == 0 {
         watch.unread_since = now.received;
     }
-    let is_long = is_open && now.since(watch.unread_since) >= control.unread;
-    if is_long { condition::UNREAD } else { 0 }
+    if is_open && now.since(watch.unread_since) >= control.unread {
+        holds(watch, condition::UNREAD);
+    }
 }
 
 /// The peer has closed and the process has not. What the process read before the first pass is not known where data is left.
 #[inline(always)]
-fn half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -> u32 {
+fn note_half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) {
     if now.state != CLOSE_WAIT {
         watch.quiet_since = 0;
-        return 0;
+        return;
     }
     // What waits in the send buffer goes on moving after the process has written it.
     let has_moved = now.copied_seq != watch.copied_seq
@@ -240,7 +257,9 @@ fn half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) -
     } else if watch.quiet_since == 0 {
         watch.quiet_since = now.active();
     }
-    if now.since(watch.quiet_since) >= control.close_wait { condition::CLOSE_WAIT } else { 0 }
+    if now.since(watch.quiet_since) >= control.close_wait {
+        holds(watch, condition::CLOSE_WAIT);
+    }
 }
 
 /// A listener's accept queue.
@@ -273,13 +292,15 @@ impl Queue {
         })
     }
 
-    /// The conditions that hold: `sk_acceptq_is_full`. A short queue may be full for a moment between two calls of accept: it is told
+    /// Notes whether it is full: `sk_acceptq_is_full`. A short queue may be full for a moment between two calls of accept: it is told
     /// when its oldest connection has waited for a while, and then for as long as it is full.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "compared with jiffies cut the same way")]
-    pub(super) fn conditions(&self, told: u32, control: &Control) -> u32 {
+    pub(super) fn note(&self, watch: &mut Watch, control: &Control) {
         let waited = (emit::jiffies() as u32).wrapping_sub(self.oldest);
-        let is_stuck = told & condition::QUEUE != 0 || self.oldest == 0 || waited >= control.queued;
-        if self.length > self.backlog && is_stuck { condition::QUEUE } else { 0 }
+        let is_stuck = watch.told & condition::QUEUE != 0 || self.oldest == 0 || waited >= control.queued;
+        if self.length > self.backlog && is_stuck {
+            holds(watch, condition::QUEUE);
+        }
     }
 }

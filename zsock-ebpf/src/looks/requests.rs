@@ -12,7 +12,7 @@
 use zsock_common::wire::{Control, Past, Watch, condition, watch_flag};
 
 use crate::emit;
-use crate::looks::pass::Now;
+use crate::looks::pass::{self, Now};
 
 /// Fewer answered requests are no pattern.
 const PATTERN: u32 = 3;
@@ -30,9 +30,9 @@ const STRAYS: u32 = 4;
 /// ticks: later ones may answer keepalive probes.
 const ACKNOWLEDGED_WITHIN: u32 = 125;
 
-/// Notes what was asked and answered since the last pass. Returns whether a request has waited too long.
+/// Notes what was asked and answered since the last pass, and whether a request has waited too long.
 #[inline(always)]
-pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
+pub(super) fn note_silence(now: &Now, past: &mut Past, control: &Control) {
     let begun = beginning(now, past, control);
     let watch = &mut past.watch;
     let sent = now.segs_out.wrapping_sub(watch.segs_out);
@@ -42,17 +42,19 @@ pub(super) fn silence(now: &Now, past: &mut Past, control: &Control) -> u32 {
     }
     // What was told lasts until the peer says something: to ask again is no answer.
     if watch.told & condition::SILENCE != 0 && received == 0 {
-        return condition::SILENCE;
+        pass::holds(watch, condition::SILENCE);
+        return;
     }
     let is_acknowledged = now.snd_una == now.write_seq;
     let is_pattern = watch.answered >= PATTERN && watch.usual != 0 && asks(now, watch);
     if watch.flags & watch_flag::WAITING == 0 || !is_acknowledged || !is_pattern {
-        return 0;
+        return;
     }
     let waiting = now.since(now.sent);
     // `usual` is kept times 8.
-    let is_long = waiting >= control.silence && u64::from(waiting) * 8 >= u64::from(watch.usual) * 10;
-    if is_long { condition::SILENCE } else { 0 }
+    if waiting >= control.silence && u64::from(waiting) * 8 >= u64::from(watch.usual) * 10 {
+        pass::holds(watch, condition::SILENCE);
+    }
 }
 
 #[inline(always)]

@@ -94,11 +94,12 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     }
     let queue = Queue::of(tp, state);
     let Some(past) = memory::of_or_new(sk) else { return false };
-    let holds = match &queue {
-        Some(queue) => queue.conditions(past.watch.told, control),
-        None => pass::of_connection(tp, state, past, control),
-    };
-    let told = past.watch.told;
+    past.watch.holds = 0;
+    match &queue {
+        Some(queue) => queue.note(&mut past.watch, control),
+        None => pass::note_connection(tp, state, past, control),
+    }
+    let (holds, told) = pass::conditions(&past.watch);
     quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
     let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
     let is_unannounced =
