@@ -56,7 +56,7 @@ fn claim(scene: &Scene<'_>, queue: u64) -> Claim {
             ("oldest_ms", oldest_ms.map(Value::from)),
         ]),
         summary: format!(
-            "{} lets nobody in at {place}: its accept queue is full with {}{of}{oldest}, and new ones are dropped",
+            "{} does not accept what comes to {place}: its accept queue is full with {}{of}{oldest}, and new ones are dropped until it does",
             words::owner(socket),
             words::plural(queue, "connection"),
         ),
@@ -122,8 +122,8 @@ mod tests {
             (
                 10_000,
                 r#"{"backlog":128,"oldest_ms":35000,"queue":129}"#.to_owned(),
-                "nginx (pid 812) lets nobody in at 0.0.0.0:443: its accept queue is full with 129 connections (backlog 128), the oldest \
-                 has waited for 35.0 s, and new ones are dropped"
+                "nginx (pid 812) does not accept what comes to 0.0.0.0:443: its accept queue is full with 129 connections (backlog 128), the oldest \
+                 has waited for 35.0 s, and new ones are dropped until it does"
                     .to_owned()
             )
         );

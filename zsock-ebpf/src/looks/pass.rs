@@ -230,7 +230,9 @@ fn note_unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, c
         watch.unread_since = 0;
         return;
     }
-    let is_news = if is_seen { now.copied_seq != watch.copied_seq } else { !now.is_untouched() };
+    // One that a pass found in the accept queue had nobody to read it.
+    let is_new = watch.passed == 0 && now.is_untouched();
+    let is_news = if is_seen { now.copied_seq != watch.copied_seq } else { !is_new };
     if is_news {
         watch.unread_since = now.jiffies;
     } else if watch.unread_since == 0 {
@@ -252,7 +254,9 @@ fn note_half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Contr
     let has_moved = now.copied_seq != watch.copied_seq
         || now.write_seq != watch.write_seq
         || now.snd_una != watch.snd_una;
-    if is_seen && has_moved || !is_seen && now.unread() != 0 && !now.is_untouched() {
+    let is_known = watch.passed == 0 && (now.unread() == 0 || now.is_untouched());
+    let is_news = if is_seen { has_moved } else { !is_known };
+    if is_news {
         watch.quiet_since = now.jiffies;
     } else if watch.quiet_since == 0 {
         watch.quiet_since = now.active();

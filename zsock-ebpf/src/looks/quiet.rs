@@ -6,7 +6,7 @@
 
 use core::ffi::c_void;
 
-use zsock_common::wire::{Control, sk_flag};
+use zsock_common::wire::{Control, Watch, sk_flag};
 
 use crate::emit;
 use crate::looks::pass::later;
@@ -19,7 +19,8 @@ const ESTABLISHED: u8 = 1;
 /// A socket that comes to be idle, or a request to be old, is looked at for so many passes: the record of the first may find no room.
 const CHANCES: u32 = 4;
 
-/// Where answers are slow, a request that waits for one becomes too old at a time of its own: looked for in one pass of these.
+/// Where answers are slow, a request that waits for one becomes too old at a time of its own, and keepalive may be switched off on a
+/// connection that idles already: looked for in one pass of these.
 const SELDOM: u64 = 8;
 
 /// The pass under way, as the agent numbers it, and when it began and the one before, jiffies.
@@ -53,6 +54,15 @@ pub(super) fn note_unread(cookie: u64, is_stalled: bool, was_stalled: bool) {
     }
 }
 
+/// Until when the socket is known to have been as `watch` says, jiffies: a pass that walked past it found that nothing had been sent or
+/// received.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
+pub(super) fn known_until(watch: &Watch) -> u32 {
+    let previous = PREVIOUS.load() as u32;
+    if previous == 0 { watch.passed } else { later(watch.passed, previous) }
+}
+
 /// Whether nothing can have changed since the pass before.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
@@ -70,8 +80,10 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
     if before == 0 || before > i32::MAX as u32 {
         return false;
     }
-    if now.wrapping_sub(active) >= control.idle && may_change_while_idle(tp, before, now - previous, control)
-    {
+    let interval = now.wrapping_sub(previous);
+    let is_turn = (cookie + u64::from(control.pass)).is_multiple_of(SELDOM);
+    let is_idle = now.wrapping_sub(active) >= control.idle;
+    if is_idle && (is_turn || may_change_while_idle(tp, before, interval, control)) {
         return false;
     }
     // Beside what the walk itself touches.
@@ -80,8 +92,7 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
     }
     let waiting = now.wrapping_sub(sent);
     let is_crossing = waiting >= control.silence
-        && (waiting < control.silence.saturating_add((now - previous).saturating_mul(CHANCES))
-            || (cookie + u64::from(control.pass)).is_multiple_of(SELDOM));
+        && (is_turn || waiting < control.silence.saturating_add(interval.saturating_mul(CHANCES)));
     if is_crossing && may_wait(tp, sent, received) {
         return false;
     }

@@ -13,6 +13,7 @@ use zsock_common::wire::{Control, Past, Watch, condition, watch_flag};
 
 use crate::emit;
 use crate::looks::pass::{self, Now};
+use crate::looks::quiet;
 
 /// Fewer answered requests are no pattern.
 const PATTERN: u32 = 3;
@@ -71,13 +72,8 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, cont
     let asked = u32::from(was_waiting) + if is_short { sent } else { u32::from(sent != 0) };
     let open = u32::from(is_waiting && asked != 0);
     let answered = (asked - open).min(received);
-    let waited = between(watch.active, watch.passed);
-    // Where it has not rested yet, every wait that a pass came upon counts.
-    let is_late = if watch.rests == 0 {
-        waited >= AT_REST
-    } else {
-        waited >= control.queued && u64::from(waited) * 8 >= u64::from(watch.usual) * 10
-    };
+    let waited = between(watch.active, quiet::known_until(watch));
+    let is_late = waited >= control.queued && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
     let is_far_too_late = was_waiting && received != 0 && is_late;
     if is_unasked || is_far_too_late {
         watch.strays = watch.strays.saturating_add(1);
@@ -138,7 +134,7 @@ fn is_waiting(now: &Now) -> bool {
 #[expect(clippy::cast_possible_truncation, reason = "compared with jiffies cut the same way")]
 fn beginning(now: &Now, past: &Past, control: &Control) -> u32 {
     if past.watch.flags & watch_flag::SEEN != 0 {
-        return past.watch.passed;
+        return quiet::known_until(&past.watch);
     }
     if past.birth_ns == 0 || control.tick_ns == 0 {
         return 0;

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use zsock_common::wire::{Control, Watch};
 
 use crate::looks::pass::Now;
+use crate::looks::quiet;
 use crate::maps::SURVIVED;
 use crate::read;
 
@@ -39,12 +40,14 @@ fn idled(now: &Now, watch: &Watch) -> u32 {
     }
     let sent = now.segs_out.wrapping_sub(watch.segs_out);
     let received = now.segs_in.wrapping_sub(watch.segs_in);
-    // One segment ended the idle time, or none did but a keepalive probe's answer: its moment is known.
-    if sent == 1 {
+    // One segment of ours ended the idle time, or none did but a keepalive probe's answer: its moment is known. What was received with
+    // it came after it, or may have come before.
+    let is_answer = received == 1 && now.received.wrapping_sub(now.sent) < i32::MAX as u32;
+    if sent == 1 && (received == 0 || is_answer) {
         return now.sent.wrapping_sub(watch.active);
     }
     if sent == 0 && received == 0 {
         return now.heard.wrapping_sub(watch.active);
     }
-    watch.passed.wrapping_sub(watch.active)
+    quiet::known_until(watch).wrapping_sub(watch.active)
 }

@@ -25,7 +25,8 @@ pub(super) fn sample(look: &LookRecord, units: &Units) -> Sample {
         unread_for_ms: unread.then(|| since(watch.unread_since)),
         half_closed_ms: (is_held && watch.quiet_since != 0 && state == State::CLOSE_WAIT)
             .then(|| since(watch.quiet_since)),
-        request: (state == State::ESTABLISHED).then(|| request(look, units)).flatten(),
+        // Only where the kernel side takes it for one: what is sent and not answered may be no request.
+        request: (look.event.detail & condition::SILENCE != 0).then(|| request(look, units)).flatten(),
         window_probes: units.window_probes(head, tcp),
         accept_queue: accept_queue(look, units),
     }
