@@ -104,12 +104,13 @@ impl Engine {
                     &self.thresholds,
                     self.lost,
                 ));
-                findings.extend(self.push_to_processes(record));
+                let change = findings.iter().map(change_of_open).sum();
+                findings.extend(self.push_to_processes(record, change));
                 self.count(&findings);
                 findings
             }
             Body::Process(_) => {
-                let findings = Vec::from_iter(self.push_to_processes(record));
+                let findings = Vec::from_iter(self.push_to_processes(record, 0));
                 self.count(&findings);
                 findings
             }
@@ -198,9 +199,9 @@ impl Engine {
         .collect()
     }
 
-    fn push_to_processes(&mut self, record: &Record) -> Option<Finding> {
+    fn push_to_processes(&mut self, record: &Record, change: i64) -> Option<Finding> {
         let Self { table, processes, thresholds, lost, .. } = self;
-        processes.push(&processes::Scene { record, table, thresholds, lost: *lost })
+        processes.push(&processes::Scene { record, change, table, thresholds, lost: *lost })
     }
 
     /// Ends the connection that the socket had before, where its end was lost and the event begins another.
@@ -230,6 +231,16 @@ impl Engine {
                 Phase::Closed => self.open_verdicts -= 1,
             }
         }
+    }
+}
+
+/// By how much a finding changes the number of open verdicts.
+fn change_of_open(finding: &Finding) -> i64 {
+    let Body::Verdict(verdict) = &finding.record.body else { return 0 };
+    match (verdict.phase, verdict.outcome) {
+        (Phase::Opened, _) => 1,
+        (Phase::Closed, Some(_)) => -1,
+        (Phase::Closed, None) | (Phase::Updated, _) => 0,
     }
 }
 

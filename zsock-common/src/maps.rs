@@ -22,8 +22,8 @@ pub struct Control {
     pub silence: u32,
     /// `CLOSE_WAIT` for so long is told.
     pub close_wait: u32,
-    /// A full accept queue is told when its oldest connection has waited for so long.
-    pub queued: u32,
+    /// What comes after so long may come unasked.
+    pub late: u32,
     /// To idle for at least so long and live on is kept in the map `SURVIVED`.
     pub survival: u32,
 }

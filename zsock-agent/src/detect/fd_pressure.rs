@@ -118,7 +118,13 @@ impl Descriptors {
     /// Whether the share of the limit that is dead or stuck has grown by as much. `stuck` as for [`Descriptors::claim`].
     pub(crate) fn has_more_zombies(&self, stuck: u64, said: Option<u64>) -> bool {
         let more = self.zombies(stuck).zip(said).map_or(0, |(now, said)| now.saturating_sub(said));
-        self.limit.is_some_and(|limit| limit > 0 && more.saturating_mul(100) / limit >= UPDATE_POINTS)
+        self.is_many(i64::try_from(more).unwrap_or(i64::MAX))
+    }
+
+    /// Whether so many descriptors are a share of the limit that is worth an update.
+    pub(crate) fn is_many(&self, count: i64) -> bool {
+        let count = u64::try_from(count).unwrap_or(0);
+        self.limit.is_some_and(|limit| limit > 0 && count.saturating_mul(100) / limit >= UPDATE_POINTS)
     }
 
     /// The share of its descriptors that the process uses, whole percent.

@@ -31,6 +31,8 @@ pub(super) struct Processes {
 /// A record and what there is to judge it by.
 pub(super) struct Scene<'a> {
     pub(super) record: &'a Record,
+    /// By how much it changed the number of open verdicts on sockets.
+    pub(super) change: i64,
     pub(super) table: &'a Table,
     pub(super) thresholds: &'a Thresholds,
     /// Records lost so far.
@@ -41,6 +43,8 @@ pub(super) struct Scene<'a> {
 struct Followed {
     descriptors: Descriptors,
     open: Option<Open>,
+    /// By how much the number of its sockets' open verdicts has changed since its own was judged last.
+    change: i64,
 }
 
 /// An open verdict, as it was told last.
@@ -75,14 +79,14 @@ impl Processes {
         if let Some(outcome) = ended {
             self.ended.retain(|_, ended_at| scene.record.at.since(*ended_at) < TOLD_LATE);
             self.ended.insert(sample.process.pid, scene.record.at);
-            let Followed { descriptors, open } = self.followed.remove(&sample.process.pid)?;
+            let Followed { descriptors, open, .. } = self.followed.remove(&sample.process.pid)?;
             return Some(close(scene, &descriptors, &open?, outcome));
         }
         judge(scene, followed)
     }
 
     fn happened(&mut self, scene: &Scene<'_>, event: &Event) -> Option<Finding> {
-        let What::AcceptFailed(failed) = &event.what else { return None };
+        let What::AcceptFailed(failed) = &event.what else { return self.changed(scene, event) };
         if event.replayed || !Descriptors::is_shortage(&failed.errno) {
             return None;
         }
@@ -96,21 +100,31 @@ impl Processes {
         judge(scene, followed)
     }
 
+    /// Judges anew where so many of a process's sockets came under a verdict that its own may have to say so. To count them takes a
+    /// look at every socket, so it is not done for each.
+    fn changed(&mut self, scene: &Scene<'_>, event: &Event) -> Option<Finding> {
+        let followed =
+            self.followed.get_mut(&event.socket.pid?).filter(|followed| followed.open.is_some())?;
+        followed.change += scene.change;
+        followed.descriptors.is_many(followed.change).then(|| judge(scene, followed)).flatten()
+    }
+
     /// What is known of a process; `None` where there is no room for another one.
     fn follow(&mut self, process: &Process) -> Option<&mut Followed> {
         let has_room = self.followed.len() < MAX_PROCESSES;
         match self.followed.entry(process.pid) {
             Occupied(known) => Some(known.into_mut()),
-            Vacant(place) => {
-                has_room.then(|| place.insert(Followed { descriptors: Descriptors::of(process), open: None }))
-            }
+            Vacant(place) => has_room.then(|| {
+                place.insert(Followed { descriptors: Descriptors::of(process), open: None, change: 0 })
+            }),
         }
     }
 }
 
 /// Opens the verdict where it holds, or renews it where it is worse than was told.
 fn judge(scene: &Scene<'_>, followed: &mut Followed) -> Option<Finding> {
-    let Followed { descriptors, open } = followed;
+    followed.change = 0;
+    let Followed { descriptors, open, .. } = followed;
     let severity = descriptors.severity(scene.thresholds.fd_pressure_percent)?;
     let percent = descriptors.percent();
     let stuck = stuck(scene.table, descriptors.process.pid);

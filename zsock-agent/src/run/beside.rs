@@ -14,6 +14,9 @@ use crate::source::fds::FdWatch;
 use crate::source::kernel::Kernel;
 use crate::time::{Time, milliseconds};
 
+/// To look through all destinations takes some milliseconds: it is done in one round of so many.
+const ALL_EVERY: u32 = 12;
+
 /// What is found beside the events.
 pub(super) struct Beside {
     fds: FdWatch,
@@ -32,7 +35,7 @@ impl Beside {
         Self {
             fds: FdWatch::new(fd_pressure_percent, clock),
             accepts: AcceptFailures::new(),
-            survivals: Survivals { jiffies, told: HashMap::new(), suspects: BTreeSet::new() },
+            survivals: Survivals { jiffies, told: HashMap::new(), suspects: BTreeSet::new(), rounds: 0 },
         }
     }
 
@@ -83,14 +86,17 @@ struct Survivals {
     /// The longest told of each destination, in the kernel's ticks.
     told: HashMap<SocketAddr, u32>,
     suspects: BTreeSet<Destination>,
+    /// Rounds since all were looked through.
+    rounds: u32,
 }
 
 impl Survivals {
     fn news(&mut self, kernel: &Kernel, suspects: BTreeSet<Destination>) -> Vec<DestinationSample> {
         let has_new = suspects.iter().any(|suspect| !self.suspects.contains(suspect));
         self.suspects = suspects;
-        // A new one's neighbours are looked for once; after that those that are known.
-        let known: Vec<(SocketAddr, u32)> = if has_new {
+        self.rounds = if has_new { 0 } else { (self.rounds + 1) % ALL_EVERY };
+        // Neighbours are looked for with a new one, and now and then; in between those that are known.
+        let known: Vec<(SocketAddr, u32)> = if self.rounds == 0 && !self.suspects.is_empty() {
             let around: BTreeSet<Destination> =
                 self.suspects.iter().map(|suspect| suspect.neighbourhood()).collect();
             let is_near = |address: &SocketAddr| around.contains(&Destination::of(*address).neighbourhood());

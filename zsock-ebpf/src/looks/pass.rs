@@ -14,6 +14,9 @@ use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
 
 const ESTABLISHED: u8 = 1;
+/// A stamp may be so many ticks ahead of the clock as it was read.
+const AHEAD: u32 = 1 << 16;
+
 const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
@@ -88,8 +91,8 @@ impl Now {
     #[inline(always)]
     pub(super) fn since(&self, stamp: u32) -> u32 {
         let passed = self.jiffies.wrapping_sub(stamp);
-        // Another CPU may be a tick ahead.
-        if passed > i32::MAX as u32 { 0 } else { passed }
+        // Another CPU may be a tick ahead; what is older than 2³¹ ticks is no future.
+        if passed > u32::MAX - AHEAD { 0 } else { passed }
     }
 
     /// The last segment in either direction.
@@ -134,7 +137,8 @@ pub(super) fn note_connection(tp: *const c_void, state: u8, past: &mut Past, con
         if is_idle(tp, &now, control) {
             holds(&mut past.watch, condition::IDLE);
         }
-        if is_seen && is_client {
+        // When the idle time of one that had to send again ended is not known.
+        if is_seen && is_client && past.watch.flags & watch_flag::RESTLESS == 0 {
             survivals::note(tp, &now, &past.watch, control);
         }
         if is_client {
@@ -296,14 +300,15 @@ impl Queue {
         })
     }
 
-    /// Notes whether it is full: `sk_acceptq_is_full`. A short queue may be full for a moment between two calls of accept: it is told
-    /// when its oldest connection has waited for a while, and then for as long as it is full.
+    /// Notes whether it is full: `sk_acceptq_is_full`. A queue that is drained may be full at every look: it is told when
+    /// a second look finds the same connection at its head, and then for as long as it is full.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "compared with jiffies cut the same way")]
-    pub(super) fn note(&self, watch: &mut Watch, control: &Control) {
-        let waited = (emit::jiffies() as u32).wrapping_sub(self.oldest);
-        let is_stuck = watch.told & condition::QUEUE != 0 || self.oldest == 0 || waited >= control.queued;
-        if self.length > self.backlog && is_stuck {
+    pub(super) fn note(&self, watch: &mut Watch) {
+        let is_full = self.length > self.backlog;
+        let was_full_of = if is_full { self.oldest.max(1) } else { 0 };
+        let is_same = core::mem::replace(&mut watch.active, was_full_of) == was_full_of;
+        let is_stuck = watch.told & condition::QUEUE != 0 || is_same;
+        if is_full && is_stuck {
             holds(watch, condition::QUEUE);
         }
     }

@@ -72,9 +72,9 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
         return false;
     }
     let now = BEGAN.load() as u32;
-    let sent = read::field::<Direct, u32>(tp, offset!(lsndtime));
+    // What is sent is acknowledged, or sent again, which a hook sees: it needs no look, and no touch, of its own.
     let received = read::field::<Direct, u32>(tp, offset!(icsk_lrcvtime));
-    let active = later(later(sent, received), read::field::<Direct, u32>(tp, offset!(rcv_tstamp)));
+    let active = later(received, read::field::<Direct, u32>(tp, offset!(rcv_tstamp)));
     let before = previous.wrapping_sub(active);
     // With a tick to spare: both the stamp and the pass may be late by one.
     if before == 0 || before > i32::MAX as u32 {
@@ -90,10 +90,10 @@ pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Co
     if read::field::<Direct, u32>(tp, offset!(sk_receive_queue_length)) != 0 {
         return false;
     }
-    let waiting = now.wrapping_sub(sent);
+    let waiting = now.wrapping_sub(active);
     let is_crossing = waiting >= control.silence
         && (is_turn || waiting < control.silence.saturating_add(interval.saturating_mul(CHANCES)));
-    if is_crossing && may_wait(tp, sent, received) {
+    if is_crossing && may_wait(tp, received) {
         return false;
     }
     STALLED_IN.load() + 1 < NUMBER.load() || STALLED.get_ptr(cookie).is_none()
@@ -108,7 +108,8 @@ fn may_change_while_idle(tp: *const c_void, before: u32, interval: u32, control:
 
 /// Whether the last data may be a request of ours without an answer.
 #[inline(always)]
-fn may_wait(tp: *const c_void, sent: u32, received: u32) -> bool {
+fn may_wait(tp: *const c_void, received: u32) -> bool {
+    let sent = read::field::<Direct, u32>(tp, offset!(lsndtime));
     if sent == received {
         return read::field::<Direct, u32>(tp, offset!(snd_wl1))
             == read::field::<Direct, u32>(tp, offset!(rcv_nxt));

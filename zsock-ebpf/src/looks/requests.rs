@@ -73,7 +73,7 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, cont
     let open = u32::from(is_waiting && asked != 0);
     let answered = (asked - open).min(received);
     let waited = between(watch.active, quiet::known_until(watch));
-    let is_late = waited >= control.queued && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
+    let is_late = waited >= control.late && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
     let is_far_too_late = was_waiting && received != 0 && is_late;
     if is_unasked || is_far_too_late {
         watch.strays = watch.strays.saturating_add(1);

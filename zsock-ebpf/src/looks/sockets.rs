@@ -96,7 +96,7 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let Some(past) = memory::of_or_new(sk) else { return false };
     past.watch.holds = 0;
     match &queue {
-        Some(queue) => queue.note(&mut past.watch, control),
+        Some(queue) => queue.note(&mut past.watch),
         None => pass::note_connection(tp, state, past, control),
     }
     let (holds, told) = pass::conditions(&past.watch);

@@ -3,11 +3,12 @@
 use crate::detect::Thresholds;
 use crate::detect::story::{
     details, event, expected, findings, findings_with, look, lost, on, orphaned, resent, timed_out, verdict,
-    verdicts, words_of,
+    verdicts, with, words_of,
 };
+use crate::engine::Finding;
 use crate::record::{
-    AcceptFailed, Body, Errno, Event, PeerSockets, Process, ProcessSample, Record, Severity, SocketId, State,
-    Subject, What,
+    AcceptFailed, Body, Errno, Event, PeerSockets, Process, ProcessSample, Record, Severity, Socket,
+    SocketId, State, Subject, What,
 };
 
 fn nginx() -> Process {
@@ -92,6 +93,24 @@ fn it_is_relieved_five_points_below_the_threshold() {
             "the shortage of file descriptors of nginx (pid 812) ended after 9.0 s: it uses 740 of 1000"
                 .to_owned()
         )
+    );
+}
+
+#[test]
+fn it_says_so_when_many_of_its_sockets_come_under_a_verdict() {
+    let stuck = |ms: u64, id: u64| {
+        let mut event = with(resent(4), |tcp| tcp.state = Some(State::ESTABLISHED));
+        event.socket = Socket { id: SocketId(id), comm: Some("nginx".into()), ..event.socket };
+        on(ms, event)
+    };
+    let sockets = (1..=100).map(|id| stuck(1_000 + id, id));
+    let records: Vec<_> = [sampled(0, open(810))].into_iter().chain(sockets).collect();
+    let is_about_a_process = |finding: &&Finding| matches!(verdict(finding).subject, Subject::Process { .. });
+    let told: Vec<_> = findings(&records).iter().filter(is_about_a_process).map(details).collect();
+    let zombies = |evidence: &str| evidence.split("\"zombie_fds\":").nth(1).map(str::to_owned);
+    assert_eq!(
+        told.iter().map(|(_, evidence, _)| zombies(evidence)).collect::<Vec<_>>(),
+        [Some("0}".to_owned()), Some("100}".to_owned())]
     );
 }
 

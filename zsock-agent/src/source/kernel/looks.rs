@@ -26,8 +26,8 @@ const HANDED_OVER_BYTES: usize = 1024;
 /// Sockets whose holders are looked up at once, at most; as many as the kernel side's map has room for.
 const MAX_WANTED: usize = 8192;
 
-/// A queue that is full for less may be drained steadily.
-const QUEUED: Duration = Duration::from_millis(250);
+/// Data that comes after so long, and after ten times what is usual, may come unasked.
+const LATE: Duration = Duration::from_millis(250);
 
 /// To idle for less says nothing of an idle time-out.
 const SURVIVAL: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl Limits {
             unread: ticks(thresholds.receiver_stall),
             silence: ticks(thresholds.app_silence),
             close_wait: ticks(thresholds.close_wait_leak),
-            queued: ticks(QUEUED),
+            late: ticks(LATE),
             survival: ticks(SURVIVAL),
         })
     }
