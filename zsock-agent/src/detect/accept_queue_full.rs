@@ -22,7 +22,7 @@ pub(super) const CONDITION: Condition = Condition {
 };
 
 fn holds(scene: &Scene<'_>) -> Option<u64> {
-    let queue = scene.look()?.accept_queue.filter(is_full)?;
+    let queue = scene.look()?.accept_queue.filter(is_full).filter(|queue| queue.full_for_ms.is_some())?;
     (scene.facts.state == Some(State::LISTEN)).then_some(queue.queue.into())
 }
 
@@ -43,13 +43,14 @@ fn claim(scene: &Scene<'_>, queue: u64) -> Claim {
     let accept_queue = scene.look().and_then(|sample| sample.accept_queue);
     let backlog = accept_queue.map(|it| it.backlog);
     let oldest_ms = accept_queue.and_then(|it| it.oldest_ms);
+    let full_for = accept_queue.and_then(|it| it.full_for_ms).map_or(Duration::ZERO, Duration::from_millis);
     let place = socket.local.map_or_else(|| "its address".to_owned(), |local| local.to_string());
     let of = backlog.map_or_else(String::new, |backlog| format!(" (backlog {backlog})"));
     let oldest = oldest_ms.map_or_else(String::new, |ms| {
         format!(", the oldest has waited for {}", words::duration(Duration::from_millis(ms)))
     });
     Claim {
-        since: scene.at,
+        since: scene.at.before(full_for),
         evidence: evidence([
             ("queue", Some(queue.into())),
             ("backlog", backlog.map(Value::from)),
@@ -92,7 +93,7 @@ mod tests {
 
     /// So many wait at a listener with a backlog of 128, the oldest for 35 s.
     fn waiting(queue: u32) -> Event {
-        let queue = AcceptQueue { queue, backlog: 128, oldest_ms: Some(35_000) };
+        let queue = AcceptQueue { queue, backlog: 128, oldest_ms: Some(35_000), full_for_ms: Some(900) };
         listening(found(|sample| sample.accept_queue = Some(queue)))
     }
 
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(
             details(&findings[0]),
             (
-                10_000,
+                9_100,
                 r#"{"backlog":128,"oldest_ms":35000,"queue":129}"#.to_owned(),
                 "nginx (pid 812) does not accept what comes to 0.0.0.0:443: its accept queue is full with 129 connections (backlog 128), the oldest \
                  has waited for 35.0 s, and new ones are dropped until it does"
@@ -158,9 +159,9 @@ mod tests {
         assert_eq!(
             details(&findings[1]),
             (
-                10_000,
+                9_100,
                 r#"{"backlog":128,"oldest_ms":35000,"queue":131}"#.to_owned(),
-                "the full accept queue of nginx (pid 812) at 0.0.0.0:443 ended after 4.0 s: the socket was closed".to_owned()
+                "the full accept queue of nginx (pid 812) at 0.0.0.0:443 ended after 4.9 s: the socket was closed".to_owned()
             )
         );
     }

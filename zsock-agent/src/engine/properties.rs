@@ -42,8 +42,12 @@ fn found_by_the_pass() -> impl Strategy<Value = Event> {
                     usual_ms,
                     answered_before,
                 });
-                sample.accept_queue =
-                    queue.map(|(queue, backlog, oldest_ms)| AcceptQueue { queue, backlog, oldest_ms });
+                sample.accept_queue = queue.map(|(queue, backlog, oldest_ms)| AcceptQueue {
+                    queue,
+                    backlog,
+                    oldest_ms,
+                    full_for_ms: oldest_ms,
+                });
             })
         },
     )

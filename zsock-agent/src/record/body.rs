@@ -310,6 +310,9 @@ pub struct AcceptQueue {
     /// For how long the oldest of them has waited; absent where it cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_ms: Option<u64>,
+    /// For how long it has been full with nothing accepted, as far as that was watched; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_for_ms: Option<u64>,
 }
 
 /// What the kernel still knew of a socket's past. The record's `ts` is when it happened.

@@ -202,7 +202,7 @@ fn listening() -> Tcp {
 fn looks() -> impl Iterator<Item = (Sample, Socket, Tcp)> {
     let nothing = Sample::default;
     let request = Request { waiting_ms: 30_000, usual_ms: 12, answered_before: 7 };
-    let queue = AcceptQueue { queue: 129, backlog: 128, oldest_ms: Some(4_000) };
+    let queue = AcceptQueue { queue: 129, backlog: 128, oldest_ms: Some(4_000), full_for_ms: Some(900) };
     let unknown_age = AcceptQueue { oldest_ms: None, ..queue };
     [
         (Sample { idle_ms: Some(300_000), ..nothing() }, nginx(), tcp()),

@@ -303,10 +303,14 @@ impl Queue {
     /// Notes whether it is full: `sk_acceptq_is_full`. A queue that is drained may be full at every look: it is told when
     /// a second look finds the same connection at its head, and then for as long as it is full.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
     pub(super) fn note(&self, watch: &mut Watch) {
         let is_full = self.length > self.backlog;
         let was_full_of = if is_full { self.oldest.max(1) } else { 0 };
         let is_same = core::mem::replace(&mut watch.active, was_full_of) == was_full_of;
+        if !is_same {
+            watch.passed = emit::jiffies() as u32;
+        }
         let is_stuck = watch.told & condition::QUEUE != 0 || is_same;
         if is_full && is_stuck {
             holds(watch, condition::QUEUE);

@@ -52,5 +52,7 @@ fn accept_queue(look: &LookRecord, units: &Units) -> Option<AcceptQueue> {
         backlog: look.backlog,
         oldest_ms: (look.queue > 0 && look.oldest != 0)
             .then(|| milliseconds(units.jiffies.since(look.event.head.jiffies, look.oldest))),
+        full_for_ms: (look.event.detail & condition::QUEUE != 0)
+            .then(|| milliseconds(units.jiffies.since(look.event.head.jiffies, look.watch.passed))),
     })
 }

@@ -108,9 +108,10 @@ fn looks_take_a_twentieth_of_the_time() {
 fn holder(listener: &TcpListener) -> Child {
     let connect = || Stdio::from(OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap()));
     let holder = Command::new("sleep").arg("60").stdin(connect()).stdout(connect()).spawn().unwrap();
-    // It is the program that was asked for once it has its name.
-    let name = format!("/proc/{}/comm", holder.id());
-    while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+    // Once it sleeps it opens no more files.
+    let call = format!("/proc/{}/syscall", holder.id());
+    let sleeps = [libc::SYS_clock_nanosleep, libc::SYS_nanosleep].map(|number| format!("{number} "));
+    while !sleeps.iter().any(|sleep| std::fs::read_to_string(&call).unwrap().starts_with(sleep)) {
         std::thread::yield_now();
     }
     holder

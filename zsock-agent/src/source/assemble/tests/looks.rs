@@ -41,16 +41,17 @@ fn a_look_tells_all_that_holds() {
     });
     let listener = |queue| {
         finds(9_600, |look| {
-            look.event.detail = condition::QUEUE;
+            look.event.detail = if queue > 2 { condition::QUEUE } else { 0 };
             look.event.tcp.state = State::LISTEN.0;
             (look.queue, look.backlog, look.oldest) = (queue, 2, jiffies(9_000));
+            look.watch.passed = jiffies(8_700);
         })
     };
     let of = |raw: Raw| serde_json::to_string(&last_event(&mut assembler(), &[raw]).what).unwrap();
     let expected = [
         r#"{"type":"sample","idle_ms":4960,"unread_for_ms":1000,"request":{"waiting_ms":5000,"usual_ms":12,"answered_before":5}}"#,
         r#"{"type":"sample","half_closed_ms":2500}"#,
-        r#"{"type":"sample","accept_queue":{"queue":3,"backlog":2,"oldest_ms":600}}"#,
+        r#"{"type":"sample","accept_queue":{"queue":3,"backlog":2,"oldest_ms":600,"full_for_ms":900}}"#,
         r#"{"type":"sample","accept_queue":{"queue":0,"backlog":2}}"#,
     ];
     assert_eq!([of(request), of(half_closed), of(listener(3)), of(listener(0))], expected);
