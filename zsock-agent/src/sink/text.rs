@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::Palette;
 use super::palette::paint;
-use super::quantity::{count, duration, known, milliseconds, named, plain};
+use super::quantity::{count, duration, milliseconds, named, plain};
 use crate::engine::{Standing, Timeline, TimelineEntry};
 use crate::record::{
     Body, DestinationSample, End, Event, Lost, Outcome, Phase, ProcessSample, Record, Severity, Start,
@@ -196,7 +196,7 @@ impl Text {
     fn crowd(&self, group: &Group, crowd: &Crowd) -> String {
         let title = self.title(group.verdict, group.phase, group.outcome, crowd.severity);
         let more = if crowd.is_more { " more" } else { "" };
-        let place = known(group.place, |place| place.to_string());
+        let place = group.place.map_or_else(|| "various ends".to_owned(), |place| place.to_string());
         let examples = crowd.examples.join(", ");
         let text = format!(
             "{title}  {}  {}{more} at {place}, such as {examples} (each one in JSON); of one of them: {}",

@@ -29,8 +29,11 @@ const EXAMPLES: usize = 3;
 /// Text of a batch beyond this does not wait for its end.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
-/// Verdicts of more groups in a second are shown in full.
-const MAX_GROUPS: usize = 4096;
+/// Verdicts of more groups in a second are told by process alone, wherever the service is.
+const MAX_GROUPS: usize = 256;
+
+/// Verdicts of more processes in a second are shown in full.
+const MAX_WINDOWS: usize = 4096;
 
 /// What waits for the end of a batch, and what is not shown.
 #[derive(Debug)]
@@ -137,8 +140,11 @@ impl Fold {
     /// Counts a verdict and says whether it is shown; where it is one too many, those of its group that still wait are not either.
     pub(super) fn admit(&mut self, at: Time, verdict: &Verdict, timeline: Option<&Timeline>) -> Admission {
         let Some((socket, _)) = verdict.socket() else { return Admission::Shown(None) };
-        let group = group_of(verdict, socket, timeline);
-        let has_room = self.windows.len() < MAX_GROUPS;
+        let mut group = group_of(verdict, socket, timeline);
+        if self.windows.len() >= MAX_GROUPS && !self.windows.contains_key(&group) {
+            group.place = None;
+        }
+        let has_room = self.windows.len() < MAX_WINDOWS;
         let Some(window) = self.windows.get_mut(&group) else {
             if !has_room {
                 return Admission::Shown(None);

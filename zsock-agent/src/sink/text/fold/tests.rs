@@ -201,6 +201,26 @@ fn a_crowd_of_any_size_takes_little_memory() {
 }
 
 #[test]
+fn beyond_so_many_services_a_processs_verdicts_are_told_together() {
+    let mut text = Text::new(Palette::PLAIN);
+    let at_service = |number: u16| {
+        let local = Some(SocketAddr::from(([10, 0, 1, 4], 1_000 + number)));
+        let socket = Socket { local, ..client(number.into()) };
+        let idle = verdict(VerdictName::UnguardedIdle, Phase::Opened, None, Severity::Info);
+        record(0, Body::Verdict(Box::new(Verdict { subject: about(socket, Tcp::default()), ..idle })))
+    };
+    let records: Vec<_> = (0..900).map(at_service).collect();
+    let lines = batch(&mut text, &records, 5);
+    let headings = headings(&lines);
+    assert_eq!(headings.len(), 256 + 1);
+    assert!(
+        headings[256].contains("nginx[812]  644 at various ends, such as 10.0.1.4:1256"),
+        "{}",
+        headings[256]
+    );
+}
+
+#[test]
 fn what_cannot_be_folded_does_not_pile_up_until_the_batch_ends() {
     let mut text = Text::new(Palette::PLAIN);
     let mut given_out = 0;
