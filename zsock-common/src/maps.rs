@@ -22,6 +22,10 @@ pub struct Control {
     pub silence: u32,
     /// `CLOSE_WAIT` for so long is told.
     pub close_wait: u32,
+    /// Without a segment for so long a connection is at rest.
+    pub rest: u32,
+    /// An acknowledgement within so long is of what was sent.
+    pub acknowledged: u32,
     /// What comes after so long may come unasked.
     pub late: u32,
     /// To idle for at least so long and live on is kept in the map `SURVIVED`.

@@ -90,7 +90,7 @@ impl Processes {
         if event.replayed || !Descriptors::is_shortage(&failed.errno) {
             return None;
         }
-        let caller = failed.process.as_deref().cloned().or_else(|| owner(event))?;
+        let caller = failed.process.as_deref().cloned().or_else(|| event.socket.owner())?;
         let has_ended = self.ended.get(&caller.pid).is_some_and(|at| scene.record.at.since(*at) < TOLD_LATE);
         if has_ended && !self.followed.contains_key(&caller.pid) {
             return None;
@@ -160,18 +160,6 @@ fn stuck(table: &Table, pid: u32) -> u64 {
         socket.pid == Some(pid) && !socket.orphan && lives && !entry.open.is_empty()
     };
     table.entries().filter(is_stuck).count() as u64
-}
-
-/// The owner of the event's socket.
-fn owner(event: &Event) -> Option<Process> {
-    let socket = &event.socket;
-    Some(Process {
-        pid: socket.pid?,
-        comm: socket.comm.clone(),
-        comm_hex: socket.comm_hex.clone(),
-        cgroup: socket.cgroup.clone(),
-        container: socket.container.clone(),
-    })
 }
 
 fn finding(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, SocketId, State};
+use super::{Family, Process, SocketId, State};
 
 /// Who a socket is and whose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,20 @@ pub struct Socket {
     /// Id of the listener that a handshake belongs to; only on SYN-ACK retransmissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<SocketId>,
+}
+
+impl Socket {
+    /// The process that holds it, or held it last; `None` where that is not known.
+    #[must_use]
+    pub fn owner(&self) -> Option<Process> {
+        Some(Process {
+            pid: self.pid?,
+            comm: self.comm.clone(),
+            comm_hex: self.comm_hex.clone(),
+            cgroup: self.cgroup.clone(),
+            container: self.container.clone(),
+        })
+    }
 }
 
 /// How TCP stands with a socket, as far as the kernel said.

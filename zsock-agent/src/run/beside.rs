@@ -1,12 +1,12 @@
 //! What is found beside the kernel side's events: descriptors of processes, failed accepts, idle times that connections lived through.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use crate::kernel_rules::Jiffies;
-use crate::record::{Destination, DestinationSample, Process, ProcessSample, Record, What};
+use crate::record::{Destination, DestinationSample, ProcessSample, Record, What};
 use crate::source::accepts::{AcceptFailures, Caller};
 use crate::source::assemble::Assembler;
 use crate::source::clock::Clock;
@@ -48,17 +48,7 @@ impl Beside {
     pub(super) fn process_of(&mut self, failure: &Record, assembler: &Assembler) -> Option<ProcessSample> {
         let event = failure.event()?;
         let What::AcceptFailed(failed) = &event.what else { return None };
-        let socket = &event.socket;
-        let owner = || {
-            Some(Process {
-                pid: socket.pid?,
-                comm: socket.comm.clone(),
-                comm_hex: socket.comm_hex.clone(),
-                cgroup: socket.cgroup.clone(),
-                container: socket.container.clone(),
-            })
-        };
-        let process = failed.process.as_deref().cloned().or_else(owner)?;
+        let process = failed.process.as_deref().cloned().or_else(|| event.socket.owner())?;
         self.fds.sample_of(&process, failure.at, &|pid| assembler.dead_of(pid))
     }
 
@@ -96,7 +86,7 @@ impl Survivals {
         self.suspects = suspects;
         self.rounds = if has_new { 0 } else { (self.rounds + 1) % ALL_EVERY };
         // Neighbours are looked for with a new one, and now and then; in between those that are known.
-        let known: Vec<(SocketAddr, u32)> = if self.rounds == 0 && !self.suspects.is_empty() {
+        let known: BTreeMap<SocketAddr, u32> = if self.rounds == 0 && !self.suspects.is_empty() {
             let around: BTreeSet<Destination> =
                 self.suspects.iter().map(|suspect| suspect.neighbourhood()).collect();
             let is_near = |address: &SocketAddr| around.contains(&Destination::of(*address).neighbourhood());
@@ -106,7 +96,7 @@ impl Survivals {
             let asked: BTreeSet<SocketAddr> = self.told.keys().copied().chain(own).collect();
             asked.into_iter().filter_map(|address| Some((address, kernel.survived(address)?))).collect()
         };
-        self.told.retain(|address, _| known.iter().any(|(known, _)| known == address));
+        self.told.retain(|address, _| known.contains_key(address));
         let mut news = Vec::new();
         for (address, ticks) in known {
             let told = self.told.entry(address).or_default();

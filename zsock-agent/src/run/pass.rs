@@ -61,19 +61,15 @@ impl Schedule {
         self.next = Instant::now() + self.interval;
     }
 
-    /// Takes one step of the pass that is under way. Returns whether that was the last.
-    pub(super) fn step(&mut self) -> bool {
-        let Some(running) = &mut self.running else { return false };
+    /// Takes one step of the pass that is under way.
+    pub(super) fn step(&mut self) {
+        let Some(running) = &mut self.running else { return };
         let before = clock::thread_cpu();
         let goes_on = running.pass.step();
         running.took += clock::thread_cpu().saturating_sub(before);
-        if goes_on {
-            return false;
-        }
-        if let Some(done) = self.running.take() {
+        if !goes_on && let Some(done) = self.running.take() {
             self.end(done);
         }
-        true
     }
 
     fn end(&mut self, Running { pass, began, took }: Running) {

@@ -13,10 +13,10 @@ use crate::looks::{requests, survivals};
 use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
 
-const ESTABLISHED: u8 = 1;
 /// A stamp may be so many ticks ahead of the clock as it was read.
 const AHEAD: u32 = 1 << 16;
 
+const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
@@ -91,7 +91,7 @@ impl Now {
     #[inline(always)]
     pub(super) fn since(&self, stamp: u32) -> u32 {
         let passed = self.jiffies.wrapping_sub(stamp);
-        // Another CPU may be a tick ahead; what is older than 2³¹ ticks is no future.
+        // Another CPU may be a tick ahead.
         if passed > u32::MAX - AHEAD { 0 } else { passed }
     }
 

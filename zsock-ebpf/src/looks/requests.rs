@@ -21,15 +21,8 @@ const PATTERN: u32 = 3;
 /// Segments of no more bytes are taken for a request each: below the segment size of every usual path.
 const SHORT_BYTES: u32 = 1000;
 
-/// Without a segment for so many ticks a connection is at rest between two exchanges.
-const AT_REST: u32 = 3;
-
 /// Rests that make up for a stray.
 const STRAYS: u32 = 4;
-
-/// A tick-long tie between the last data in each direction is decided by an acknowledgement that came alone within this many
-/// ticks: later ones may answer keepalive probes.
-const ACKNOWLEDGED_WITHIN: u32 = 125;
 
 /// Notes what was asked and answered since the last pass, and whether a request has waited too long.
 #[inline(always)]
@@ -62,8 +55,9 @@ pub(super) fn note_silence(now: &Now, past: &mut Past, control: &Control) {
 fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, control: &Control) {
     let was_waiting = watch.flags & watch_flag::WAITING != 0;
     // A single answer to what came unasked is no request.
-    let is_unasked = sent == 1 && received != 0 && !was_waiting && is_waiting(now);
-    let is_waiting = is_waiting(now) && !is_unasked;
+    let is_last_ours = is_last_ours(now, control);
+    let is_unasked = sent == 1 && received != 0 && !was_waiting && is_last_ours;
+    let is_waiting = is_last_ours && !is_unasked;
     if was_waiting && sent != 0 && received == 0 {
         watch.answered = 0;
     }
@@ -78,7 +72,7 @@ fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, cont
     if is_unasked || is_far_too_late {
         watch.strays = watch.strays.saturating_add(1);
     }
-    if !is_waiting && now.since(now.active()) >= AT_REST {
+    if !is_waiting && now.since(now.active()) >= control.rest {
         watch.rests = watch.rests.saturating_add(1);
     }
     watch.answered = watch.answered.saturating_add(answered);
@@ -122,11 +116,11 @@ fn learn(watch: &mut Watch, ticks: u32) {
 /// Whether the last data is ours. Where both directions had theirs in one tick, the segment that moved the window last decides: an
 /// acknowledgement that came alone begins where the peer's data ends.
 #[inline(always)]
-fn is_waiting(now: &Now) -> bool {
+fn is_last_ours(now: &Now, control: &Control) -> bool {
     if now.sent != now.received {
         return now.sent.wrapping_sub(now.received) < i32::MAX as u32;
     }
-    now.snd_wl1 == now.rcv_nxt && now.heard.wrapping_sub(now.sent) <= ACKNOWLEDGED_WITHIN
+    now.snd_wl1 == now.rcv_nxt && now.heard.wrapping_sub(now.sent) <= control.acknowledged
 }
 
 /// When what was counted since the last pass began, jiffies: with that pass, or with the connection; 0 where neither is known.

@@ -23,11 +23,18 @@ const STEP_BYTES: usize = 4096;
 /// Room in the ring buffer that a socket handed over may take, with its past.
 const HANDED_OVER_BYTES: usize = 1024;
 
-/// Sockets whose holders are looked up at once, at most; as many as the kernel side's map has room for.
+/// Sockets whose holders are looked up at once, at most: half of what the kernel side's map has room for, since it evicts before it is full.
 const MAX_WANTED: usize = 8192;
 
 /// Data that comes after so long, and after ten times what is usual, may come unasked.
 const LATE: Duration = Duration::from_millis(250);
+
+/// Without a segment for so long a connection is at rest between two exchanges.
+const REST: Duration = Duration::from_millis(12);
+
+/// An acknowledgement that comes alone within so long is of what was sent: later ones may answer keepalive probes, which come a second
+/// after it at the earliest.
+const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 
 /// To idle for less says nothing of an idle time-out.
 const SURVIVAL: Duration = Duration::from_secs(1);
@@ -52,6 +59,8 @@ impl Limits {
             unread: ticks(thresholds.receiver_stall),
             silence: ticks(thresholds.app_silence),
             close_wait: ticks(thresholds.close_wait_leak),
+            rest: ticks(REST),
+            acknowledged: ticks(ACKNOWLEDGED),
             late: ticks(LATE),
             survival: ticks(SURVIVAL),
         })
