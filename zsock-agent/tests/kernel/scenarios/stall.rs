@@ -1,9 +1,11 @@
 //! A server that stops reading: its peer is told no window, and its own process is told of what it leaves unread.
 
+use std::thread::sleep;
 use std::time::Duration;
 
 use super::{Pair, assert_claim, assert_owner, assert_prompt};
-use crate::net::Net;
+use crate::net::{Ip, Net};
+use crate::peer::Peer;
 use crate::proc::await_closed_window;
 use crate::story::{Connection, Line};
 use crate::zsock::Zsock;
@@ -85,15 +87,29 @@ pub(super) fn a_slow_reader_is_left_alone() {
     let mut pair = Pair::connect(&net, "writer", "slow-reader");
     pair.client.tell("write 4000000");
     await_closed_window(&net.client, pair.port);
+    // Before it is accepted nobody could read it.
+    let mut late = Peer::start(&net.server, "late");
+    let mut early = Peer::start(&net.client, "early");
+    let late_port = late.listen();
+    early.ask(&format!("connect {}", Ip::V4.server(late_port))).expect("connected");
+    early.ask("write 100").expect("wrote");
     let sipped = pair.server.ask(&format!("sip {BYTES} {TIMES}"));
     assert!(
         sipped.expect("sipped").parse::<u32>().is_ok_and(|bytes| bytes > BYTES * TIMES / 2),
         "{sipped:?}"
     );
 
+    late.ask("accept").expect("accepted");
+    sleep(Duration::from_millis(1200));
+    late.ask("read 100").expect("read");
+
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
-    for end in [pair.client_end(&seen, &net), pair.server_end(&seen, &net)] {
+    for end in [
+        seen.of_local_port(&net.server, late_port),
+        pair.client_end(&seen, &net),
+        pair.server_end(&seen, &net),
+    ] {
         Connection { lines: end.of_type("verdict") }.assert_story(&[""; 0]);
     }
 }
