@@ -15,9 +15,9 @@ pub(super) struct Signals(Vec<Signal>);
 
 impl Signals {
     pub(super) fn listen() -> Result<Self> {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read("/proc/self/status").unwrap_or_default();
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !is_ignored(SIGHUP, &status) {
+        if !is_ignored(SIGHUP, &String::from_utf8_lossy(&status)) {
             kinds.push(SignalKind::hangup());
         }
         let listen = |kind| signal(kind).with_context(|| format!("listen for signal {kind:?}"));

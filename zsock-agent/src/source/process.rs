@@ -80,7 +80,9 @@ impl Process {
     /// The control group it is in, and the container that this names. `None` once it runs no more.
     #[must_use]
     pub fn cgroup(&self) -> Option<Cgroup> {
-        let table = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        // A control group may be called anything but `\n`; bytes that are not UTF-8 become U+FFFD, as in a name.
+        let table = fs::read(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let table = String::from_utf8_lossy(&table);
         // Asked after the table was read: the id had not been given to another process by then.
         let path = path_of(&table).filter(|_| self.is_in_proc())?;
         Some(Cgroup::of_path(Arc::from(path)))

@@ -65,15 +65,19 @@ impl Counter {
             return Some(Usage { open_fds: fs::metadata(directory).ok()?.len(), limit });
         }
         // The table of descriptors only grows, so its size is an upper bound.
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?;
-        let at_most: u64 = size.trim().parse().ok()?;
+        let at_most = table_size(&fs::read(format!("/proc/{pid}/status")).ok()?)?;
         let may_exceed_half = Usage { open_fds: at_most, limit }.exceeds(50);
         if at_most > MAX_LOOKED_THROUGH || !may_exceed_half && !is_wanted_anyway {
             return None;
         }
         Some(Usage { open_fds: fs::read_dir(directory).ok()?.count() as u64, limit })
     }
+}
+
+/// How many descriptors the table has room for, from `/proc/PID/status`, whose first line is a name of any bytes.
+pub(super) fn table_size(status: &[u8]) -> Option<u64> {
+    let status = String::from_utf8_lossy(status);
+    status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()
 }
 
 /// The soft `RLIMIT_NOFILE` of a process.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::libc;
 use rlimit::Resource;
 
+use super::proc::table_size;
 use super::*;
 use crate::detect::story::at;
 use crate::record::PeerSockets;
@@ -166,4 +167,12 @@ fn every_process_is_found_and_counted() {
     assert!(pids.contains(&own));
     let usage = Counter::new().usage(own, true).unwrap();
     assert!(usage.open_fds >= 3 && usage.limit > 0, "{usage:?}");
+}
+
+#[test]
+fn the_size_of_a_table_is_read_whatever_the_process_is_called() {
+    assert_eq!(table_size(b"Name:\ta\xffb\nUmask:\t0022\nFDSize:\t256\nGroups:\t\n"), Some(256));
+    for broken in [&b""[..], b"FDSize:", b"FDSize:\tx\n", b"\xff"] {
+        assert_eq!(table_size(broken), None);
+    }
 }
