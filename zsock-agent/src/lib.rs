@@ -18,6 +18,8 @@ pub mod cli;
 pub mod detect;
 pub mod engine;
 pub mod kernel_rules;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod record;
 pub mod run;
 pub mod select;

@@ -29,6 +29,13 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
+/// Any bytes in the place of what `/proc` says of a process's parent and signals.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = filter::parent_in(bytes);
+    let _ = signals::is_ignored(1, &String::from_utf8_lossy(bytes));
+}
+
 /// What zsock says of itself goes to stderr: warnings always, more with each `-v`.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {

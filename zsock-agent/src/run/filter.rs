@@ -64,7 +64,7 @@ fn parent_of(pid: u32) -> Option<u32> {
 }
 
 /// The parent in `/proc/PID/stat`: field 4. The name before the last parenthesis may hold anything.
-fn parent_in(stat: &[u8]) -> Option<u32> {
+pub(super) fn parent_in(stat: &[u8]) -> Option<u32> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -35,7 +35,7 @@ impl Signals {
 }
 
 /// Whether a process of this `/proc/PID/status` ignores the signal.
-fn is_ignored(signal: u32, status: &str) -> bool {
+pub(super) fn is_ignored(signal: u32, status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)

@@ -314,7 +314,7 @@ fn verdicts() -> Vec<Verdict> {
 }
 
 /// Records of every type, a millisecond apart.
-pub(super) fn all() -> Vec<Record> {
+pub(crate) fn all() -> Vec<Record> {
     let start = Start {
         version: "0.1.0".into(),
         kernel: "6.18.0".into(),
@@ -354,7 +354,7 @@ pub(super) fn all() -> Vec<Record> {
 }
 
 /// Two hours of peace, then a stall.
-pub(super) fn timeline() -> Timeline {
+pub(crate) fn timeline() -> Timeline {
     let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
     let heard = What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() });
     let mut timeline = Timeline::default();

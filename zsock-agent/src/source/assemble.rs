@@ -22,8 +22,6 @@ pub mod facts;
 mod found;
 mod owner;
 mod past;
-#[cfg(test)]
-mod properties;
 mod stall;
 #[cfg(test)]
 mod tests;

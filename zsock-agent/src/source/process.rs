@@ -181,6 +181,23 @@ fn container_of(path: &str) -> Option<&str> {
     })
 }
 
+/// Any bytes in the place of what `/proc` says of a process.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((name, ticks)) = name_and_start(bytes) {
+        assert!(name.len() < bytes.len());
+        assert!(is_same_and_alive(bytes, ticks.saturating_mul(10_000_000)) || ticks > u64::MAX / 10_000_000);
+    }
+    let _ = path_of(&text).map(container_of);
+    assert!(container_of(&text).is_none_or(|id| id.len() == 64));
+    let _ = socket_inode(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+    let named = Process::named(1, 0, 0, bytes);
+    assert_eq!(named.comm_hex.is_some(), std::str::from_utf8(bytes).is_err());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
