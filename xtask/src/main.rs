@@ -1,7 +1,9 @@
 //! zsock's build and test commands, run as `cargo xtask …`.
 
 mod command;
+mod deny;
 mod ebpf;
+mod fuzz;
 mod tally;
 mod test;
 mod tidy;
@@ -33,6 +35,20 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Looks at licences, sources and duplicates of the dependencies, and where their data is there at advisories and yanked versions.
+    ///
+    /// Installs cargo-deny where it is missing, which takes some minutes.
+    Deny,
+    /// Gives zsock's properties what libFuzzer makes up, one target after another.
+    ///
+    /// Installs cargo-fuzz where it is missing. What a run learned is kept in target/fuzz/corpus for the next one.
+    Fuzz {
+        /// This target only: a file of zsock-agent/fuzz/targets.
+        target: Option<String>,
+        /// For so long each.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
     /// Runs every check and test there is; the last line adds them up.
     ///
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
@@ -54,9 +70,11 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
-    match cli.task {
+    match &cli.task {
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
+        Task::Deny => deny::run(&workspace)?,
+        Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), *seconds)?,
         Task::Test => return test::run(&workspace),
         Task::Tidy => tidy::run(&workspace)?,
     }
