@@ -8,6 +8,7 @@ use std::process::{Command, Stdio, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 
 /// Which addresses a connection uses.
@@ -129,7 +130,9 @@ pub(crate) fn remove_those_of_the_dead() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(pid) = name.strip_prefix("zt-").and_then(|rest| rest.split('-').next()) else { continue };
         if pid.parse::<u32>().is_ok() && !fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
-            ip(&["netns", "delete", &name]);
+            // What `ip netns delete` does, for names of any bytes.
+            let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

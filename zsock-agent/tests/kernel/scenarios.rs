@@ -15,6 +15,7 @@ mod connect;
 mod crowd;
 mod descriptors;
 mod exit;
+mod hostile;
 mod idle_timeout;
 mod keepalive;
 mod lives;
@@ -85,6 +86,8 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         idle_timeout::a_gateway_that_resets_what_it_forgot,
         postgres::a_pool_behind_a_gateway_that_forgets,
         selectors::each_kind_selects_by_what_it_names,
+        hostile::names_of_processes_hosts_and_namespaces_reach_no_terminal,
+        hostile::names_of_control_groups_reach_no_terminal,
         exit::sigint_and_sigterm_end_it_in_order,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,
@@ -99,6 +102,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
     match name.split("::").next() {
         Some("postgres") => postgres::lacking(),
         Some("crowd") => crowd::lacking(),
+        Some("hostile") => hostile::lacking(name),
         _ => None,
     }
 }

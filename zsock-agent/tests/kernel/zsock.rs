@@ -26,6 +26,11 @@ pub(crate) fn leave_out() {
     LEFT_OUT.store(true, Ordering::Relaxed);
 }
 
+/// Whether this is a dry run.
+pub(crate) fn is_left_out() -> bool {
+    LEFT_OUT.load(Ordering::Relaxed)
+}
+
 /// `zsock trace -o json`, killed with this value; nothing at all in a dry run.
 pub(crate) struct Zsock(Option<Running>);
 
