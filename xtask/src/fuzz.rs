@@ -45,6 +45,8 @@ pub(crate) fn run(workspace: &Workspace, target: Option<&str>, seconds: u32) -> 
             .arg("--")
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-max_len={MAX_INPUT_BYTES}"))
+            // Most inputs are short while there is something to learn from them; these have long ones from the start.
+            .arg("-len_control=0")
             .arg(format!("-timeout={SLOW_S}"))
             .arg(format!("-artifact_prefix={}/", artifacts.display()));
         command::run(&mut fuzz)?;

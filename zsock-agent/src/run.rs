@@ -1,8 +1,11 @@
 //! Runs what the command line asks for.
 
+use std::io::Write as _;
+
 use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
+use crate::record::printable;
 
 mod beside;
 mod facts;
@@ -49,6 +52,11 @@ fn log_to_stderr(verbose: u8) {
     env_logger::Builder::new()
         .filter_level(of_libraries)
         .filter_module("zsock", level)
-        .format_target(false)
+        .format(|out, said| {
+            let (time, level) = (out.timestamp(), said.level());
+            // Errors repeat names that others chose. A line break would let one pass for a line of its own.
+            let text = said.args().to_string();
+            writeln!(out, "[{time} {level:<5}] {}", printable(&text))
+        })
         .init();
 }

@@ -65,6 +65,16 @@ impl Bytes {
         });
     }
 
+    /// Waits until SIGTERM is its own business and no longer the end of the process.
+    pub(crate) fn wait_until_it_listens(&self) {
+        const SIGTERM_BIT: u64 = 1 << (Signal::SIGTERM as u32 - 1);
+        await_some("zsock to listen for signals", LIMIT, || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+            (u64::from_str_radix(&caught, 16).ok()? & SIGTERM_BIT != 0).then_some(())
+        });
+    }
+
     /// Sends it these signals, one right after the other, and waits for its end.
     pub(crate) fn stop_with(mut self, signals: &[Signal]) -> Left {
         for signal in signals {
