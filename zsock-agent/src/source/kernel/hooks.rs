@@ -171,7 +171,11 @@ pub const ALL: &[Hook] = &[
     ),
     tracepoint!("reset_received", "tcp_receive_reset", "resets from the peer: stale_reset"),
     tracepoint!("reset_sent", "tcp_send_reset", "resets that this host sends"),
-    tracepoint!("recovery", "tcp_cong_state_set", "recovery at the moment it happens: the next pass finds it"),
+    tracepoint!(
+        "recovery",
+        "tcp_cong_state_set",
+        "recovery at the moment it happens: the next pass finds it"
+    ),
     tracepoint!("teardown", "tcp_destroy_sock", "end of a socket: the agent remembers it for longer"),
     timer!(
         "keepalive",
