@@ -14,12 +14,7 @@ impl Kernel {
     /// When the rung that is asked for cannot be had.
     pub(super) fn attach_hook(&mut self, hook: &Hook, choices: &[Choice], btf: &Btf) -> Result<String> {
         if let Some(rung) = hook.chosen(choices) {
-            self.attach_rung(rung, btf).map_err(|error| {
-                anyhow!(reason(&error)).context(format!(
-                    "attach hook {} by {}: this kernel refuses it; leave --hooks {}={} out, and zsock takes the best way that it offers",
-                    hook.name, rung.label, hook.name, rung.name
-                ))
-            })?;
+            self.attach_rung(rung, btf).map_err(|error| refused(hook, rung, reason(&error)))?;
             return Ok(rung.label.to_owned());
         }
         let mut refusals = Vec::new();
@@ -93,6 +88,14 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     } else {
         Ok(())
     }
+}
+
+/// The error where a rung that `--hooks` asks for cannot be had.
+pub(super) fn refused(hook: &Hook, rung: &Rung, why: String) -> anyhow::Error {
+    anyhow!(why).context(format!(
+        "attach hook {} {}: this kernel refuses it; leave --hooks {}={} out, and zsock takes the best way that it offers",
+        hook.name, rung.label, hook.name, rung.name
+    ))
 }
 
 /// Loads an iterator, unless it is.

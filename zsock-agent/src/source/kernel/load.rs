@@ -6,7 +6,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::Settings;
 
-use super::attach::load_iterator;
+use super::attach::{load_iterator, refused};
 use super::hooks::{BY_ADDRESS, BY_COOKIE, Rung, SOCKETS};
 use super::{OBJECT, Options, Plain, WAKE_BYTES};
 use crate::source::btf::Types;
@@ -38,25 +38,30 @@ pub(super) fn load(
         let by_address = rung.name == BY_ADDRESS.name;
         Ok((load_object(types, offsets, options, btf, by_address)?, rung.label))
     };
-    if let Some(chosen) = SOCKETS.chosen(&options.hooks) {
-        return load_with(chosen);
-    }
-    let (mut ebpf, label) = load_with(&BY_COOKIE)?;
-    if lacks_helpers(&mut ebpf, btf) {
-        // Its maps go before others are made.
-        drop(ebpf);
+    let chosen = SOCKETS.chosen(&options.hooks);
+    if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
         return load_with(&BY_ADDRESS);
     }
-    Ok((ebpf, label))
+    let (mut ebpf, label) = load_with(&BY_COOKIE)?;
+    let Some(refusal) = lacks_helpers(&mut ebpf, btf) else { return Ok((ebpf, label)) };
+    if let Some(rung) = chosen {
+        return Err(refused(&SOCKETS, rung, refusal));
+    }
+    // Its maps go before others are made.
+    drop(ebpf);
+    load_with(&BY_ADDRESS)
 }
 
-/// Whether the kernel refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
-fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf) -> bool {
-    let Some(Program::Iter(program)) = ebpf.program_mut("look_at_sockets") else { return false };
-    let Err(error) = load_iterator(program, "tcp", btf) else { return false };
-    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return false };
+/// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
+fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf) -> Option<String> {
+    let Some(Program::Iter(program)) = ebpf.program_mut("look_at_sockets") else { return None };
+    let error = load_iterator(program, "tcp", btf).err()?;
+    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
     let log = verifier_log.to_string();
-    ["unknown func ", "program of this type cannot use helper "].iter().any(|refusal| log.contains(refusal))
+    let is_refusal = |line: &&str| {
+        line.starts_with("unknown func ") || line.starts_with("program of this type cannot use helper ")
+    };
+    log.lines().find(is_refusal).map(str::to_owned)
 }
 
 fn load_object(
