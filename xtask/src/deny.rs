@@ -28,6 +28,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// Checks licences, sources and duplicates: for these everything needed is at hand.
 pub(crate) fn rules(workspace: &Workspace) -> Result<()> {
+    // The offline look at every dependency, those of other platforms too, needs each of them at hand.
+    command::run(workspace.cargo().args(["fetch", "--locked"]))?;
     check(workspace, &["bans", "licenses", "sources"])
 }
 

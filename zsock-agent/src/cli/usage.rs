@@ -15,7 +15,7 @@ use crate::record::printable;
 /// is nothing to run.
 #[must_use]
 pub fn parse() -> Cli {
-    parse_from(std::env::args_os().collect()).unwrap_or_else(|said| {
+    parse_from(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|said| {
         let printed = said.print();
         // Help that nobody gets is a failure, but for a reader who has seen enough; of wrong usage the status tells anyway.
         if let Err(error) = printed
@@ -35,9 +35,9 @@ pub fn parse() -> Cli {
 ///
 /// # Errors
 /// Help, version or what is wrong with the usage; whatever the arguments hold, a terminal may be sent it.
-pub fn parse_from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().color(help_color(&arguments)).try_get_matches_from(&arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| shown(error, &arguments))
+pub fn parse_from(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().color(help_color(arguments)).try_get_matches_from(arguments);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| shown(error, arguments))
 }
 
 /// The error with every argument that it repeats made printable.
@@ -59,7 +59,11 @@ fn shown(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
             }
             // Tips that may repeat an argument among escapes of their own, where it cannot be told from them.
             ContextValue::StyledStrs(_) => Some((kind, ContextValue::None)),
-            _ => None,
+            ContextValue::None
+            | ContextValue::Bool(_)
+            | ContextValue::StyledStr(_)
+            | ContextValue::Number(_)
+            | _ => None,
         })
         .collect();
     for (kind, value) in repeated {
@@ -164,7 +168,7 @@ mod tests {
         for form in forms {
             let arguments = ["zsock", "trace"].into_iter().map(OsString::from);
             let given = form.split(' ').map(|argument| OsString::from(argument.replace("{}", hostile)));
-            let Err(error) = parse_from(arguments.chain(given).collect()) else { continue };
+            let Err(error) = parse_from(&arguments.chain(given).collect::<Vec<_>>()) else { continue };
             let said = error.render().ansi().to_string();
             assert!(said.contains(escaped) || said.contains("\\u{1b}"), "{form}: {said:?}");
             for hidden in ["\u{1b}[2J", "\u{85}", "\u{202e}"] {

@@ -4,6 +4,9 @@ use crate::run::read_any as read_any_of_run;
 use crate::source::{blocked, cgroup, clock, fds, mountinfo, namespaces, process};
 
 /// The content of any file of `/proc` that is read.
+///
+/// # Panics
+/// Where the property does not hold.
 pub fn proc_files(bytes: &[u8]) {
     process::read_any(bytes);
     fds::read_any(bytes);

@@ -6,6 +6,9 @@ use super::{Reader, sample_records};
 use crate::record::Record;
 
 /// A recording of any bytes, and one of real records in which the bytes change one field after another.
+///
+/// # Panics
+/// Where the property does not hold.
 pub fn recordings(bytes: &[u8]) {
     let mut reader = Reader::new();
     for line in bytes.split(|byte| *byte == b'\n') {

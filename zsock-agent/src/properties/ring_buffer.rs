@@ -16,6 +16,9 @@ use crate::source::clock::Clock;
 use crate::source::decode::Raw;
 
 /// Records of few sockets: each is a kind, a socket, a length and so many words, the rest of it zeroes.
+///
+/// # Panics
+/// Where the property does not hold.
 pub fn ring_buffer(bytes: &[u8]) {
     // Whatever it is, it is a record or none.
     let _ = Raw::decode(bytes);

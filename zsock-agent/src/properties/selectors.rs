@@ -30,6 +30,9 @@ const OPTIONS: [&str; 17] = [
 ];
 
 /// A command line of any arguments, and one that gives them to the options: each is read, or refused in words that a terminal may be sent.
+///
+/// # Panics
+/// Where the property does not hold.
 pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
@@ -52,7 +55,7 @@ pub fn selectors(bytes: &[u8]) {
 
 fn command_line(values: Vec<OsString>) {
     let arguments = ["zsock", "trace"].map(OsString::from).into_iter().chain(values);
-    match cli::parse_from(arguments.collect()) {
+    match cli::parse_from(&arguments.collect::<Vec<_>>()) {
         Ok(cli) => {
             let Command::Trace(arguments) = cli.command;
             let mut selectors = arguments.selectors;

@@ -1,6 +1,7 @@
 //! Names that want to be no part of the output: of processes, control groups, hosts and network namespaces.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -152,7 +153,10 @@ fn on_a_host<T: Send>(is_hostile: bool, start: impl FnOnce() -> T + Send) -> T {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes all");
+        text
+    })
 }
 
 /// The network namespace of a process under a name of any bytes, removed with this value.
@@ -162,11 +166,11 @@ struct HostileNamespace {
 
 impl HostileNamespace {
     fn mount(pid: u32, name: &[u8]) -> Self {
+        const NOTHING: Option<&str> = None;
         let mut file = format!("/run/netns/zt-{}-", id()).into_bytes();
         file.extend(name.iter().filter(|byte| **byte != b'/'));
         let path = PathBuf::from(OsString::from_vec(file));
         File::create(&path).expect("a file may be called anything");
-        const NOTHING: Option<&str> = None;
         mount(Some(&*format!("/proc/{pid}/ns/net")), &path, NOTHING, MsFlags::MS_BIND, NOTHING)
             .expect("root may mount a namespace");
         Self { path }
