@@ -18,6 +18,7 @@ pub mod cli;
 pub mod detect;
 pub mod engine;
 pub mod kernel_rules;
+pub mod privileges;
 pub mod record;
 pub mod run;
 pub mod select;

@@ -10,11 +10,13 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
+use caps::Capability;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
+use crate::privileges::capabilities;
 use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
@@ -125,7 +127,13 @@ impl Kernel {
         }
         if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
             let how = kernel.hooks.get("state").map_or("no such hook", String::as_str);
-            bail!("attach to state changes, see `zsock trace -vv`: {}", how.trim_start_matches("no: "));
+            let how = how.trim_start_matches("no: ");
+            if capabilities::lacks(Capability::CAP_PERFMON) {
+                return Err(
+                    anyhow!("{how}").context(format!("load the eBPF programs: {}", capabilities::advice()))
+                );
+            }
+            bail!("attach to state changes, see `zsock trace -vv`: {how}");
         }
         for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
             let how = match kernel.iterator(name).and_then(|iterator| Ok(iterator.load(target, &btf)?)) {
@@ -291,16 +299,14 @@ fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Resul
 }
 
 /// What to do about a kernel that does not take the programs.
-fn advice_on(error: &anyhow::Error) -> &'static str {
+fn advice_on(error: &anyhow::Error) -> String {
     use nix::errno::Errno;
     let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     match errno.map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => {
-            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
-        }
-        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
-        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
-        Some(_) | None => "`zsock trace -vv` says more",
+        Some(Errno::EPERM | Errno::EACCES) => capabilities::advice(),
+        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)".to_owned(),
+        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size".to_owned(),
+        Some(_) | None => "`zsock trace -vv` says more".to_owned(),
     }
 }
 
