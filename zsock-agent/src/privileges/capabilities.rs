@@ -59,15 +59,16 @@ pub const NEEDS: &[Need] = &[
         capability: Capability::CAP_SYS_PTRACE,
         instead: &[],
         used_for: "looks into the processes of other users",
-        loss: "of other users' processes zsock counts no descriptors (fd_pressure), tells no blocked_threads, and misses network namespaces \
-               that are mounted nowhere",
+        loss: "of other users' processes zsock tells no blocked_threads and, in fd_pressure, neither socket_fds nor peers; network namespaces \
+               that are mounted nowhere, such as those of many containers, are not found",
         when: When::ToSee,
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
         instead: &[Capability::CAP_DAC_OVERRIDE],
         used_for: "reads the files in /proc that are another user's",
-        loss: "of other users' processes zsock counts no descriptors (fd_pressure) and tells no blocked_threads",
+        loss: "of other users' processes zsock tells no blocked_threads and, in fd_pressure, neither socket_fds nor peers; before Linux 6.2 \
+               it tells no fd_pressure of them",
         when: When::ToSee,
     },
     Need {
@@ -80,6 +81,12 @@ pub const NEEDS: &[Need] = &[
 ];
 
 impl Need {
+    /// Whether these capabilities are enough for it.
+    #[must_use]
+    pub fn is_met_by(&self, held: &HashSet<Capability>) -> bool {
+        self.served_by(held).is_some()
+    }
+
     /// The capability that serves it, of those that are held.
     fn served_by(&self, held: &HashSet<Capability>) -> Option<Capability> {
         let all = [self.capability].into_iter().chain(self.instead.iter().copied());
@@ -92,7 +99,7 @@ impl Need {
 pub fn unmet() -> Vec<&'static Need> {
     // Where the kernel does not tell, nothing is known to be missing.
     let Ok(held) = caps::read(None, CapSet::Effective) else { return Vec::new() };
-    NEEDS.iter().filter(|need| need.served_by(&held).is_none()).collect()
+    NEEDS.iter().filter(|need| !need.is_met_by(&held)).collect()
 }
 
 /// Whether the process lacks this capability and all that serve in its place.
@@ -131,8 +138,7 @@ pub fn advice() -> String {
 }
 
 /// Names of capabilities for a person, in the kernel's order.
-#[must_use]
-pub fn names(capabilities: &HashSet<Capability>) -> String {
+pub(super) fn names(capabilities: &HashSet<Capability>) -> String {
     let mut capabilities: Vec<_> = capabilities.iter().collect();
     capabilities.sort_by_key(|capability| capability.index());
     let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
