@@ -28,6 +28,7 @@ mod selectors;
 mod silence;
 mod stall;
 mod unguarded;
+mod ways;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident),+ $(,)?) => {
@@ -95,6 +96,9 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         privileges::each_capability_taken_away,
         privileges::a_kill_leaves_nothing_in_the_kernel,
         privileges::two_side_by_side_tell_the_same,
+        ways::to_follow_the_timers,
+        ways::to_see_accepts_fail,
+        ways::to_know_a_socket,
         crowd::every_one_of_a_hundred_thousand_is_judged,
     ]
 }
