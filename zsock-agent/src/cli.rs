@@ -29,8 +29,10 @@ const TRACE_NOTES: &str = "\
 Needs:
   root, or CAP_BPF and CAP_PERFMON. With these two alone zsock follows events and
   looks at the sockets of its own network namespace; to look into the others takes
-  CAP_SYS_ADMIN, and CAP_SYS_PTRACE to find those of other users' processes, their
-  descriptors and what their threads wait for.
+  CAP_SYS_ADMIN. CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH show what other users'
+  threads wait for and whom their processes are connected with; the first also
+  finds network namespaces that are mounted nowhere. What is missing is said at
+  the start. Once it runs, zsock gives up what it needs no more: see `-v`.
 
 Selecting:
   Every selector may be given more than once. Values of one kind widen the

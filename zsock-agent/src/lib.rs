@@ -18,6 +18,7 @@ pub mod cli;
 pub mod detect;
 pub mod engine;
 pub mod kernel_rules;
+pub mod privileges;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod record;

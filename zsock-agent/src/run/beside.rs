@@ -1,8 +1,6 @@
 //! What is found beside the kernel side's events: descriptors of processes, failed accepts, idle times that connections lived through.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use crate::kernel_rules::Jiffies;
@@ -27,11 +25,6 @@ pub(super) struct Beside {
 impl Beside {
     /// Nothing found yet. `fd_pressure_percent` is the threshold of that verdict.
     pub(super) fn new(fd_pressure_percent: u32, clock: Clock, jiffies: Jiffies) -> Self {
-        if fs::read_dir("/proc/1/fd").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-            log::warn!(
-                "fd_pressure and blocked_threads see only processes that zsock may look into: for those of other users run as root, or with CAP_SYS_PTRACE"
-            );
-        }
         Self {
             fds: FdWatch::new(fd_pressure_percent, clock),
             accepts: AcceptFailures::new(),

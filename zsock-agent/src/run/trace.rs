@@ -12,6 +12,7 @@ use zsock_common::wire::{Counters, Kind};
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
+use crate::privileges;
 use crate::record::{Body, Record, Start, What};
 use crate::run::beside::Beside;
 use crate::run::output::Output;
@@ -92,6 +93,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, jiffies);
     let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
+    privileges::give_up(|| kernel.can_look())?;
     let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {

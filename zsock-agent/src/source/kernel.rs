@@ -5,16 +5,18 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramFd};
 use aya::{Btf, Ebpf, Pod};
 use aya_log::EbpfLogger;
+use caps::Capability;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
+use crate::privileges::capabilities;
 use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
@@ -130,7 +132,13 @@ impl Kernel {
         }
         if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
             let how = kernel.hooks.get("state").map_or("no such hook", String::as_str);
-            bail!("attach to state changes, see `zsock trace -vv`: {}", how.trim_start_matches("no: "));
+            let how = how.trim_start_matches("no: ");
+            if capabilities::lacks(Capability::CAP_PERFMON) {
+                return Err(
+                    anyhow!("{how}").context(format!("load the eBPF programs: {}", capabilities::advice()))
+                );
+            }
+            bail!("attach to state changes, see `zsock trace -vv`: {how}");
         }
         for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
             let how = match kernel

@@ -164,6 +164,11 @@ impl Namespace {
         fs::metadata(self.path()).expect("the namespace exists as long as this value").st_ino()
     }
 
+    /// Takes its mount away: from here on only processes show that it exists, and nobody else enters it.
+    pub(crate) fn hide(&self) {
+        umount2(&self.path(), MntFlags::MNT_DETACH).expect("root may unmount what it has mounted");
+    }
+
     /// Runs `work` on a thread of its own inside this namespace.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(self.path()).expect("the namespace exists as long as this value");

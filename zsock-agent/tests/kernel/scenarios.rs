@@ -22,6 +22,7 @@ mod lives;
 mod nat;
 mod owners;
 mod postgres;
+mod privileges;
 mod quiet;
 mod recovery;
 mod selectors;
@@ -99,6 +100,10 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         exit::it_ends_when_its_time_is_up,
         exit::a_closed_stdout_ends_it_quietly,
         exit::a_blocked_stdout_loses_records_and_says_so,
+        privileges::root_gives_up_what_it_needs_no_more,
+        privileges::each_capability_taken_away,
+        privileges::a_kill_leaves_nothing_in_the_kernel,
+        privileges::two_side_by_side_tell_the_same,
         ways::to_follow_the_timers,
         ways::to_see_accepts_fail,
         ways::to_know_a_socket,

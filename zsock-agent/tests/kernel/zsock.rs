@@ -19,6 +19,9 @@ use crate::{await_some, now, unseen};
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The command, as cargo built it.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_zsock");
+
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
 /// From now on, scenarios run without zsock.
@@ -51,22 +54,32 @@ impl Zsock {
 
     /// Starts it with hooks attached as these options say; the complaint where this kernel refuses that.
     pub(crate) fn start_if_offered(options: &[&str]) -> Result<Self, String> {
-        Self::try_start(options).inspect_err(|complaint| {
+        Self::try_start(Command::new(BINARY), options).inspect_err(|complaint| {
             assert!(complaint.contains("this kernel refuses it"), "zsock said:\n{complaint}");
         })
     }
 
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let started = Self::try_start(arguments);
-        started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
+        Self::start_by(Command::new(BINARY), arguments)
     }
 
-    fn try_start(arguments: &[&str]) -> Result<Self, String> {
+    /// The same by a command of whoever needs it to be started in a way of its own.
+    pub(crate) fn start_by(command: Command, arguments: &[&str]) -> Self {
+        let started = Self::try_start(command, arguments);
+        started.unwrap_or_else(|said| {
+            panic!(
+                "zsock did not begin with a start record and said:
+{said}"
+            )
+        })
+    }
+
+    fn try_start(command: Command, arguments: &[&str]) -> Result<Self, String> {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return Ok(Self(None));
         }
-        let mut running = Running::spawn(arguments, Stdio::piped());
+        let mut running = Running::spawn_by(command, arguments, Stdio::piped());
         let output = running.child.stdout.take().expect("stdout is piped");
         let lines = Arc::clone(&running.lines);
         running.reader = Some(thread::spawn(move || lines.read(output)));
@@ -128,6 +141,25 @@ impl Zsock {
         self.finish()
     }
 
+    /// Ends it with SIGINT and returns all that it wrote, with what it said on stderr; `None` in a dry run.
+    pub(crate) fn stop_and_hear(mut self) -> Option<(Recording, String)> {
+        let complaints = self.0.as_mut()?.complaints.take().expect("nobody has taken it");
+        let seen = self.stop()?;
+        Some((seen, complaints.join().expect("the reader does not panic")))
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        if let Some(running) = &mut self.0 {
+            running.end();
+        }
+    }
+
+    /// Its process id; `None` in a dry run.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.as_ref().map(|running| running.child.id())
+    }
+
     /// Waits until it ends by itself and returns all that it wrote; `None` in a dry run.
     pub(crate) fn finish(self) -> Option<Recording> {
         let mut running = self.0?;
@@ -137,6 +169,16 @@ impl Zsock {
         assert!(status.success(), "zsock ended with {status} and said:\n{}", running.complaints());
         Some(Recording::new(std::mem::take(&mut running.lines.state().lines)))
     }
+}
+
+/// Runs a `zsock trace` that fails, and returns how it ended and what it said; `None` in a dry run.
+pub(crate) fn fail_by(command: Command, arguments: &[&str]) -> Option<(ExitStatus, String)> {
+    if LEFT_OUT.load(Ordering::Relaxed) {
+        return None;
+    }
+    let mut running = Running::spawn_by(command, arguments, Stdio::null());
+    let status = running.await_exit();
+    Some((status, running.complaints()))
 }
 
 /// Starts `zsock trace -o json`, reads the `start` record, closes the reading end and waits for its exit; `None` in a dry run.
@@ -211,7 +253,11 @@ struct Running {
 
 impl Running {
     fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_zsock"))
+        Self::spawn_by(Command::new(BINARY), arguments, stdout)
+    }
+
+    fn spawn_by(mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
+        let mut child = command
             .args(["trace", "-o", "json"])
             .args(arguments)
             .stdin(Stdio::null())

@@ -9,6 +9,7 @@ use zsock_common::settings::Settings;
 use super::attach::{load_iterator, refused};
 use super::hooks::{BY_ADDRESS, BY_COOKIE, Rung, SOCKETS};
 use super::{OBJECT, Options, Plain, WAKE_BYTES};
+use crate::privileges::capabilities;
 use crate::source::btf::Types;
 
 /// Sockets that the map `LODGERS` has room for where sockets are known by address: 30 MB.
@@ -99,15 +100,13 @@ fn load_object(
 }
 
 /// What to do about a kernel that does not take the programs.
-fn advice_on(error: &anyhow::Error) -> &'static str {
+fn advice_on(error: &anyhow::Error) -> String {
     use nix::errno::Errno;
     let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     match errno.map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => {
-            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
-        }
-        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
-        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
-        Some(_) | None => "`zsock trace -vv` says more",
+        Some(Errno::EPERM | Errno::EACCES) => capabilities::advice(),
+        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)".to_owned(),
+        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size".to_owned(),
+        Some(_) | None => "`zsock trace -vv` says more".to_owned(),
     }
 }
