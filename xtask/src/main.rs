@@ -6,6 +6,7 @@ mod tally;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,6 +41,11 @@ enum Task {
     Test,
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
+    /// Boots Debian's kernels in QEMU, without KVM.
+    ///
+    /// Without a VERSION: every series that zsock is to work on. Kernels, QEMU and busybox come from Debian's archive
+    /// and are kept in target/vm; remove that directory for newer ones.
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,11 +60,12 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
-    match cli.task {
+    match &cli.task {
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
         Task::Test => return test::run(&workspace),
         Task::Tidy => tidy::run(&workspace)?,
+        Task::Vm(options) => return vm::run(&workspace, options),
     }
     Ok(ExitCode::SUCCESS)
 }
