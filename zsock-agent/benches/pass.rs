@@ -59,7 +59,13 @@ fn compare(connections: u32) -> Result<()> {
     Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65000")?;
     let _crowds = start_crowds(connections)?;
-    let options = Options { all_events: false, buffer_bytes: 8 << 20, filter: Filter::NONE, has_log: false };
+    let options = Options {
+        all_events: false,
+        buffer_bytes: 8 << 20,
+        filter: Filter::NONE,
+        has_log: false,
+        hooks: Vec::new(),
+    };
     let mut kernel = Kernel::attach(&options)?;
     let own = File::open("/proc/self/ns/net")?;
     let namespaces = BTreeMap::from([(own.metadata()?.ino(), own)]);

@@ -13,6 +13,7 @@ use clap::{
 
 use crate::record::{State, VerdictName, printable};
 use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
+use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
 mod values;
@@ -130,6 +131,15 @@ pub struct TraceArgs {
     /// are lost; `lost` records count them. It is locked memory.
     #[arg(long = "buffer-size", value_name = "SIZE", default_value = "8MiB", value_parser = buffer_size_bytes)]
     pub buffer_size_bytes: u32,
+
+    /// How a hook is attached, such as keepalive=kprobe [default: the best way that this kernel offers]
+    ///
+    /// How a hook is attached, such as keepalive=kprobe, instead of the best way that this kernel offers; may be repeated. For
+    /// `keepalive` and `persist` there are fentry, kprobe and timer, for `accept_failed` fexit, kretprobe, tracepoint and `sys_exit`; sockets
+    /// are known by `sockets=cookie` or `sockets=address`. Where the kernel does not offer it, zsock fails and says why. The `start` record
+    /// tells how each hook is attached.
+    #[arg(long = "hooks", value_name = "HOOK=WAY")]
+    pub hooks: Vec<Choice>,
 
     /// Say on stderr what zsock itself does; repeat for more
     #[arg(short, long, action = ArgAction::Count)]

@@ -13,6 +13,9 @@ pub struct Settings {
     pub retransmit_has_error: u32,
     /// 1: `tcp_send_reset` has a third argument, the reason (6.12 and later).
     pub reset_has_reason: u32,
+    /// 1: sockets are known by address, for programs may not ask one for its cookie or give it storage, nor take the running task or a
+    /// file's socket for one that the verifier knows (before 5.12).
+    pub by_address: u32,
     /// Bytes that wake the reader.
     pub wake_bytes: u32,
     /// Which sockets are wanted.
@@ -89,6 +92,7 @@ impl Settings {
         all_events: 0,
         retransmit_has_error: 0,
         reset_has_reason: 0,
+        by_address: 0,
         wake_bytes: 64 * 1024,
         filter: Filter::NONE,
     };

@@ -14,6 +14,7 @@
 )]
 #![feature(asm_experimental_arch)]
 
+mod by_address;
 mod emit;
 mod filter;
 mod looks;

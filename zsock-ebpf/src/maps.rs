@@ -10,7 +10,9 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::{Control, Counters, Past, Remote};
 
+use crate::by_address;
 use crate::read::Sock;
+use crate::rodata::setting;
 
 /// Records to user space; the agent sets its size.
 #[btf_map]
@@ -109,12 +111,18 @@ pub(crate) struct TimerMark {
 /// The storage of `sk`, made if it has none; `None` where the kernel has no memory for it.
 #[inline(always)]
 pub(crate) fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
+    if setting!(by_address) != 0 {
+        return by_address::find_or_new(sk);
+    }
     storage_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
 }
 
 /// The storage of `sk`, if it has one.
 #[inline(always)]
 pub(crate) fn storage(sk: Sock) -> Option<&'static mut Past> {
+    if setting!(by_address) != 0 {
+        return by_address::find(sk);
+    }
     storage_with(sk, 0)
 }
 

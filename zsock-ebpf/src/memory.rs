@@ -6,7 +6,8 @@ use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, past_flag, wat
 use crate::emit;
 use crate::maps::{self, TROUBLED};
 use crate::read::Sock;
-use crate::{slots, words};
+use crate::rodata::setting;
+use crate::{by_address, slots, words};
 
 /// The memory of `sk`, if it has any.
 #[inline(always)]
@@ -29,8 +30,23 @@ pub(crate) fn of_or_new(sk: Sock) -> Option<&'static mut Past> {
 /// The memory of `sk`, which has just been born; `None`, counted, where the kernel has no room for it.
 #[inline(always)]
 pub(crate) fn of_newborn(sk: Sock) -> Option<&'static mut Past> {
+    if setting!(by_address) != 0 {
+        return of_newborn_by_address(sk);
+    }
     // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
     match slots::claim(sk, sk.cookie()) {
+        Some(past) => Some(past),
+        None => storage_or_new(sk),
+    }
+}
+
+/// The same where the socket gets its number with its memory. One that connects again has both.
+#[inline(always)]
+fn of_newborn_by_address(sk: Sock) -> Option<&'static mut Past> {
+    if let Some(past) = of(sk) {
+        return Some(past);
+    }
+    match slots::claim(sk, by_address::new_cookie()) {
         Some(past) => Some(past),
         None => storage_or_new(sk),
     }
@@ -42,6 +58,16 @@ pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
     match of(sk) {
         Some(past) => Some(past),
         None => of_newborn(sk),
+    }
+}
+
+/// Forgets `sk`, which is gone.
+#[inline(always)]
+pub(crate) fn release(sk: Sock) {
+    slots::release(sk);
+    // Storage goes with its socket.
+    if setting!(by_address) != 0 {
+        by_address::release(sk);
     }
 }
 

@@ -2,11 +2,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 use zsock_common::wire::Process;
 
-use crate::read::{self, Direct};
-use crate::rodata::offset;
+use crate::read::{self, Direct, Probed, Read};
+use crate::rodata::{offset, setting};
 use crate::words;
 
 /// `PF_KTHREAD`: a kernel thread, such as the one that closes files late; nobody's process.
@@ -15,27 +15,41 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 /// The process of the running task; [`Process::NONE`] for the kernel's own threads.
 #[inline(always)]
 pub(crate) fn write_current(into: &mut Process) {
-    // SAFETY: the helper takes nothing and returns a task that the verifier knows.
-    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
-    write(into, task);
+    if setting!(by_address) == 0 {
+        write::<Direct>(into, current());
+    } else {
+        write::<Probed>(into, current());
+    }
+}
+
+/// The running task. The verifier knows it for one unless sockets are known by address.
+#[inline(always)]
+pub(crate) fn current() -> *const c_void {
+    if setting!(by_address) == 0 {
+        // SAFETY: the helper takes nothing and can always be called.
+        unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+    } else {
+        // SAFETY: as above.
+        unsafe { bpf_get_current_task() as *const c_void }
+    }
 }
 
 /// The process of `task`; [`Process::NONE`] for the kernel's own threads.
 #[inline(always)]
-pub(crate) fn write(into: &mut Process, task: *const c_void) {
-    if read::field::<Direct, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
+pub(crate) fn write<R: Read>(into: &mut Process, task: *const c_void) {
+    if read::field::<R, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
         words::clear(into);
         return;
     }
-    let leader = read::pointer::<Direct>(task, offset!(task_group_leader));
-    let css = read::pointer::<Direct>(task, offset!(task_cgroups));
-    let cgroup = read::pointer::<Direct>(css, offset!(css_set_cgroup));
-    let node = read::pointer::<Direct>(cgroup, offset!(cgroup_node));
-    into.cgroup = read::field::<Direct, u64>(node, offset!(kernfs_id));
-    into.tgid = read::field::<Direct, u32>(task, offset!(task_tgid));
+    let leader = read::pointer::<R>(task, offset!(task_group_leader));
+    let css = read::pointer::<R>(task, offset!(task_cgroups));
+    let cgroup = read::pointer::<R>(css, offset!(css_set_cgroup));
+    let node = read::pointer::<R>(cgroup, offset!(cgroup_node));
+    into.cgroup = read::field::<R, u64>(node, offset!(kernfs_id));
+    into.tgid = read::field::<R, u32>(task, offset!(task_tgid));
     into.reserved = 0;
-    into.start_ns = read::field::<Direct, u64>(leader, offset!(task_start_boottime));
-    let comm: [u64; 2] = read::field::<Direct, [u64; 2]>(leader, offset!(task_comm));
+    into.start_ns = read::field::<R, u64>(leader, offset!(task_start_boottime));
+    let comm: [u64; 2] = read::field::<R, [u64; 2]>(leader, offset!(task_comm));
     // SAFETY: same size, and every bit pattern is a byte.
     into.comm = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) };
 }

@@ -11,10 +11,15 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel,
 use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{Endpoints, Remote, TcpFacts};
 
-use crate::rodata::offset;
+use crate::by_address;
+use crate::rodata::{offset, setting};
 
 const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+/// `sk_protocol` of TCP.
+pub(crate) const IPPROTO_TCP: u16 = 6;
+/// `S_IFMT` and `S_IFSOCK` of `i_mode`.
+const FILE_TYPE: u16 = 0o170_000;
+const SOCKET: u16 = 0o140_000;
 const IPV4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// A `struct sock *` of a tracepoint or iterator, whose type the verifier knows.
@@ -113,9 +118,12 @@ impl Sock {
         self.0
     }
 
-    /// The socket's cookie, made by the kernel at the first call.
+    /// The socket's cookie, made by the kernel at the first call, or the number that stands for it.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
+        if setting!(by_address) != 0 {
+            return by_address::cookie_or_new(self);
+        }
         let known = self.known_cookie();
         if known != 0 {
             return known;
@@ -136,6 +144,25 @@ impl Sock {
         // SAFETY: `self.0` is a socket that the verifier knows.
         unsafe { bpf_skc_to_tcp_sock(self.0) }.cast_const().cast()
     }
+}
+
+/// The cookie of the socket at `sk`, whose type the verifier does not know, or the number that stands for it; 0 where it has none.
+#[inline(always)]
+pub(crate) fn cookie_behind(sk: *const c_void) -> u64 {
+    if setting!(by_address) != 0 {
+        return by_address::cookie_behind(sk);
+    }
+    field::<Probed, u64>(sk, offset!(skc_cookie))
+}
+
+/// The socket behind an open file; null for a file that is no socket. The verifier knows no type of it.
+#[inline(always)]
+pub(crate) fn socket_of_file<R: Read>(file: *const c_void) -> *const c_void {
+    let inode = pointer::<R>(file, offset!(file_inode));
+    if field::<R, u16>(inode, offset!(inode_mode)) & FILE_TYPE != SOCKET {
+        return core::ptr::null();
+    }
+    pointer::<Probed>(pointer::<R>(file, offset!(file_private)), offset!(socket_sk))
 }
 
 /// Fills in between whom.

@@ -13,9 +13,10 @@ use zsock_common::wire::Past;
 
 use crate::maps::WOKEN_NS;
 use crate::read::Sock;
+use crate::rodata::setting;
 use crate::words;
 
-/// Takes 9.5 MiB. Sockets beyond it cost more, and lose nothing.
+/// Takes 9.75 MiB. Sockets beyond it cost more, and lose nothing.
 const COUNT: u32 = 32_768;
 /// A `struct tcp_sock` has more than 2 KiB on every kernel, so no two sockets share such a piece of address.
 const ADDRESS_SHIFT: u32 = 11;
@@ -25,8 +26,10 @@ const ADDRESS_SHIFT: u32 = 11;
 struct Slot {
     /// Cookie of the socket that has it; 0 for none.
     cookie: u64,
-    /// That socket's address, counted from [`WOKEN_NS`]; 0 for none.
+    /// That socket's address, as [`address`] counts it; 0 for none.
     address: u64,
+    /// How many programs are about to claim it.
+    claims: u64,
     past: Past,
 }
 
@@ -36,69 +39,106 @@ static SLOTS: Array<Slot, { COUNT as usize }> = Array::new();
 /// The memory of `sk` where it has a slot.
 #[inline(always)]
 pub(crate) fn find(sk: Sock) -> Option<&'static mut Past> {
-    let slot = of(address(sk))?;
-    let cookie = sk.known_cookie();
-    (cookie != 0 && slot.cookie == cookie).then_some(&mut slot.past)
+    let address = address(sk);
+    let slot = at(address)?;
+    is_of(slot, sk, address).then_some(&mut slot.past)
+}
+
+/// The cookie of the socket at `address`, as [`address`] counts it, where that has a slot.
+#[inline(always)]
+pub(crate) fn cookie_at(address: u64) -> Option<u64> {
+    let slot = at(address)?;
+    is_at(slot, address).then_some(slot.cookie)
+}
+
+/// The memory of the socket at `address`, as [`address`] counts it, where that has a slot.
+#[inline(always)]
+pub(crate) fn past_at(address: u64) -> Option<&'static mut Past> {
+    let slot = at(address)?;
+    is_at(slot, address).then_some(&mut slot.past)
 }
 
 /// Gives `sk`, just born, a slot; `None` where another socket has it.
 #[inline(always)]
 pub(crate) fn claim(sk: Sock, cookie: u64) -> Option<&'static mut Past> {
     let address = address(sk);
-    let slot = of(address)?;
-    let owner = slot.cookie;
-    if owner == cookie {
+    let slot = at(address)?;
+    if slot.cookie == cookie {
         return Some(&mut slot.past);
     }
-    // The end of a former socket at the same address went by unseen.
-    let is_free = owner == 0 || slot.address == address;
-    if !is_free || !exchange(&mut slot.cookie, owner, cookie) {
-        return None;
+    add(&mut slot.claims, 1);
+    // Of those that come at once each sees the others, and none gets it.
+    let is_alone = load(&slot.claims) == 1;
+    // The end of a former socket at the same address may have gone by unseen.
+    let is_ours = is_alone && (load(&slot.cookie) == 0 || slot.address == address);
+    if is_ours {
+        slot.cookie = cookie;
+        slot.address = address;
+        words::clear(&mut slot.past);
     }
-    slot.address = address;
-    let past = &mut slot.past;
-    words::clear(past);
-    Some(past)
+    add(&mut slot.claims, -1);
+    is_ours.then_some(&mut slot.past)
 }
 
 /// Takes the slot back that [`find`] found for `sk`.
 #[inline(always)]
 pub(crate) fn release(sk: Sock) {
-    if let Some(slot) = of(address(sk))
-        && slot.cookie == sk.known_cookie()
+    let address = address(sk);
+    if let Some(slot) = at(address)
+        && is_of(slot, sk, address)
     {
         words::clear(&mut slot.address);
         words::clear(&mut slot.cookie);
     }
 }
 
+/// The address of `sk` as a number, counted from [`WOKEN_NS`]. The verifier lets no program calculate with a pointer to a socket,
+/// but subtract another pointer.
+#[inline(always)]
+pub(crate) fn address(sk: Sock) -> u64 {
+    (sk.as_ptr() as u64).wrapping_sub((&raw const WOKEN_NS) as u64)
+}
+
+#[inline(always)]
+fn is_of(slot: &Slot, sk: Sock, address: u64) -> bool {
+    if setting!(by_address) != 0 {
+        return is_at(slot, address);
+    }
+    let cookie = sk.known_cookie();
+    cookie != 0 && slot.cookie == cookie
+}
+
+#[inline(always)]
+fn is_at(slot: &Slot, address: u64) -> bool {
+    slot.address == address && slot.cookie != 0
+}
+
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the number of slots has 15 bits")]
-fn of(address: u64) -> Option<&'static mut Slot> {
+fn at(address: u64) -> Option<&'static mut Slot> {
     let index = ((address >> ADDRESS_SHIFT) & u64::from(COUNT - 1)) as u32;
     // SAFETY: only the socket whose cookie it bears uses what a slot holds, and hooks see a socket one at a time but for the
     // counts, the flags and the opener that a look finds, of which one may be lost; all of it is integers.
     SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
 }
 
-/// The address of `sk` as a number. The verifier lets no program calculate with a pointer to a socket, but subtract another pointer.
+/// What is there now, whatever the compiler has read before.
 #[inline(always)]
-fn address(sk: Sock) -> u64 {
-    (sk.as_ptr() as u64).wrapping_sub((&raw const WOKEN_NS) as u64)
+fn load(place: &u64) -> u64 {
+    // SAFETY: a reference can be read.
+    unsafe { core::ptr::from_ref(place).read_volatile() }
 }
 
-/// Replaces `before` by `after` in one step that no other CPU can come between; `false` where something else is there by now.
+/// Adds in a step that no other CPU can come between. It does not tell the sum: a kernel before 5.12 refuses a program in which any
+/// instruction does, even one that never runs.
 #[inline(always)]
-fn exchange(place: &mut u64, before: u64, after: u64) -> bool {
-    let found: u64;
+pub(crate) fn add(place: &mut u64, number: i64) {
     // SAFETY: works on `place` alone. The language's own way is not there for this target, whose oldest processors lack it.
     unsafe {
         asm!(
-            "r0 = cmpxchg_64({place} + 0, r0, {after})",
+            "lock *(u64 *)({place} + 0) += {number}",
             place = in(reg) place,
-            after = in(reg) after,
-            inout("r0") before => found,
+            number = in(reg) number,
         );
     }
-    found == before
 }

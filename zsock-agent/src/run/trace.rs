@@ -82,6 +82,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         buffer_bytes: arguments.buffer_size_bytes,
         filter: filter::of(&selectors),
         has_log: arguments.verbose >= 2,
+        hooks: arguments.hooks.clone(),
     };
     let attached_ns = clock.monotonic_ns();
     let mut kernel = Kernel::attach(&options)?;

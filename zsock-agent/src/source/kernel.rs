@@ -5,10 +5,10 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{Iter, Program, ProgramError, ProgramFd};
-use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use aya::programs::{Iter, ProgramFd};
+use aya::{Btf, Ebpf, Pod};
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
@@ -18,7 +18,9 @@ use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
+mod attach;
 pub mod hooks;
+mod load;
 pub mod looks;
 mod tracefs;
 
@@ -29,7 +31,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bp
 const WAKE_BYTES: u32 = 256 * 1024;
 
 /// What the kernel side is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Every event, not only those of sockets in trouble.
     pub all_events: bool,
@@ -39,6 +41,8 @@ pub struct Options {
     pub filter: Filter,
     /// Let the programs write a log.
     pub has_log: bool,
+    /// Rungs that hooks must be attached by.
+    pub hooks: Vec<hooks::Choice>,
 }
 
 /// The running kernel side. Dropping it detaches everything.
@@ -81,16 +85,17 @@ impl Kernel {
     /// Loads the programs and attaches every hook that this kernel offers.
     ///
     /// # Errors
-    /// Without BTF, without the right to load programs, or when not even state changes can be followed.
+    /// Without BTF, without the right to load programs, when not even state changes can be followed, or when a rung that is asked for
+    /// cannot be had.
     pub fn attach(options: &Options) -> Result<Self> {
-        raise_limits();
+        load::raise_limits();
         let types = Types::read(Path::new(btf::VMLINUX))?;
         let (offsets, missing) = types.offsets()?;
         if !missing.is_empty() {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let mut ebpf = load(&types, &offsets, options, &btf)?;
+        let (mut ebpf, sockets) = load::load(&types, &offsets, options, &btf)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -112,7 +117,7 @@ impl Kernel {
             wanted,
             survived,
             accept_failures,
-            hooks: BTreeMap::new(),
+            hooks: BTreeMap::from([(hooks::SOCKETS.name.to_owned(), sockets.to_owned())]),
             limits: Limits::default(),
             offsets,
             reset_reasons,
@@ -120,7 +125,7 @@ impl Kernel {
             log,
         };
         for hook in hooks::ALL {
-            let how = kernel.attach_hook(hook, &btf);
+            let how = kernel.attach_hook(hook, &options.hooks, &btf)?;
             kernel.hooks.insert(hook.name.to_owned(), how);
         }
         if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
@@ -128,9 +133,12 @@ impl Kernel {
             bail!("attach to state changes, see `zsock trace -vv`: {}", how.trim_start_matches("no: "));
         }
         for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
-            let how = match kernel.iterator(name).and_then(|iterator| Ok(iterator.load(target, &btf)?)) {
+            let how = match kernel
+                .iterator(name)
+                .and_then(|iterator| attach::load_iterator(iterator, target, &btf))
+            {
                 Ok(()) => format!("iter/{target}"),
-                Err(error) => format!("no: {}", reason(&error)),
+                Err(error) => format!("no: {}", attach::reason(&error)),
             };
             kernel.hooks.insert(name.to_owned(), how);
         }
@@ -220,88 +228,6 @@ impl Kernel {
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
         Ok(self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
     }
-
-    /// Attaches `hook` by its best rung and says which, or why none.
-    fn attach_hook(&mut self, hook: &hooks::Hook, btf: &Btf) -> String {
-        let mut refusals = Vec::new();
-        for rung in hook.rungs {
-            match self.attach_rung(rung, btf) {
-                Ok(()) => {
-                    self.timers |= rung.timer;
-                    return rung.label.to_owned();
-                }
-                Err(error) => {
-                    log::debug!("{}: {error:#}", rung.label);
-                    refusals.push(format!("{}: {}", rung.label, reason(&error)));
-                }
-            }
-        }
-        format!("no: {}; without it no {}", refusals.join("; "), hook.loss)
-    }
-
-    fn attach_rung(&mut self, rung: &hooks::Rung, btf: &Btf) -> Result<()> {
-        for (index, (name, target)) in rung.programs.iter().enumerate() {
-            let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
-            if let Err(error) = attach(program, target, btf) {
-                for (name, _) in &rung.programs[..index] {
-                    // Without its companion it would only cost; whether it goes, nobody could act on.
-                    let _ = self.ebpf.program_mut(name).map(unload);
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK, and a look holds a descriptor for each network namespace. Where a limit
-/// cannot be raised, whatever meets it says so.
-fn raise_limits() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-fn load(types: &Types, offsets: &Offsets, options: &Options, btf: &Btf) -> Result<Ebpf> {
-    let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
-    let settings = Plain(Settings {
-        all_events: u32::from(options.all_events),
-        retransmit_has_error: has_third("tcp_retransmit_skb"),
-        reset_has_reason: has_third("tcp_send_reset"),
-        wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
-        filter: options.filter,
-    });
-    let offsets = Plain(*offsets);
-    // With no log wanted the verifier drops every line of it.
-    let log_level = if options.has_log { u8::MAX } else { 0 };
-    EbpfLoader::new()
-        .btf(Some(btf))
-        .override_global("OFFSETS", &offsets, true)
-        .override_global("SETTINGS", &settings, true)
-        .override_global("AYA_LOG_LEVEL", &log_level, true)
-        .map_max_entries("EVENTS", options.buffer_bytes)
-        .load(OBJECT)
-        .map_err(|error| {
-            let error = anyhow!(error);
-            let advice = advice_on(&error);
-            error.context(format!("load the eBPF programs: {advice}"))
-        })
-}
-
-/// What to do about a kernel that does not take the programs.
-fn advice_on(error: &anyhow::Error) -> &'static str {
-    use nix::errno::Errno;
-    let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    match errno.map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => {
-            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
-        }
-        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
-        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
-        Some(_) | None => "`zsock trace -vv` says more",
-    }
 }
 
 fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
@@ -312,63 +238,4 @@ fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
-}
-
-fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
-    if let Program::BtfTracePoint(program) = program {
-        // Two hooks may share a tracepoint.
-        if program.fd().is_err() {
-            program.load(target, btf)?;
-            program.attach()?;
-        }
-    } else if let Program::FEntry(program) = program {
-        program.load(target, btf)?;
-        program.attach()?;
-    } else if let Program::FExit(program) = program {
-        program.load(target, btf)?;
-        program.attach()?;
-    } else if let Program::KProbe(program) = program {
-        program.load()?;
-        program.attach(target, 0)?;
-    } else if let Program::TracePoint(program) = program {
-        // One program may have two tracepoints.
-        if program.fd().is_err() {
-            program.load()?;
-        }
-        let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
-        tracefs::with(|| program.attach(category, name))??;
-    } else {
-        bail!("no way to attach a program of type {:?}", program.prog_type());
-    }
-    Ok(())
-}
-
-/// Takes back a program whose companion could not attach.
-fn unload(program: &mut Program) -> Result<(), ProgramError> {
-    if let Program::FEntry(program) = program {
-        program.unload()
-    } else if let Program::KProbe(program) = program {
-        program.unload()
-    } else if let Program::BtfTracePoint(program) = program {
-        program.unload()
-    } else if let Program::TracePoint(program) = program {
-        program.unload()
-    } else {
-        Ok(())
-    }
-}
-
-/// The innermost cause of an error, on one line; with the verifier's last words where it refused a program.
-fn reason(error: &anyhow::Error) -> String {
-    let first_line = |text: &str| text.lines().next().unwrap_or_default().chars().take(160).collect();
-    let cause: String = first_line(&error.root_cause().to_string());
-    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return cause };
-    let log = verifier_log.to_string();
-    let is_statistics = |line: &str| {
-        ["verification time ", "stack depth ", "processed "].iter().any(|start| line.starts_with(start))
-    };
-    match log.lines().rev().find(|line| !line.is_empty() && !is_statistics(line)) {
-        Some(words) => format!("{cause}: {}", first_line(words)),
-        None => cause,
-    }
 }

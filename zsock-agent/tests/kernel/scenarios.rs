@@ -27,6 +27,7 @@ mod selectors;
 mod silence;
 mod stall;
 mod unguarded;
+mod ways;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident),+ $(,)?) => {
@@ -90,6 +91,9 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         exit::it_ends_when_its_time_is_up,
         exit::a_closed_stdout_ends_it_quietly,
         exit::a_blocked_stdout_loses_records_and_says_so,
+        ways::to_follow_the_timers,
+        ways::to_see_accepts_fail,
+        ways::to_know_a_socket,
         crowd::every_one_of_a_hundred_thousand_is_judged,
     ]
 }

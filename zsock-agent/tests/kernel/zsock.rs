@@ -44,17 +44,29 @@ impl Zsock {
         Self::start(&options.chain(others.iter().copied()).collect::<Vec<_>>())
     }
 
+    /// Starts it with hooks attached as these options say; the complaint where this kernel refuses that.
+    pub(crate) fn start_if_offered(options: &[&str]) -> Result<Self, String> {
+        Self::try_start(options).inspect_err(|complaint| {
+            assert!(complaint.contains("this kernel refuses it"), "zsock said:\n{complaint}");
+        })
+    }
+
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        let started = Self::try_start(arguments);
+        started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
+    }
+
+    fn try_start(arguments: &[&str]) -> Result<Self, String> {
         if LEFT_OUT.load(Ordering::Relaxed) {
-            return Self(None);
+            return Ok(Self(None));
         }
         let mut running = Running::spawn(arguments, Stdio::piped());
         let output = running.child.stdout.take().expect("stdout is piped");
         let lines = Arc::clone(&running.lines);
         running.reader = Some(thread::spawn(move || lines.read(output)));
-        running.await_start();
-        Self(Some(running))
+        running.await_start()?;
+        Ok(Self(Some(running)))
     }
 
     /// Waits for a line. Only for what a scenario needs to go on: what was written is judged at the end.
@@ -216,7 +228,8 @@ impl Running {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    fn await_start(&mut self) {
+    /// Waits for the `start` record; what it complained of where it did not begin with one.
+    fn await_start(&mut self) -> Result<(), String> {
         let state = self.lines.state();
         let waiting = |state: &mut State| state.lines.is_empty() && !state.ended;
         let (state, _) = self
@@ -226,10 +239,11 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner);
         let started = state.lines.first().is_some_and(|line| line.text("type") == Some("start"));
         drop(state);
-        if !started {
-            self.end();
-            panic!("zsock did not begin with a start record and said:\n{}", self.complaints());
+        if started {
+            return Ok(());
         }
+        self.end();
+        Err(self.complaints())
     }
 
     fn await_exit(&mut self) -> ExitStatus {

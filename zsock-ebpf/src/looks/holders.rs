@@ -6,12 +6,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_sock_from_file;
 use zsock_common::offsets::ABSENT;
-use zsock_common::wire::{ClockRecord, HolderRecord, Kind, Process, look, past_flag, timer};
+use zsock_common::wire::{ClockRecord, Control, HolderRecord, Kind, Past, Process, look, past_flag, timer};
 
+use crate::by_address::Unnamed;
 use crate::looks::Row;
 use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WANTED, WRITE_FUNCTION};
-use crate::read::{self, Direct, Sock};
-use crate::rodata::offset;
+use crate::read::{self, Direct, Probed, Read, Sock};
+use crate::rodata::{offset, setting};
 use crate::{emit, memory, process};
 
 #[repr(C)]
@@ -38,29 +39,103 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     if task.is_null() || file.is_null() {
         return 0;
     }
+    if setting!(by_address) != 0 {
+        if let Some(sk) = Unnamed::of_file(file) {
+            looked(&Row(row), sk, task, control);
+        }
+        return 0;
+    }
     // SAFETY: `file` is an iterator's file, which the verifier knows.
     let socket: *const c_void = unsafe { bpf_sock_from_file(file.cast()) }.cast_const().cast();
     if socket.is_null() {
         return 0;
     }
     if let Some(sk) = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut()) {
-        if is_seed {
-            learn_timers(sk, control.timers);
-            found(sk, task);
-        } else {
-            held(&Row(row), sk, task);
-        }
+        looked(&Row(row), sk, task, control);
     }
     0
 }
 
+/// A socket that a process holds.
+trait Held: Copy {
+    /// How its fields are read.
+    type Read: Read;
+
+    /// It as a `struct tcp_sock *`; null where it is none.
+    fn tcp_sock(self) -> *const c_void;
+    /// Its cookie, or the number that stands for it; 0 where it has none yet.
+    fn known_cookie(self) -> u64;
+    /// Its memory, if it has any.
+    fn memory(self) -> Option<&'static mut Past>;
+    /// Its memory, made if it has none.
+    fn memory_or_new(self) -> Option<&'static mut Past>;
+}
+
+impl Held for Sock {
+    type Read = Direct;
+
+    #[inline(always)]
+    fn tcp_sock(self) -> *const c_void {
+        self.tcp_sock()
+    }
+
+    #[inline(always)]
+    fn known_cookie(self) -> u64 {
+        self.known_cookie()
+    }
+
+    #[inline(always)]
+    fn memory(self) -> Option<&'static mut Past> {
+        memory::of(self)
+    }
+
+    #[inline(always)]
+    fn memory_or_new(self) -> Option<&'static mut Past> {
+        memory::of_or_new(self)
+    }
+}
+
+impl Held for Unnamed {
+    type Read = Probed;
+
+    #[inline(always)]
+    fn tcp_sock(self) -> *const c_void {
+        self.as_ptr()
+    }
+
+    #[inline(always)]
+    fn known_cookie(self) -> u64 {
+        read::cookie_behind(self.as_ptr())
+    }
+
+    #[inline(always)]
+    fn memory(self) -> Option<&'static mut Past> {
+        self.memory()
+    }
+
+    #[inline(always)]
+    fn memory_or_new(self) -> Option<&'static mut Past> {
+        self.memory_or_new()
+    }
+}
+
 #[inline(always)]
-fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
+fn looked(ctx: &Row<FileRow>, sk: impl Held, task: *const c_void, control: &Control) {
+    if control.look == look::SEED {
+        learn_timers(sk, control.timers);
+        found(sk, task);
+    } else {
+        held(ctx, sk, task);
+    }
+}
+
+#[inline(always)]
+fn held<H: Held>(ctx: &Row<FileRow>, sk: H, task: *const c_void) {
     let cookie = sk.known_cookie();
     if WANTED.get_ptr(cookie).is_none() {
         return;
     }
-    let Some(past) = memory::of(sk) else { return };
+    let Some(past) = sk.memory() else { return };
     let time_ns = emit::now_ns();
     if past.opener.tgid == 0 {
         found(sk, task);
@@ -72,22 +147,21 @@ fn held(ctx: &Row<FileRow>, sk: Sock, task: *const c_void) {
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     emit::head(&mut record.head, Kind::Holder, cookie, time_ns, 0);
-    process::write(&mut record.holder, task);
-    record.inode =
-        if offset!(sk_ino) == ABSENT { 0 } else { read::field::<Direct, u64>(sk.as_ptr(), offset!(sk_ino)) };
+    process::write::<Direct>(&mut record.holder, task);
+    record.inode = read::field::<H::Read, u64>(sk.tcp_sock(), offset!(sk_ino));
     emit::submit(entry, Kind::Holder, time_ns);
 }
 
 /// Remembers who holds a socket that is older than zsock. Of several, the one that started first: the others inherited it.
 #[inline(always)]
-fn found(sk: Sock, task: *const c_void) {
-    let Some(past) = memory::of_or_new(sk) else { return };
+fn found(sk: impl Held, task: *const c_void) {
+    let Some(past) = sk.memory_or_new() else { return };
     let is_known = past.opener.tgid != 0;
     if is_known && past.flags & past_flag::OPENER_FOUND == 0 {
         return;
     }
     let mut holder = Process::NONE;
-    process::write(&mut holder, task);
+    process::write::<Direct>(&mut holder, task);
     if !is_known || holder.start_ns < past.opener.start_ns {
         past.opener = holder;
         past.flags |= past_flag::OPENER_FOUND;
@@ -96,17 +170,17 @@ fn found(sk: Sock, task: *const c_void) {
 
 /// Every TCP socket's timers have the same functions, and reading them here needs neither kallsyms nor its permissions.
 #[inline(always)]
-fn learn_timers(sk: Sock, wanted: u32) {
+fn learn_timers<H: Held>(sk: H, wanted: u32) {
     let tp = sk.tcp_sock();
     if tp.is_null() || wanted == 0 || offset!(timer_function) == ABSENT {
         return;
     }
     if wanted & timer::KEEPALIVE != 0 && offset!(keepalive_timer) != ABSENT {
         KEEPALIVE_FUNCTION
-            .store(read::field::<Direct, u64>(tp, offset!(keepalive_timer) + offset!(timer_function)));
+            .store(read::field::<H::Read, u64>(tp, offset!(keepalive_timer) + offset!(timer_function)));
     }
     if wanted & timer::WRITE != 0 && offset!(write_timer) != ABSENT {
-        WRITE_FUNCTION.store(read::field::<Direct, u64>(tp, offset!(write_timer) + offset!(timer_function)));
+        WRITE_FUNCTION.store(read::field::<H::Read, u64>(tp, offset!(write_timer) + offset!(timer_function)));
     }
 }
 

@@ -7,7 +7,6 @@
 //!
 //! No hook is told the listener's address: the descriptor leads to it, through the caller's table of files.
 
-use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -23,7 +22,7 @@ use crate::emit::{self, Event};
 use crate::probes::timer;
 use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
-use crate::{filter, process};
+use crate::{filter, process, slots};
 
 /// Records a second for one process and errno; what fails beyond them is counted in [`ACCEPT_FAILURES`]. A server that spins on a
 /// full table of descriptors fails a million times a second.
@@ -31,10 +30,6 @@ const RECORDS_PER_SECOND: u64 = 16;
 const SECOND_NS: u64 = 1_000_000_000;
 
 const LISTEN: u8 = 10;
-const IPPROTO_TCP: u16 = 6;
-/// `S_IFMT` and `S_IFSOCK` of `i_mode`.
-const FILE_TYPE: u16 = 0o170_000;
-const SOCKET: u16 = 0o140_000;
 /// `__USER_CS`: x86 runs the caller's 64-bit code. The registers of a 32-bit caller mean something else.
 const CODE_64_BIT: u16 = 0x33;
 
@@ -140,7 +135,7 @@ fn failed(ctx: &Context, errno: u32, fd: u32) {
     if listener.is_null() || !filter::wants::<Probed>(listener) {
         return;
     }
-    let cookie = read::field::<Probed, u64>(listener, offset!(skc_cookie));
+    let cookie = read::cookie_behind(listener);
     if cookie == 0 {
         emit::unnamed(ctx);
         return;
@@ -167,7 +162,8 @@ fn count(key: u64, time_ns: u64) -> Option<u32> {
     }
     // SAFETY: integers; only the total must be exact, and it is added to in one step.
     let failures = unsafe { &mut *ACCEPT_FAILURES.get_ptr_mut(key)? };
-    let total = add_one(&mut failures.total);
+    slots::add(&mut failures.total, 1);
+    let total = failures.total;
     if time_ns.wrapping_sub(failures.second_ns) >= SECOND_NS {
         failures.second_ns = time_ns;
         failures.told = 0;
@@ -179,40 +175,18 @@ fn count(key: u64, time_ns: u64) -> Option<u32> {
     Some(total as u32)
 }
 
-/// Adds one in a step that no other CPU can come between, and gives the sum.
-#[inline(always)]
-fn add_one(place: &mut u64) -> u64 {
-    let before: u64;
-    // SAFETY: works on `place` alone. The language's own way is not there for this target, whose oldest processors lack it.
-    unsafe {
-        asm!(
-            "{value} = atomic_fetch_add((u64 *)({place} + 0), {value})",
-            place = in(reg) place,
-            value = inout(reg) 1_u64 => before,
-        );
-    }
-    before.wrapping_add(1)
-}
-
 /// The TCP listener behind descriptor `fd` of the running task; null where there is none.
 #[inline(always)]
 fn listener(fd: u32) -> *const c_void {
-    // SAFETY: the helper takes nothing and returns the running task.
-    let task: *const c_void = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
-    let table =
-        read::pointer::<Probed>(read::pointer::<Probed>(task, offset!(task_files)), offset!(files_table));
+    let files = read::pointer::<Probed>(process::current(), offset!(task_files));
+    let table = read::pointer::<Probed>(files, offset!(files_table));
     if fd >= read::field::<Probed, u32>(table, offset!(fdtable_size)) {
         return ptr::null();
     }
     let files = read::pointer::<Probed>(table, offset!(fdtable_files));
     let file = read::pointer::<Probed>(files.wrapping_byte_add(fd as usize * size_of::<u64>()), 0);
-    let inode = read::pointer::<Probed>(file, offset!(file_inode));
-    if read::field::<Probed, u16>(inode, offset!(inode_mode)) & FILE_TYPE != SOCKET {
-        return ptr::null();
-    }
-    let socket = read::pointer::<Probed>(file, offset!(file_private));
-    let sk = read::pointer::<Probed>(socket, offset!(socket_sk));
-    let is_listener = read::field::<Probed, u16>(sk, offset!(sk_protocol)) == IPPROTO_TCP
+    let sk = read::socket_of_file::<Probed>(file);
+    let is_listener = read::field::<Probed, u16>(sk, offset!(sk_protocol)) == read::IPPROTO_TCP
         && read::field::<Probed, u8>(sk, offset!(skc_state)) == LISTEN;
     if is_listener { sk } else { ptr::null() }
 }

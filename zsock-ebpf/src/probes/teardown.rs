@@ -10,8 +10,8 @@ use zsock_common::wire::Kind;
 
 use crate::emit::{self, Event};
 use crate::maps::TROUBLED;
+use crate::memory;
 use crate::read::{Direct, Sock};
-use crate::{memory, slots};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(ctx: BtfTracePointContext) -> u32 {
@@ -20,7 +20,7 @@ fn tcp_destroy_sock(ctx: BtfTracePointContext) -> u32 {
         if memory::of(sk).is_some_and(|past| memory::is_announced(past)) {
             forget(&ctx, sk);
         }
-        slots::release(sk);
+        memory::release(sk);
     }
     0
 }

@@ -129,7 +129,7 @@ fn conclude(ctx: &Context) {
     if sk.is_null() || read::field::<Probed, u8>(sk, offset!(skc_state)) == CLOSE {
         return;
     }
-    let cookie = read::field::<Probed, u64>(sk, offset!(skc_cookie));
+    let cookie = read::cookie_behind(sk);
     if before.kind == KEEPALIVE {
         kept_alive(ctx, sk, cookie, &before);
     } else {

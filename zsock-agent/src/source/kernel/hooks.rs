@@ -1,5 +1,7 @@
 //! The hooks and the rungs on which each may be attached, best first.
 
+use std::str::FromStr;
+
 /// A need of zsock and the ways in which a kernel may serve it.
 #[derive(Debug)]
 pub struct Hook {
@@ -14,6 +16,8 @@ pub struct Hook {
 /// One way to attach a hook.
 #[derive(Debug)]
 pub struct Rung {
+    /// Its name in `--hooks`.
+    pub name: &'static str,
     /// How it is written in `start.hooks`.
     pub label: &'static str,
     /// Programs that must all attach, with what they attach to.
@@ -22,11 +26,49 @@ pub struct Rung {
     pub timer: u32,
 }
 
+impl Hook {
+    /// The rung that the last of `choices` about this hook names.
+    #[must_use]
+    pub fn chosen(&self, choices: &[Choice]) -> Option<&'static Rung> {
+        choices.iter().rev().find(|choice| choice.hook == self.name).map(|choice| choice.rung)
+    }
+}
+
+/// A rung that somebody asks for: `--hooks keepalive=kprobe`.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// [`Hook::name`].
+    pub hook: &'static str,
+    /// One of its rungs.
+    pub rung: &'static Rung,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((hook, rung)) = text.split_once('=') else {
+            return Err("a hook and one of its rungs, such as keepalive=kprobe".to_owned());
+        };
+        let names = |list: &mut dyn Iterator<Item = &'static str>| list.collect::<Vec<_>>().join(", ");
+        let known = || std::iter::once(&SOCKETS).chain(ALL);
+        let Some(found) = known().find(|known| known.name == hook) else {
+            return Err(format!("no such hook; there are {}", names(&mut known().map(|hook| hook.name))));
+        };
+        let Some(rung) = found.rungs.iter().find(|known| known.name == rung) else {
+            let rungs = names(&mut found.rungs.iter().map(|rung| rung.name));
+            return Err(format!("{} can be attached by {rungs}", found.name));
+        };
+        Ok(Self { hook: found.name, rung })
+    }
+}
+
 macro_rules! tracepoint {
     ($name:literal, $tracepoint:literal, $loss:literal) => {
         Hook {
             name: $name,
             rungs: &[Rung {
+                name: "tp_btf",
                 label: concat!("tp_btf/", $tracepoint),
                 programs: &[($tracepoint, $tracepoint)],
                 timer: 0,
@@ -42,16 +84,19 @@ macro_rules! timer {
             name: $name,
             rungs: &[
                 Rung {
+                    name: "fentry",
                     label: concat!("fentry/", $function),
                     programs: &[($fentry, $function), ($fexit, $function)],
                     timer: 0,
                 },
                 Rung {
+                    name: "kprobe",
                     label: concat!("kprobe/", $function),
                     programs: &[($kprobe, $function), ($kretprobe, $function)],
                     timer: 0,
                 },
                 Rung {
+                    name: "timer",
                     label: concat!("tp_btf/timer_expire_entry+exit for ", $function),
                     programs: &[
                         ("timer_expire_entry", "timer_expire_entry"),
@@ -70,13 +115,20 @@ macro_rules! timer {
 const ACCEPT_FAILED: Hook = Hook {
     name: "accept_failed",
     rungs: &[
-        Rung { label: "fexit/__sys_accept4", programs: &[("accept_fexit", "__sys_accept4")], timer: 0 },
         Rung {
+            name: "fexit",
+            label: "fexit/__sys_accept4",
+            programs: &[("accept_fexit", "__sys_accept4")],
+            timer: 0,
+        },
+        Rung {
+            name: "kretprobe",
             label: "kretprobe/__sys_accept4",
             programs: &[("accept_kretprobe", "__sys_accept4")],
             timer: 0,
         },
         Rung {
+            name: "tracepoint",
             label: "tracepoint/syscalls/sys_exit_accept+accept4",
             programs: &[
                 ("accept_tracepoint", "syscalls/sys_exit_accept4"),
@@ -84,10 +136,20 @@ const ACCEPT_FAILED: Hook = Hook {
             ],
             timer: 0,
         },
-        Rung { label: "tp_btf/sys_exit", programs: &[("sys_exit", "sys_exit")], timer: 0 },
+        Rung { name: "sys_exit", label: "tp_btf/sys_exit", programs: &[("sys_exit", "sys_exit")], timer: 0 },
     ],
     loss: "accepts that fail for want of descriptors: fd_pressure is found by counting alone",
 };
+
+/// By what the kernel side knows a socket: no hook of its own, but all of them rest on it.
+pub const SOCKETS: Hook =
+    Hook { name: "sockets", rungs: &[BY_COOKIE, BY_ADDRESS], loss: "way to tell sockets apart" };
+
+/// Sockets are known by the kernel's cookies and keep their own memory.
+pub const BY_COOKIE: Rung = Rung { name: "cookie", label: "by cookie", programs: &[], timer: 0 };
+
+/// Before 5.12 programs may neither ask a socket for its cookie nor give it memory.
+pub const BY_ADDRESS: Rung = Rung { name: "address", label: "by address", programs: &[], timer: 0 };
 
 /// Every hook.
 pub const ALL: &[Hook] = &[
@@ -109,8 +171,12 @@ pub const ALL: &[Hook] = &[
     ),
     tracepoint!("reset_received", "tcp_receive_reset", "resets from the peer: stale_reset"),
     tracepoint!("reset_sent", "tcp_send_reset", "resets that this host sends"),
-    tracepoint!("recovery", "tcp_cong_state_set", "recoveries are seen up to a second late"),
-    tracepoint!("teardown", "tcp_destroy_sock", "the agent forgets ended sockets late"),
+    tracepoint!(
+        "recovery",
+        "tcp_cong_state_set",
+        "recovery at the moment it happens: the next pass finds it"
+    ),
+    tracepoint!("teardown", "tcp_destroy_sock", "end of a socket: the agent remembers it for longer"),
     timer!(
         "keepalive",
         "tcp_keepalive_timer",
@@ -139,5 +205,28 @@ mod tests {
         let names: BTreeSet<&str> = ALL.iter().map(|hook| hook.name).collect();
         assert_eq!(names.len(), ALL.len());
         assert!(ALL.iter().all(|hook| !hook.loss.is_empty() && !hook.rungs.is_empty()));
+    }
+
+    #[test]
+    fn a_rung_is_chosen_by_name_and_the_last_choice_counts() {
+        let choices =
+            ["keepalive=kprobe", "persist=timer", "keepalive=fentry"].map(|text| text.parse().unwrap());
+        let chosen = ALL.iter().filter_map(|hook| Some((hook.name, hook.chosen(&choices)?.label)));
+        assert_eq!(
+            chosen.collect::<Vec<_>>(),
+            [
+                ("keepalive", "fentry/tcp_keepalive_timer"),
+                ("persist", "tp_btf/timer_expire_entry+exit for tcp_write_timer")
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_hook_or_no_rung_of_it_is_told_what_there_is() {
+        let refused = |text: &str| text.parse::<Choice>().unwrap_err();
+        assert_eq!(refused("keepalive"), "a hook and one of its rungs, such as keepalive=kprobe");
+        assert!(refused("keep=fentry").starts_with("no such hook; there are sockets, state, retransmit, "));
+        assert_eq!(refused("keepalive="), "keepalive can be attached by fentry, kprobe, timer");
+        assert_eq!(refused("state=kprobe"), "state can be attached by tp_btf");
     }
 }

@@ -95,6 +95,7 @@ impl Program {
             "connect-in-thread" => self.connect_in_thread(argument(&mut words)?, argument(&mut words)?),
             "start-connect" => self.start_connect(argument(&mut words)?),
             "finish-connect" => self.finish_connect(),
+            "receive-buffer" => self.set_receive_buffer(argument(&mut words)?),
             "user-timeout" => self.set_user_timeout(argument(&mut words)?),
             "keepalive" => {
                 self.set_keepalive(argument(&mut words)?, argument(&mut words)?, argument(&mut words)?)
@@ -204,6 +205,12 @@ impl Program {
         }
         socket.set_nonblocking(false)?;
         Ok(Said("connected", local_port(socket)?))
+    }
+
+    /// Fixes the size that the kernel would else choose by how fast data comes and goes.
+    fn set_receive_buffer(&mut self, bytes: usize) -> io::Result<Said> {
+        held(&mut self.connection)?.set_recv_buffer_size(bytes)?;
+        Ok(Said("set", bytes.to_string()))
     }
 
     fn set_user_timeout(&mut self, milliseconds: u64) -> io::Result<Said> {

@@ -85,6 +85,8 @@ pub(super) fn a_slow_reader_is_left_alone() {
     let net = Net::routed();
     let zsock = Zsock::start_in(&net, &["receiver_stall=2s"], &[]);
     let mut pair = Pair::connect(&net, "writer", "slow-reader");
+    // A window opens once a sixteenth of the buffer is free: each sip is more than that.
+    pair.server.ask("receive-buffer 100000").expect("set");
     pair.client.tell("write 4000000");
     await_closed_window(&net.client, pair.port);
     // Before it is accepted nobody could read it.

@@ -1,0 +1,122 @@
+//! Attaching a hook: rung by rung, or by the one that is asked for.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::Btf;
+use aya::programs::{Iter, Program, ProgramError};
+
+use super::hooks::{Choice, Hook, Rung};
+use super::{Kernel, tracefs};
+
+impl Kernel {
+    /// Attaches `hook` by its best rung, or the one that `choices` name, and says which, or why none.
+    ///
+    /// # Errors
+    /// When the rung that is asked for cannot be had.
+    pub(super) fn attach_hook(&mut self, hook: &Hook, choices: &[Choice], btf: &Btf) -> Result<String> {
+        if let Some(rung) = hook.chosen(choices) {
+            self.attach_rung(rung, btf).map_err(|error| refused(hook, rung, reason(&error)))?;
+            return Ok(rung.label.to_owned());
+        }
+        let mut refusals = Vec::new();
+        for rung in hook.rungs {
+            match self.attach_rung(rung, btf) {
+                Ok(()) => return Ok(rung.label.to_owned()),
+                Err(error) => {
+                    log::debug!("{}: {error:#}", rung.label);
+                    refusals.push(format!("{}: {}", rung.label, reason(&error)));
+                }
+            }
+        }
+        Ok(format!("no: {}; without it no {}", refusals.join("; "), hook.loss))
+    }
+
+    fn attach_rung(&mut self, rung: &Rung, btf: &Btf) -> Result<()> {
+        for (index, (name, target)) in rung.programs.iter().enumerate() {
+            let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
+            if let Err(error) = attach(program, target, btf) {
+                for (name, _) in &rung.programs[..index] {
+                    // Without its companion it would only cost; whether it goes, nobody could act on.
+                    let _ = self.ebpf.program_mut(name).map(unload);
+                }
+                return Err(error);
+            }
+        }
+        self.timers |= rung.timer;
+        Ok(())
+    }
+}
+
+fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
+    if let Program::BtfTracePoint(program) = program {
+        // Two hooks may share a tracepoint.
+        if program.fd().is_err() {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+    } else if let Program::FEntry(program) = program {
+        program.load(target, btf)?;
+        program.attach()?;
+    } else if let Program::FExit(program) = program {
+        program.load(target, btf)?;
+        program.attach()?;
+    } else if let Program::KProbe(program) = program {
+        program.load()?;
+        program.attach(target, 0)?;
+    } else if let Program::TracePoint(program) = program {
+        // One program may have two tracepoints.
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
+        tracefs::with(|| program.attach(category, name))??;
+    } else {
+        bail!("no way to attach a program of type {:?}", program.prog_type());
+    }
+    Ok(())
+}
+
+/// Takes back a program whose companion could not attach.
+fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::FEntry(program) = program {
+        program.unload()
+    } else if let Program::KProbe(program) = program {
+        program.unload()
+    } else if let Program::BtfTracePoint(program) = program {
+        program.unload()
+    } else if let Program::TracePoint(program) = program {
+        program.unload()
+    } else {
+        Ok(())
+    }
+}
+
+/// The error where a rung that `--hooks` asks for cannot be had.
+pub(super) fn refused(hook: &Hook, rung: &Rung, why: String) -> anyhow::Error {
+    anyhow!(why).context(format!(
+        "attach hook {} {}: this kernel refuses it; leave --hooks {}={} out, and zsock takes the best way that it offers",
+        hook.name, rung.label, hook.name, rung.name
+    ))
+}
+
+/// Loads an iterator, unless it is.
+pub(super) fn load_iterator(iterator: &mut Iter, target: &str, btf: &Btf) -> Result<()> {
+    if iterator.fd().is_err() {
+        iterator.load(target, btf)?;
+    }
+    Ok(())
+}
+
+/// The innermost cause of an error, on one line; with the verifier's last words where it refused a program.
+pub(super) fn reason(error: &anyhow::Error) -> String {
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().chars().take(160).collect();
+    let cause: String = first_line(&error.root_cause().to_string());
+    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return cause };
+    let log = verifier_log.to_string();
+    let is_statistics = |line: &str| {
+        ["verification time ", "stack depth ", "processed "].iter().any(|start| line.starts_with(start))
+    };
+    match log.lines().rev().find(|line| !line.is_empty() && !is_statistics(line)) {
+        Some(words) => format!("{cause}: {}", first_line(words)),
+        None => cause,
+    }
+}

@@ -1,0 +1,113 @@
+//! Loading the object, with what the programs must know of this kernel.
+
+use anyhow::{Result, anyhow};
+use aya::programs::{Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use zsock_common::offsets::Offsets;
+use zsock_common::settings::Settings;
+
+use super::attach::{load_iterator, refused};
+use super::hooks::{BY_ADDRESS, BY_COOKIE, Rung, SOCKETS};
+use super::{OBJECT, Options, Plain, WAKE_BYTES};
+use crate::source::btf::Types;
+
+/// Sockets that the map `LODGERS` has room for where sockets are known by address: 30 MB.
+const LODGERS: u32 = 65_536;
+
+/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK, and a look holds a descriptor for each network namespace. Where a limit
+/// cannot be raised, whatever meets it says so.
+pub(super) fn raise_limits() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
+///
+/// # Errors
+/// When the kernel does not take it, with what to do about that.
+pub(super) fn load(
+    types: &Types,
+    offsets: &Offsets,
+    options: &Options,
+    btf: &Btf,
+) -> Result<(Ebpf, &'static str)> {
+    let load_with = |rung: &'static Rung| {
+        let by_address = rung.name == BY_ADDRESS.name;
+        Ok((load_object(types, offsets, options, btf, by_address)?, rung.label))
+    };
+    let chosen = SOCKETS.chosen(&options.hooks);
+    if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
+        return load_with(&BY_ADDRESS);
+    }
+    let (mut ebpf, label) = load_with(&BY_COOKIE)?;
+    let Some(refusal) = lacks_helpers(&mut ebpf, btf) else { return Ok((ebpf, label)) };
+    if let Some(rung) = chosen {
+        return Err(refused(&SOCKETS, rung, refusal));
+    }
+    // Its maps go before others are made.
+    drop(ebpf);
+    load_with(&BY_ADDRESS)
+}
+
+/// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
+fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf) -> Option<String> {
+    let Some(Program::Iter(program)) = ebpf.program_mut("look_at_sockets") else { return None };
+    let error = load_iterator(program, "tcp", btf).err()?;
+    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
+    let log = verifier_log.to_string();
+    let is_refusal = |line: &&str| {
+        line.starts_with("unknown func ") || line.starts_with("program of this type cannot use helper ")
+    };
+    log.lines().find(is_refusal).map(str::to_owned)
+}
+
+fn load_object(
+    types: &Types,
+    offsets: &Offsets,
+    options: &Options,
+    btf: &Btf,
+    by_address: bool,
+) -> Result<Ebpf> {
+    let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
+    let settings = Plain(Settings {
+        all_events: u32::from(options.all_events),
+        retransmit_has_error: has_third("tcp_retransmit_skb"),
+        reset_has_reason: has_third("tcp_send_reset"),
+        by_address: u32::from(by_address),
+        wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
+        filter: options.filter,
+    });
+    let offsets = Plain(*offsets);
+    // With no log wanted the verifier drops every line of it.
+    let log_level = if options.has_log { u8::MAX } else { 0 };
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("SETTINGS", &settings, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, true)
+        .map_max_entries("EVENTS", options.buffer_bytes)
+        .map_max_entries("LODGERS", if by_address { LODGERS } else { 1 })
+        .load(OBJECT)
+        .map_err(|error| {
+            let error = anyhow!(error);
+            let advice = advice_on(&error);
+            error.context(format!("load the eBPF programs: {advice}"))
+        })
+}
+
+/// What to do about a kernel that does not take the programs.
+fn advice_on(error: &anyhow::Error) -> &'static str {
+    use nix::errno::Errno;
+    let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    match errno.map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => {
+            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
+        }
+        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
+        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
+        Some(_) | None => "`zsock trace -vv` says more",
+    }
+}
