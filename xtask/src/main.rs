@@ -37,14 +37,15 @@ enum Task {
     /// Runs every check and test there is; the last line adds them up.
     ///
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
-    /// where they are missing. With CI=true in the environment, a test skipped for want of set-up is a failure.
+    /// where they are missing; then it runs them in virtual machines with other kernels (see `vm`). With CI=true in the
+    /// environment, a test skipped for want of set-up is a failure.
     Test,
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
-    /// Boots Debian's kernels in QEMU, without KVM.
+    /// Runs the end-to-end tests on Debian's kernels, in QEMU without KVM; prints a table of test against kernel.
     ///
-    /// Without a VERSION: every series that zsock is to work on. Kernels, QEMU and busybox come from Debian's archive
-    /// and are kept in target/vm; remove that directory for newer ones.
+    /// Without a VERSION: on every series that zsock is to work on. Kernels, QEMU and busybox come from Debian's archive
+    /// and are kept in target/vm; remove target/vm/kernels for newer ones.
     Vm(vm::Options),
 }
 
