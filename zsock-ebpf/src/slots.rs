@@ -28,7 +28,7 @@ struct Slot {
     cookie: u64,
     /// That socket's address, as [`address`] counts it; 0 for none.
     address: u64,
-    /// How many programs are about to claim it.
+    /// How many sockets have claimed it since it was free: it is the first one's.
     claims: u64,
     past: Past,
 }
@@ -66,18 +66,21 @@ pub(crate) fn claim(sk: Sock, cookie: u64) -> Option<&'static mut Past> {
     if slot.cookie == cookie {
         return Some(&mut slot.past);
     }
-    add(&mut slot.claims, 1);
-    // Of those that come at once each sees the others, and none gets it.
-    let is_alone = load(&slot.claims) == 1;
     // The end of a former socket at the same address may have gone by unseen.
-    let is_ours = is_alone && (load(&slot.cookie) == 0 || slot.address == address);
+    let is_ours = slot.address == address || load(&slot.cookie) == 0 && is_first(slot);
     if is_ours {
         slot.cookie = cookie;
         slot.address = address;
         words::clear(&mut slot.past);
     }
-    add(&mut slot.claims, -1);
     is_ours.then_some(&mut slot.past)
+}
+
+/// Claims a free slot. Of two that claim at once neither may be the first: such a slot stays unused.
+#[inline(always)]
+fn is_first(slot: &mut Slot) -> bool {
+    add(&mut slot.claims, 1);
+    load(&slot.claims) == 1
 }
 
 /// Takes the slot back that [`find`] found for `sk`.
@@ -89,6 +92,7 @@ pub(crate) fn release(sk: Sock) {
     {
         words::clear(&mut slot.address);
         words::clear(&mut slot.cookie);
+        words::clear(&mut slot.claims);
     }
 }
 
