@@ -1,5 +1,6 @@
 //! zsock's build and test commands, run as `cargo xtask …`.
 
+mod btf;
 mod command;
 mod ebpf;
 mod tally;
@@ -34,6 +35,10 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Writes the types of Debian's kernels, as far as tests need them, to zsock-agent/tests/data/btf.
+    ///
+    /// The kernels are those that `vm` runs; remove target/vm/kernels for newer ones.
+    Btf,
     /// Runs every check and test there is; the last line adds them up.
     ///
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
@@ -64,6 +69,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.task {
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
+        Task::Btf => btf::write(&workspace)?,
         Task::Test => return test::run(&workspace),
         Task::Tidy => tidy::run(&workspace)?,
         Task::Vm(options) => return vm::run(&workspace, options),
