@@ -14,6 +14,7 @@ use crate::kernel_rules::Jiffies;
 use crate::record::Closed;
 use crate::source::decode::Raw;
 
+mod absent;
 mod looks;
 
 const MS: u64 = 1_000_000;
@@ -29,7 +30,7 @@ pub(super) fn assembler() -> Assembler {
     let hz = NonZeroU32::new(1000).expect("1000 is not zero");
     let Ok(offsets) = Offsets::resolve(|_| Ok::<_, Infallible>(0));
     let reasons = BTreeMap::from([(3, "TCP_ABORT_ON_CLOSE".to_owned())]);
-    Assembler::new(Arc::from("web-1"), Clock::fixed(0), Units { jiffies: Jiffies::new(hz), offsets }, reasons)
+    Assembler::new(Arc::from("web-1"), Clock::fixed(0), Units::new(Jiffies::new(hz), &offsets), reasons)
 }
 
 /// A record of zeroes.
