@@ -13,6 +13,8 @@ use nix::time::{ClockId, clock_gettime};
 use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
+#[path = "../kernels/mod.rs"]
+mod kernels;
 mod net;
 mod peer;
 mod proc;

@@ -16,6 +16,7 @@ mod connect;
 mod crowd;
 mod descriptors;
 mod exit;
+mod fields;
 mod idle_timeout;
 mod keepalive;
 mod lives;
@@ -87,6 +88,8 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         idle_timeout::a_gateway_that_resets_what_it_forgot,
         postgres::a_pool_behind_a_gateway_that_forgets,
         selectors::each_kind_selects_by_what_it_names,
+        fields::each_is_where_the_kept_types_have_it,
+        fields::those_that_are_missing_keep_no_program_from_loading,
         exit::sigint_and_sigterm_end_it_in_order,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,
