@@ -322,6 +322,7 @@ pub(crate) fn all() -> Vec<Record> {
         hooks: [("retransmit", "tp_btf/tcp_retransmit_skb"), ("state", "tp_btf/inet_sock_set_state")]
             .map(|(hook, how)| (hook.to_owned(), how.to_owned()))
             .into(),
+        missing_fields: vec!["sk_ino".into(), "\u{1b}[31m".into()],
         sockets: 42,
         settings: [("stuck_retransmission".to_owned(), json!(4))].into(),
         sysctl: [("tcp_keepalive_time".to_owned(), 7_200)].into(),

@@ -60,6 +60,7 @@ pub struct Kernel {
     hooks: BTreeMap<String, String>,
     limits: Limits,
     offsets: Offsets,
+    missing_fields: Vec<&'static str>,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -90,14 +91,21 @@ impl Kernel {
     /// Without BTF, without the right to load programs, when not even state changes can be followed, or when a rung that is asked for
     /// cannot be had.
     pub fn attach(options: &Options) -> Result<Self> {
+        Self::attach_by(&Types::read(Path::new(btf::VMLINUX))?, options)
+    }
+
+    /// The same with fields where `types` say that they are.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn attach_by(types: &Types, options: &Options) -> Result<Self> {
         load::raise_limits();
-        let types = Types::read(Path::new(btf::VMLINUX))?;
         let (offsets, missing) = types.offsets()?;
         if !missing.is_empty() {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let (mut ebpf, sockets) = load::load(&types, &offsets, options, &btf)?;
+        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -122,6 +130,7 @@ impl Kernel {
             hooks: BTreeMap::from([(hooks::SOCKETS.name.to_owned(), sockets.to_owned())]),
             limits: Limits::default(),
             offsets,
+            missing_fields: missing,
             reset_reasons,
             timers: 0,
             log,
@@ -163,6 +172,12 @@ impl Kernel {
     #[must_use]
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// Names of the fields that it has not.
+    #[must_use]
+    pub fn missing_fields(&self) -> &[&'static str] {
+        &self.missing_fields
     }
 
     /// Names of the reasons for resets, by number.

@@ -11,6 +11,7 @@ use crate::properties::assembler;
 use crate::record::Closed;
 use crate::source::decode::Raw;
 
+mod absent;
 mod looks;
 
 const MS: u64 = 1_000_000;
