@@ -14,6 +14,7 @@ use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
 mod bytes;
+mod kernel;
 mod net;
 mod peer;
 mod proc;
@@ -83,6 +84,20 @@ fn lacking_set_up() -> Option<String> {
         }
     }
     net::refused_rules()
+}
+
+/// How many times slower than an ordinary machine this one is, by `ZSOCK_TEST_SLOWNESS`: one that is emulated in software says so.
+///
+/// It scales how much is done where the amount proves nothing, and how soon things have to be done: never what is told.
+fn slowness() -> u32 {
+    env::var("ZSOCK_TEST_SLOWNESS").map_or(1, |times| {
+        times.parse().unwrap_or_else(|error| panic!("ZSOCK_TEST_SLOWNESS is {times:?}: {error}"))
+    })
+}
+
+/// How long zsock, or a process of the test, may take for what takes `usual` on an ordinary machine.
+fn patience(usual: Duration) -> Duration {
+    usual * slowness()
 }
 
 /// The wall clock.

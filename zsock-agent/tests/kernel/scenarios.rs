@@ -5,6 +5,7 @@ use std::time::Duration;
 use zsock_agent::time::Time;
 
 use crate::net::{Ip, Net};
+use crate::patience;
 use crate::peer::Peer;
 use crate::story::{Connection, Line, Recording, assert_at};
 
@@ -199,7 +200,7 @@ fn assert_claim(verdict: &Line, since: Time, holds: Time) {
     assert!(advice.is_some_and(|advice| !advice.is_empty()), "no advice in {}", verdict.record);
     assert_at("since", verdict.time("since"), since, Duration::from_millis(1200));
     let late = verdict.arrived.since(holds);
-    assert!(late <= Duration::from_secs(6), "{late:?} after it held: {}", verdict.record);
+    assert!(late <= patience(Duration::from_secs(6)), "{late:?} after it held: {}", verdict.record);
 }
 
 /// Checks that a verdict names who sits in a system call on the socket: so many threads, in this call.
@@ -248,7 +249,7 @@ fn assert_foretold(verdict: &Line, death: Time) {
 #[track_caller]
 fn assert_prompt(verdict: &Line, cause: &Line) {
     let late = verdict.arrived.since(cause.ts());
-    assert!(late <= Duration::from_secs(1), "{late:?} after {}: {}", cause.record, verdict.record);
+    assert!(late <= patience(Duration::from_secs(1)), "{late:?} after {}: {}", cause.record, verdict.record);
 }
 
 /// Checks that each retransmission came when the one before had foretold, and the end after the last.

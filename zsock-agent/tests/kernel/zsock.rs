@@ -1,8 +1,9 @@
 //! A running `zsock trace -o json` and the lines that it writes.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio, id};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,13 +15,20 @@ use nix::unistd::Pid;
 
 use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
-use crate::{await_some, now, unseen};
+use crate::{await_some, now, patience, unseen};
 
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The command, as cargo built it.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_zsock");
+/// The zsock that was built with this test or, on a machine that it was brought to, that of `ZSOCK_TEST_PROGRAM`.
+pub(crate) fn program() -> PathBuf {
+    env::var_os("ZSOCK_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_zsock").into(), PathBuf::from)
+}
+
+/// Cargo's directory for what tests write, or that of `ZSOCK_TEST_DIRECTORY`.
+fn directory() -> PathBuf {
+    env::var_os("ZSOCK_TEST_DIRECTORY").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
 
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
@@ -54,14 +62,14 @@ impl Zsock {
 
     /// Starts it with hooks attached as these options say; the complaint where this kernel refuses that.
     pub(crate) fn start_if_offered(options: &[&str]) -> Result<Self, String> {
-        Self::try_start(Command::new(BINARY), options).inspect_err(|complaint| {
+        Self::try_start(Command::new(program()), options).inspect_err(|complaint| {
             assert!(complaint.contains("this kernel refuses it"), "zsock said:\n{complaint}");
         })
     }
 
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        Self::start_by(Command::new(BINARY), arguments)
+        Self::start_by(Command::new(program()), arguments)
     }
 
     /// The same by a command of whoever needs it to be started in a way of its own.
@@ -91,7 +99,8 @@ impl Zsock {
     pub(crate) fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Line) -> bool) {
         let Some(running) = &self.0 else { return };
         let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
-        let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
+        let waited =
+            running.lines.changed.wait_timeout_while(running.lines.state(), patience(LIMIT), missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.ended || timeout.timed_out() {
             let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
@@ -212,7 +221,7 @@ impl Filed {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return None;
         }
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zt-{}.ndjson", id()));
+        let path = directory().join(format!("zt-{}.ndjson", id()));
         let output = File::create(&path).expect("cargo's directory for tests can be written");
         let running = Running::spawn(arguments, Stdio::from(output));
         let file = BufReader::new(File::open(&path).expect("it was just made"));
@@ -253,7 +262,7 @@ struct Running {
 
 impl Running {
     fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
-        Self::spawn_by(Command::new(BINARY), arguments, stdout)
+        Self::spawn_by(Command::new(program()), arguments, stdout)
     }
 
     fn spawn_by(mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
@@ -286,7 +295,7 @@ impl Running {
         let (state, _) = self
             .lines
             .changed
-            .wait_timeout_while(state, LIMIT, waiting)
+            .wait_timeout_while(state, patience(LIMIT), waiting)
             .unwrap_or_else(PoisonError::into_inner);
         let started = state.lines.first().is_some_and(|line| line.text("type") == Some("start"));
         drop(state);
@@ -298,7 +307,9 @@ impl Running {
     }
 
     fn await_exit(&mut self) -> ExitStatus {
-        await_some("zsock to exit", LIMIT, || self.child.try_wait().expect("a child can be waited for"))
+        await_some("zsock to exit", patience(LIMIT), || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
     }
 
     fn complaints(&mut self) -> String {

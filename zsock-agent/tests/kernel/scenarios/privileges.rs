@@ -15,7 +15,7 @@ use super::{Client, Pair, echo_server};
 use crate::await_some;
 use crate::net::{Ip, Net};
 use crate::proc::{await_recovery, await_state, await_timeouts};
-use crate::zsock::{BINARY, Zsock};
+use crate::zsock::{Zsock, program};
 
 mod matrix;
 
@@ -163,7 +163,7 @@ fn objects() -> BTreeSet<(&'static str, u32)> {
 /// A command that runs zsock as user nobody with these capabilities and no others, as a service manager does.
 fn as_nobody(held: &CapsHashSet) -> Command {
     // Opened here: nobody may not be able to find the way to it.
-    let binary = File::open(BINARY).expect("zsock was built with this test");
+    let binary = File::open(program()).expect("zsock was built with this test");
     let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
     let held = held.clone();
     let become_nobody = move || {
