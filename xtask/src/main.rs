@@ -8,6 +8,7 @@ mod tally;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -52,10 +53,16 @@ enum Task {
     /// Runs every check and test there is; the last line adds them up.
     ///
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
-    /// where they are missing. With CI=true in the environment, a test skipped for want of set-up is a failure.
+    /// where they are missing; then it runs them in virtual machines with other kernels (see `vm`). With CI=true in the
+    /// environment, a test skipped for want of set-up is a failure.
     Test,
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
+    /// Runs the end-to-end tests on Debian's kernels, in QEMU without KVM; prints a table of test against kernel.
+    ///
+    /// Without a VERSION: on every series that zsock is to work on. Kernels, QEMU and busybox come from Debian's archive
+    /// and are kept in target/vm; remove target/vm/kernels for newer ones.
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), *seconds)?,
         Task::Test => return test::run(&workspace),
         Task::Tidy => tidy::run(&workspace)?,
+        Task::Vm(options) => return vm::run(&workspace, options),
     }
     Ok(ExitCode::SUCCESS)
 }

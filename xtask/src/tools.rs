@@ -31,7 +31,7 @@ const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", takes: "a
 const DEBIAN_RUST_SRC: &str = "pool/main/r/rustc/rust-src_1.95.0+dfsg1-2~bpo13+1_all.deb";
 const DEBIAN_RUST_SRC_SHA256: &str = "7b76db5b880a77f9e52975d2baa6209d2f76d2c9c2789515c3088cb960e2c83b";
 const DEBIAN_RUST_SRC_LIBRARY: &str = "usr/src/rustc-1.95.0/library";
-const DEBIAN_MIRROR: &str = "http://deb.debian.org/debian/";
+const DEBIAN_MIRROR: &str = "http://deb.debian.org/";
 /// apt's own downloader: it knows the machine's proxies and compares the checksum.
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
@@ -141,7 +141,7 @@ fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
         workspace
             .command(APT_HELPER)
             .arg("download-file")
-            .arg(debian_mirror(workspace) + DEBIAN_RUST_SRC)
+            .arg(debian_mirror(workspace, "debian") + DEBIAN_RUST_SRC)
             .arg(&package)
             .arg(format!("SHA256:{DEBIAN_RUST_SRC_SHA256}")),
     )?;
@@ -162,8 +162,9 @@ fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
     fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))
 }
 
-/// The mirror of Debian that this machine's apt is set up with, or else the public one.
-fn debian_mirror(workspace: &Workspace) -> String {
+/// The mirror of an archive of Debian (`debian`, `debian-security`) that this machine's apt is set up with, or else the
+/// public one.
+pub(crate) fn debian_mirror(workspace: &Workspace, archive: &str) -> String {
     let configured = command::output(workspace.command("apt-get").args([
         "indextargets",
         "--format",
@@ -173,7 +174,6 @@ fn debian_mirror(workspace: &Workspace) -> String {
     configured
         .unwrap_or_default()
         .lines()
-        .find(|uri| uri.starts_with("http") && uri.ends_with("/debian/"))
-        .unwrap_or(DEBIAN_MIRROR)
-        .to_owned()
+        .find(|uri| uri.starts_with("http") && uri.ends_with(&format!("/{archive}/")))
+        .map_or_else(|| format!("{DEBIAN_MIRROR}{archive}/"), str::to_owned)
 }
