@@ -14,6 +14,7 @@ use crate::deny;
 use crate::ebpf;
 use crate::tally::{Reader, Tally};
 use crate::tidy;
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// The crates that are compiled for user space.
@@ -66,6 +67,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
             session.fail(format!("end-to-end tests: {skipped} skipped, and CI=true promises their set-up"));
         }
     }
+    session.on_other_kernels(workspace);
     Ok(session.close())
 }
 
@@ -112,6 +114,31 @@ impl Session {
                 self.fail(format!("{name}: {error:#}"));
                 Tally::default()
             }
+        }
+    }
+
+    /// Runs the end-to-end tests once more in virtual machines, each with a kernel of its own.
+    fn on_other_kernels(&mut self, workspace: &Workspace) {
+        let name = "end-to-end tests on Debian's kernels";
+        println!("\n== {name}");
+        let lab = match vm::Lab::for_tests(workspace) {
+            Ok(lab) => lab,
+            Err(error) if is_ci() => return self.fail(format!("{name}: {error:#}")),
+            Err(error) => {
+                println!("SKIPPED {name}: {error:#}");
+                self.tally.skipped += 1;
+                return;
+            }
+        };
+        match lab.test(workspace) {
+            Ok((tally, problems)) => {
+                println!("== {name}: {tally}");
+                self.tally += tally;
+                // The tests that failed are counted; a table that is not the README's is one more.
+                self.tally.failed += u64::from(tally.failed == 0 && !problems.is_empty());
+                self.failures.extend(problems.into_iter().map(|problem| format!("{name}: {problem}")));
+            }
+            Err(error) => self.fail(format!("{name}: {error:#}")),
         }
     }
 
