@@ -2,13 +2,13 @@
 
 mod apt;
 mod initramfs;
-pub(crate) mod kernels;
+mod kernels;
 mod matrix;
 mod qemu;
 mod report;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -98,7 +98,7 @@ impl Lab {
 
     /// Runs commands on each kernel, one after the other, up to the first that fails.
     fn run_commands(&self, workspace: &Workspace, commands: &str, options: &Options) -> Result<ExitCode> {
-        let zsock = build(workspace)?;
+        let zsock = static_zsock(workspace)?;
         for kernel in &self.kernels {
             let home = workspace.root.join("target/vm/machines").join(kernel.series.to_string());
             let root = Initramfs::new(home.join("root"), &self.qemu.busybox())?;
@@ -166,20 +166,15 @@ fn problems(runs: &[Run]) -> Vec<String> {
 }
 
 /// Builds zsock with the C library inside, so that it runs where no library is.
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let mut cargo = static_build(workspace);
-    cargo.args(["build", "--quiet", "--locked", "--release", "--package=zsock-agent", "--target", TARGET]);
-    command::run(&mut cargo)?;
-    Ok(workspace.root.join("target/vm/build").join(TARGET).join("release/zsock"))
-}
-
-/// A cargo whose flags differ from those of an ordinary build, with a place of its own.
-fn static_build(workspace: &Workspace) -> Command {
+fn static_zsock(workspace: &Workspace) -> Result<PathBuf> {
+    let target = workspace.root.join("target/vm/build");
     let mut cargo = workspace.cargo();
+    // Other flags than those of an ordinary build, so a place of its own. An initramfs is all in memory: no symbols.
     cargo
-        .env("CARGO_TARGET_DIR", workspace.root.join("target/vm/build"))
+        .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // An initramfs is all in memory.
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    cargo
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .args(["build", "--quiet", "--locked", "--release", "--package=zsock-agent", "--target", TARGET]);
+    command::run(&mut cargo)?;
+    Ok(target.join(TARGET).join("release/zsock"))
 }

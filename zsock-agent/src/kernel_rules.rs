@@ -9,4 +9,4 @@ mod jiffies;
 
 pub use cause::{SegmentFacts, retransmission_cause};
 pub use deadline::{Forecast, Moment, Pending, Timers, forecast};
-pub use jiffies::{Jiffies, hz_between, hz_from};
+pub use jiffies::{Jiffies, hz_among, hz_from};

@@ -39,16 +39,14 @@ impl Apt {
             let part = directory.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
         }
-        let sources: String = suites
-            .iter()
-            .map(|suite| {
-                let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
-                let mirror = tools::debian_mirror(workspace, archive);
-                format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n")
-            })
-            .collect();
+        let sources = suites.iter().map(|suite| {
+            let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+            let mirror = tools::debian_mirror(workspace, archive);
+            format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n")
+        });
+        let sources: Vec<String> = sources.collect();
         let list = directory.join("sources.list");
-        fs::write(&list, sources).with_context(|| format!("cannot write {}", list.display()))?;
+        fs::write(&list, sources.concat()).with_context(|| format!("cannot write {}", list.display()))?;
         let apt = Self { directory };
         apt.get(&["--quiet", "update"])?;
         Ok(apt)

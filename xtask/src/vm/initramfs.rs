@@ -58,8 +58,10 @@ impl Initramfs {
             this.link(&format!("usr/{merged}"), merged)?;
         }
         this.busybox()?;
-        for program in PROGRAMS {
-            this.program(program)?;
+        for name in PROGRAMS {
+            let program =
+                command::find(name).with_context(|| format!("there is no `{name}` on this machine"))?;
+            this.program(&program, &format!("usr/bin/{name}"))?;
         }
         this.link("dash", "usr/bin/sh")?;
         for file in SETTINGS.map(Path::new) {
@@ -163,11 +165,10 @@ impl Initramfs {
         Ok(())
     }
 
-    /// A program of this machine's with the libraries that it needs.
-    fn program(&self, name: &str) -> Result<()> {
-        let program = command::find(name).with_context(|| format!("there is no `{name}` on this machine"))?;
-        self.copy(&program, &format!("usr/bin/{name}"))?;
-        for library in libraries(&command::output(Command::new("ldd").arg(&program))?) {
+    /// Copies a program of this machine's to a place inside, with the libraries that it needs.
+    pub(crate) fn program(&self, program: &Path, to: &str) -> Result<()> {
+        self.copy(program, to)?;
+        for library in libraries(&command::output(Command::new("ldd").arg(program))?) {
             self.copy(Path::new(&library), &library)?;
         }
         Ok(())

@@ -118,7 +118,7 @@ impl Jiffies {
 ///
 /// Both begin at boot, but ticks may be lost before the clock source is chosen: jiffies were seen 250 ms behind and
 /// are allowed 1 s. `None` where no rate fits or more than one does, which is so around five minutes after boot;
-/// [`hz_between`] then tells.
+/// [`hz_among`] then tells.
 #[must_use]
 pub fn hz_from(jiffies64: u64, monotonic_ns: u64) -> Option<NonZeroU32> {
     only(|hz| {
@@ -129,10 +129,17 @@ pub fn hz_from(jiffies64: u64, monotonic_ns: u64) -> Option<NonZeroU32> {
     })
 }
 
+/// The kernel's `CONFIG_HZ`, from the last of several readings and the earliest one that fits to it: on a virtual machine that
+/// was not let run for some ticks a reading may be off by them.
+#[must_use]
+pub fn hz_among(readings: &[(u64, u64)]) -> Option<NonZeroU32> {
+    let (last, earlier) = readings.split_last()?;
+    earlier.iter().find_map(|earlier| hz_between(*earlier, *last))
+}
+
 /// The kernel's `CONFIG_HZ`, from two readings of (`jiffies64`, `CLOCK_MONOTONIC` in nanoseconds), half a second or
 /// more apart. `None` where no rate fits or more than one does.
-#[must_use]
-pub fn hz_between(earlier: (u64, u64), later: (u64, u64)) -> Option<NonZeroU32> {
+fn hz_between(earlier: (u64, u64), later: (u64, u64)) -> Option<NonZeroU32> {
     let ticks = i128::from(later.0) - i128::from(earlier.0);
     let elapsed_ns = i128::from(later.1) - i128::from(earlier.1);
     // Each reading can be off by the tick that it falls in.
@@ -151,6 +158,17 @@ mod tests {
 
     fn at_hz(hz: u32) -> Jiffies {
         Jiffies::new(NonZeroU32::new(hz).expect("a rate in a test is not zero"))
+    }
+
+    #[test]
+    fn a_reading_that_is_off_by_some_ticks_is_made_up_for_by_others() {
+        let reading = |ticks: u64, ms: u64| ((1 << 32) + ticks, ms * 1_000_000);
+        let late = reading(0, 300_040);
+        let hz = |readings: &[(u64, u64)]| hz_among(readings).map(NonZeroU32::get);
+        assert_eq!(hz(&[]), None);
+        assert_eq!(hz(&[late]), None);
+        assert_eq!(hz(&[late, reading(150, 300_600)]), None);
+        assert_eq!(hz(&[late, reading(150, 300_600), reading(300, 301_200)]), Some(250));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use zsock_common::wire::{Counters, Kind};
 
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
-use crate::kernel_rules::{Jiffies, hz_between, hz_from};
+use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
 use crate::record::{Body, Record, Start, What};
 use crate::run::beside::Beside;
@@ -42,6 +42,8 @@ const CHORES: Duration = Duration::from_millis(850);
 
 /// Two readings of the kernel's clocks this far apart tell its tick where one does not.
 const CLOCKS_APART: Duration = Duration::from_millis(600);
+/// Where a virtual machine is not let run for some ticks the two tell nothing, and others are taken, so many times.
+const CLOCK_TRIES: u32 = 8;
 
 /// Everything between the kernel and stdout.
 struct Trace {
@@ -159,14 +161,15 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
     let mut arrived = Vec::new();
     kernel.seed_holders()?;
     kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
-    let mut readings = clocks(&arrived);
-    let mut hz = readings.first().and_then(|(jiffies, ns)| hz_from(*jiffies, *ns));
-    if hz.is_none() {
+    let mut hz = clocks(&arrived).first().and_then(|(jiffies, ns)| hz_from(*jiffies, *ns));
+    for _ in 0..CLOCK_TRIES {
+        if hz.is_some() {
+            break;
+        }
         sleep(CLOCKS_APART).await;
         kernel.seed_holders()?;
         kernel.drain(|bytes| arrived.extend(Raw::decode(bytes)));
-        readings = clocks(&arrived);
-        hz = readings.first().zip(readings.last()).and_then(|(earlier, later)| hz_between(*earlier, *later));
+        hz = hz_among(&clocks(&arrived));
     }
     let hz = hz.context("tell how fast the kernel's clock ticks (CONFIG_HZ): its jiffies fit no known rate; please report this")?;
     for (netns, error) in kernel.seed_sockets(&namespaces::all())? {

@@ -44,7 +44,7 @@ impl Bytes {
         if zsock::is_left_out() {
             return None;
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_zsock"))
+        let mut child = Command::new(zsock::program())
             .arg("trace")
             .args(arguments)
             .stdin(Stdio::null())

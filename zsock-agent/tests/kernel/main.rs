@@ -14,6 +14,7 @@ use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
 mod bytes;
+mod kernel;
 #[path = "../kernels/mod.rs"]
 mod kernels;
 mod net;
@@ -87,15 +88,18 @@ fn lacking_set_up() -> Option<String> {
     net::refused_rules()
 }
 
-/// How long zsock, or a process of the test, may take for what takes `usual` on an ordinary machine.
+/// How many times slower than an ordinary machine this one is, by `ZSOCK_TEST_SLOWNESS`: one that is emulated in software says so.
 ///
-/// A machine that is emulated in software says with `ZSOCK_TEST_SLOWNESS` how many times slower it is. What zsock says is
-/// not judged by it: only how soon.
-fn patience(usual: Duration) -> Duration {
-    let slowness = env::var("ZSOCK_TEST_SLOWNESS").ok().map_or(1, |times| {
+/// It scales how much is done where the amount proves nothing, and how soon things have to be done: never what is told.
+fn slowness() -> u32 {
+    env::var("ZSOCK_TEST_SLOWNESS").map_or(1, |times| {
         times.parse().unwrap_or_else(|error| panic!("ZSOCK_TEST_SLOWNESS is {times:?}: {error}"))
-    });
-    usual * slowness
+    })
+}
+
+/// How long zsock, or a process of the test, may take for what takes `usual` on an ordinary machine.
+fn patience(usual: Duration) -> Duration {
+    usual * slowness()
 }
 
 /// The wall clock.

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
-use crate::{await_some, now, unseen};
+use crate::{await_some, now, patience, unseen};
 
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -99,7 +99,8 @@ impl Zsock {
     pub(crate) fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Line) -> bool) {
         let Some(running) = &self.0 else { return };
         let missing = |state: &mut State| !state.ended && !state.lines.iter().any(&mut is_it);
-        let waited = running.lines.changed.wait_timeout_while(running.lines.state(), LIMIT, missing);
+        let waited =
+            running.lines.changed.wait_timeout_while(running.lines.state(), patience(LIMIT), missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.ended || timeout.timed_out() {
             let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
@@ -294,7 +295,7 @@ impl Running {
         let (state, _) = self
             .lines
             .changed
-            .wait_timeout_while(state, LIMIT, waiting)
+            .wait_timeout_while(state, patience(LIMIT), waiting)
             .unwrap_or_else(PoisonError::into_inner);
         let started = state.lines.first().is_some_and(|line| line.text("type") == Some("start"));
         drop(state);
@@ -306,7 +307,9 @@ impl Running {
     }
 
     fn await_exit(&mut self) -> ExitStatus {
-        await_some("zsock to exit", LIMIT, || self.child.try_wait().expect("a child can be waited for"))
+        await_some("zsock to exit", patience(LIMIT), || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
     }
 
     fn complaints(&mut self) -> String {

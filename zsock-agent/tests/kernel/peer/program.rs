@@ -247,7 +247,7 @@ impl Program {
         Ok(Said("wrote", count.to_string()))
     }
 
-    /// Writes until the kernel takes no more.
+    /// Writes until the kernel takes no more, and none a while later: what is still under way makes room.
     fn write_until_full(&mut self) -> io::Result<Said> {
         let mut socket = &*held(&mut self.connection)?;
         socket.set_nonblocking(true)?;
@@ -255,6 +255,7 @@ impl Program {
         let refused = loop {
             match socket.write(&[b'z'; 4096]) {
                 Ok(written) => count += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && has_room_soon(socket)? => {}
                 Err(error) => break error,
             }
         };
@@ -362,6 +363,12 @@ impl Program {
 }
 
 /// Opens `count` connections one after the other, each with a request, an answer and an orderly close.
+/// Whether the kernel takes more within 300 ms.
+fn has_room_soon(socket: &Socket) -> io::Result<bool> {
+    let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    Ok(poll(&mut writable, PollTimeout::from(300_u16))? > 0)
+}
+
 fn churn(address: SocketAddr, count: u32) -> io::Result<Said> {
     for _ in 0..count {
         let mut socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

@@ -15,7 +15,7 @@ use crate::now;
 use crate::peer::Peer;
 use crate::proc::await_timeouts;
 use crate::story::{Connection, Line, assert_near};
-use crate::zsock::{Zsock, exit_after_closed_stdout, is_left_out};
+use crate::zsock::{Zsock, exit_after_closed_stdout, is_left_out, program};
 
 pub(super) fn sigint_and_sigterm_end_it_in_order() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -56,7 +56,7 @@ pub(super) fn whatever_the_signals_it_ends_once_and_in_order() {
 
 pub(super) fn a_full_disk_is_a_failure_that_says_what_to_do() {
     let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
-    let Some(ended) = run(Command::new(ZSOCK).args(["trace", "--duration", "10s"]).stdout(full)) else {
+    let Some(ended) = run(Command::new(program()).args(["trace", "--duration", "10s"]).stdout(full)) else {
         return;
     };
     let expected = "error: write to stdout: make room where it goes, or send it elsewhere\n  \
@@ -66,7 +66,7 @@ pub(super) fn a_full_disk_is_a_failure_that_says_what_to_do() {
 
 /// In a user namespace of its own root has no power over the kernel.
 pub(super) fn without_privileges_it_says_what_to_do() {
-    let mut command = Command::new(ZSOCK);
+    let mut command = Command::new(program());
     command.args(["trace", "--duration", "1s"]);
     let leave = || unshare(CloneFlags::CLONE_NEWUSER).map_err(std::io::Error::from);
     // SAFETY: between fork and exec it makes one system call, and allocates nothing.
@@ -81,7 +81,7 @@ pub(super) fn without_privileges_it_says_what_to_do() {
 }
 
 pub(super) fn a_closed_stderr_changes_nothing() {
-    let script = format!("exec {ZSOCK} trace -vv -o json --duration 500ms 2>&-");
+    let script = format!("exec {} trace -vv -o json --duration 500ms 2>&-", program().display());
     let Some(ended) = run(Command::new("sh").args(["-c", &script])) else { return };
     let told = String::from_utf8(ended.stdout).expect("JSON is UTF-8");
     assert_eq!(ended.status.code(), Some(0), "{told}");
@@ -98,13 +98,13 @@ pub(super) fn colour_is_for_terminals_or_on_demand() {
         (&["trace", "--duration", "1ms", "--color", "always", "-o", "json"], "", false),
     ];
     for (arguments, no_color, is_coloured) in cases {
-        let Some(ended) = run(Command::new(ZSOCK).args(arguments).env("NO_COLOR", no_color)) else { return };
+        let Some(ended) = run(Command::new(program()).args(arguments).env("NO_COLOR", no_color)) else {
+            return;
+        };
         assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
         assert_eq!(ended.stdout.contains(&0x1b), is_coloured, "{arguments:?}");
     }
 }
-
-const ZSOCK: &str = env!("CARGO_BIN_EXE_zsock");
 
 /// What a command gives that ends by itself; `None` in a dry run.
 fn run(command: &mut Command) -> Option<Output> {

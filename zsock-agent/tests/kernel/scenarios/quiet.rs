@@ -3,6 +3,7 @@
 use super::echo_server;
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
+use crate::slowness;
 use crate::story::Recording;
 use crate::zsock::Zsock;
 
@@ -41,7 +42,7 @@ pub(super) fn orderly_connections_are_not_mentioned() {
     let address = Ip::V4.server(port);
     let zsock = Zsock::start(&[]);
     let mut client = Peer::start(&net.client, "orderly");
-    client.ask(&format!("churn {address} 5000")).expect("churned");
+    client.ask(&format!("churn {address} {}", 5000 / slowness())).expect("churned");
 
     // The server is restarted while a client is connected; it notices, closes and comes back.
     client.connect(&address);
