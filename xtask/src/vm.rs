@@ -2,7 +2,7 @@
 
 mod apt;
 mod initramfs;
-mod kernels;
+pub(crate) mod kernels;
 mod matrix;
 mod qemu;
 mod report;
