@@ -7,10 +7,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::{
     ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+use crate::budget::Budget;
 use crate::record::{State, VerdictName, printable};
 use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
@@ -125,12 +127,19 @@ pub struct TraceArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB
+    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB [default: 8MiB]
     ///
     /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB. Events that find it full
-    /// are lost; `lost` records count them. It is locked memory.
-    #[arg(long = "buffer-size", value_name = "SIZE", default_value = "8MiB", value_parser = buffer_size_bytes)]
-    pub buffer_size_bytes: u32,
+    /// are lost; `lost` records count them. It is locked memory. [default: 8MiB, or less where --max-memory is below 256MiB]
+    #[arg(long = "buffer-size", value_name = "SIZE", value_parser = buffer_size_bytes)]
+    pub buffer_size_bytes: Option<u32>,
+
+    /// The most memory that zsock takes, the kernel's share included
+    ///
+    /// The most memory that zsock takes: its own and what the kernel keeps for it, as a control group counts it. Where sockets
+    /// need more, those least in trouble are let go first; `end` counts them, and a warning says so.
+    #[arg(long = "max-memory", value_name = "SIZE", default_value = "1GiB", value_parser = values::size_bytes)]
+    pub max_memory_bytes: u64,
 
     /// How a hook is attached, such as keepalive=kprobe [default: the best way that this kernel offers]
     ///
@@ -148,6 +157,16 @@ pub struct TraceArgs {
     /// Which sockets and verdicts.
     #[command(flatten)]
     pub selectors: SelectorArgs,
+}
+
+impl TraceArgs {
+    /// How the memory is divided that it may take.
+    ///
+    /// # Errors
+    /// Too little to start, with a sentence that says what is enough.
+    pub fn budget(&self) -> Result<Budget, String> {
+        Budget::divide(self.max_memory_bytes, self.buffer_size_bytes)
+    }
 }
 
 /// Which socket events are printed.
@@ -267,7 +286,17 @@ impl SelectorArgs {
 pub fn parse() -> Cli {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let matches = Cli::command().color(help_color(&arguments)).get_matches_from(&arguments);
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Command::Trace(trace) = &cli.command;
+    if let Err(refusal) = trace.budget() {
+        let mut command = Cli::command().color(help_color(&arguments));
+        command.build();
+        let of_trace = command
+            .find_subcommand_mut("trace")
+            .map(|trace| trace.error(ErrorKind::ValueValidation, &refusal));
+        of_trace.unwrap_or_else(|| clap::Error::raw(ErrorKind::ValueValidation, refusal)).exit();
+    }
+    cli
 }
 
 /// How help and usage errors are coloured: they are written before `--color` has been parsed, so it is looked for here.

@@ -4,8 +4,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
@@ -37,13 +37,13 @@ impl Types {
     /// # Errors
     /// When the file is missing (a kernel built without `CONFIG_DEBUG_INFO_BTF`) or is no BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| {
+        let mut kernels = File::open(path).with_context(|| {
             format!(
                 "read the kernel's types from {}: zsock needs a kernel with CONFIG_DEBUG_INFO_BTF=y",
                 path.display()
             )
         })?;
-        let mapped = in_memory(&bytes).context("make a file in memory of the kernel's types")?;
+        let mapped = in_memory(&mut kernels).context("make a file in memory of the kernel's types")?;
         // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
         Btf::from_file_with_backend(format!("/proc/self/fd/{}", mapped.as_raw_fd()), Backend::Mmap)
             .map(Self::new)
@@ -190,11 +190,11 @@ impl Types {
     }
 }
 
-/// A file that holds `bytes` in memory: before 6.16 the kernel's own cannot be mapped.
-fn in_memory(bytes: &[u8]) -> Result<File> {
-    let mut file = File::from(memfd_create("zsock-btf", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(bytes)?;
-    Ok(file)
+/// A copy of `file` in memory: before 6.16 the kernel's own cannot be mapped.
+fn in_memory(file: &mut File) -> Result<File> {
+    let mut copy = File::from(memfd_create("zsock-btf", MFdFlags::MFD_CLOEXEC)?);
+    io::copy(file, &mut copy)?;
+    Ok(copy)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -15,7 +14,7 @@ use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
-use crate::source::btf::{self, Types};
+use crate::budget::READ_BYTES;
 use crate::source::kernel::looks::Limits;
 
 mod attach;
@@ -37,6 +36,8 @@ pub struct Options {
     pub all_events: bool,
     /// Size of the ring buffer, a power of two.
     pub buffer_bytes: u32,
+    /// How many sockets the kernel side may give storage of their own.
+    pub stored_sockets: u32,
     /// Which sockets.
     pub filter: Filter,
     /// Let the programs write a log.
@@ -60,6 +61,10 @@ pub struct Kernel {
     offsets: Offsets,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
+    /// Records read so far.
+    drained: u64,
+    /// The programs' own descriptors once the hooks are off: they still tell what was skipped.
+    detached: Vec<ProgramFd>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -89,13 +94,10 @@ impl Kernel {
     /// cannot be had.
     pub fn attach(options: &Options) -> Result<Self> {
         load::raise_limits();
-        let types = Types::read(Path::new(btf::VMLINUX))?;
-        let (offsets, missing) = types.offsets()?;
-        if !missing.is_empty() {
-            log::info!("fields that this kernel lacks: {}", missing.join(", "));
-        }
+        let layout = load::Layout::of_this_kernel()?;
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let (mut ebpf, sockets) = load::load(&types, &offsets, options, &btf)?;
+        let (mut ebpf, sockets) = load::load(&layout, options, &btf)?;
+        let load::Layout { offsets, reset_reasons, .. } = layout;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -107,7 +109,6 @@ impl Kernel {
             .then(|| EbpfLogger::init(&mut ebpf))
             .transpose()
             .context("open the programs' log")?;
-        let reset_reasons = types.enum_names("sk_rst_reason", "SK_RST_REASON_");
         let mut kernel = Self {
             ebpf,
             events,
@@ -122,6 +123,8 @@ impl Kernel {
             offsets,
             reset_reasons,
             timers: 0,
+            drained: 0,
+            detached: Vec::new(),
             log,
         };
         for hook in hooks::ALL {
@@ -170,16 +173,28 @@ impl Kernel {
         }
     }
 
-    /// Hands every record that has arrived to `each`, but no more than the ring buffer holds: where records come faster than they are
-    /// taken, an end must come all the same.
+    /// Hands every record that has arrived to `each`, but no more than the ring buffer or [`READ_BYTES`] hold: where records come faster
+    /// than they are taken, an end must come all the same.
     pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        let mut left_bytes = self.buffer_bytes;
+        let mut left_bytes = self.buffer_bytes.min(READ_BYTES as usize);
         while left_bytes > 0
             && let Some(record) = self.events.get_mut().next()
         {
             left_bytes = left_bytes.saturating_sub(record.len());
+            self.drained += 1;
             each(&record);
         }
+    }
+
+    /// Records handed to [`Kernel::drain`]'s callers so far.
+    #[must_use]
+    pub fn drained(&self) -> u64 {
+        self.drained
+    }
+
+    /// Takes the hooks off; looks go on working. What the programs wrote until then is still to be drained.
+    pub fn detach(&mut self) {
+        self.detached = attach::take_off(&mut self.ebpf);
     }
 
     /// Waits until the kernel side says that there is something to read.
@@ -222,7 +237,7 @@ impl Kernel {
             line.map_or(Some(0), |line| line.trim().parse::<u64>().ok())
         };
         let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.map(misses).sum()
+        loaded.chain(&self.detached).map(misses).sum()
     }
 
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
