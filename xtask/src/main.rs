@@ -2,6 +2,7 @@
 
 mod command;
 mod ebpf;
+mod stress;
 mod tally;
 mod test;
 mod tidy;
@@ -38,6 +39,13 @@ enum Task {
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
     /// where they are missing. With CI=true in the environment, a test skipped for want of set-up is a failure.
     Test,
+    /// Runs the stress scenarios of the end-to-end tests for minutes instead of seconds, one after the other, and prints their figures as
+    /// the table in the README.
+    Stress {
+        /// How long each of them goes on.
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        minutes: u32,
+    },
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
 }
@@ -58,6 +66,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
         Task::Test => return test::run(&workspace),
+        Task::Stress { minutes } => return stress::run(&workspace, minutes),
         Task::Tidy => tidy::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

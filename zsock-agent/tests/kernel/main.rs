@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
+mod cgroup;
 mod net;
 mod peer;
 mod proc;

@@ -12,12 +12,18 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
 use crate::{await_some, now, unseen};
 
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
+
+const BINARY: &str = env!("CARGO_BIN_EXE_zsock");
+
+/// The same where very many records are waited for.
+const CROWD_LIMIT: Duration = Duration::from_mins(4);
 
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
@@ -57,11 +63,23 @@ impl Zsock {
         started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
     }
 
+    /// The same inside of a control group, which is charged for all that it takes from its first page on.
+    pub(crate) fn start_in_group(group: &Cgroup, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.joined_by()).arg(BINARY);
+        let started = Self::try_start_command(shell, arguments);
+        started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
+    }
+
     fn try_start(arguments: &[&str]) -> Result<Self, String> {
+        Self::try_start_command(Command::new(BINARY), arguments)
+    }
+
+    fn try_start_command(command: Command, arguments: &[&str]) -> Result<Self, String> {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return Ok(Self(None));
         }
-        let mut running = Running::spawn(arguments, Stdio::piped());
+        let mut running = Running::spawn(command, arguments, Stdio::piped());
         let output = running.child.stdout.take().expect("stdout is piped");
         let lines = Arc::clone(&running.lines);
         running.reader = Some(thread::spawn(move || lines.read(output)));
@@ -79,6 +97,28 @@ impl Zsock {
             let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
             panic!("waited in vain for {what} in\n{}", told.join("\n"));
         }
+    }
+
+    /// Waits until `is_enough` has seen what it wants, by looking at every line once.
+    pub(crate) fn wait_for_all(&self, what: &str, mut is_enough: impl FnMut(&Line) -> bool) {
+        let Some(running) = &self.0 else { return };
+        let mut looked_at = 0;
+        let missing = |state: &mut State| {
+            let mut new = state.lines.iter().skip(std::mem::replace(&mut looked_at, state.lines.len()));
+            !new.any(&mut is_enough) && !state.ended
+        };
+        let waited = running.lines.changed.wait_timeout_while(running.lines.state(), CROWD_LIMIT, missing);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            !timeout.timed_out() && !state.ended,
+            "waited in vain for {what} in {} lines",
+            state.lines.len()
+        );
+    }
+
+    /// Its process; `None` in a dry run.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.as_ref().map(|running| running.child.id())
     }
 
     /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.
@@ -139,7 +179,7 @@ pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus
     if LEFT_OUT.load(Ordering::Relaxed) {
         return None;
     }
-    let mut running = Running::spawn(arguments, Stdio::piped());
+    let mut running = Running::spawn(Command::new(BINARY), arguments, Stdio::piped());
     let mut output = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
     let mut start = String::new();
     output.read_line(&mut start).expect("a pipe can be read");
@@ -167,7 +207,7 @@ impl Filed {
         }
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zt-{}.ndjson", id()));
         let output = File::create(&path).expect("cargo's directory for tests can be written");
-        let running = Running::spawn(arguments, Stdio::from(output));
+        let running = Running::spawn(Command::new(BINARY), arguments, Stdio::from(output));
         let file = BufReader::new(File::open(&path).expect("it was just made"));
         Some(Self { running, file, path, line: String::new() })
     }
@@ -205,8 +245,8 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_zsock"))
+    fn spawn(mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
+        let mut child = command
             .args(["trace", "-o", "json"])
             .args(arguments)
             .stdin(Stdio::null())
