@@ -76,15 +76,16 @@ impl Trial {
         assert_counts(&seen);
         let end = seen.end();
         let figure = |name| end.figure(name);
+        // One without a canary has none.
+        let late = if self.late.is_zero() { "–".to_owned() } else { format!("{:.0?}", self.late) };
         println!(
-            "STRESS {} | {} | {} records, {} lost | {} MiB of {} | verdict after {:.0?} | CPU {:.0} %",
+            "STRESS {} | {} | {} records, {} lost | {} MiB of {} | verdict after {late} | CPU {:.0} %",
             self.name,
             self.rate,
             figure("kernel_records"),
             figure("lost_events"),
             self.group.peak_bytes().unwrap_or(resident?) >> 20,
             self.max_memory,
-            self.late,
             100.0 * cpu?.as_secs_f64() / ran.as_secs_f64(),
         );
         Some(seen)
