@@ -1,12 +1,16 @@
 //! zsock's build and test commands, run as `cargo xtask …`.
 
+mod btf;
 mod command;
+mod deny;
 mod ebpf;
+mod fuzz;
 mod stress;
 mod tally;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,10 +38,29 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Looks at licences, sources and duplicates of the dependencies, and where their data is there at advisories and yanked versions.
+    ///
+    /// Installs cargo-deny where it is missing, which takes some minutes.
+    Deny,
+    /// Gives zsock's properties what libFuzzer makes up, one target after another.
+    ///
+    /// Installs cargo-fuzz where it is missing. What a run learned is kept in target/fuzz/corpus for the next one.
+    Fuzz {
+        /// This target only: a file of zsock-agent/fuzz/targets.
+        target: Option<String>,
+        /// For so long each.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
+    /// Writes the types of Debian's kernels, as far as tests need them, to zsock-agent/tests/data/btf.
+    ///
+    /// The kernels are those that `vm` runs; remove target/vm/kernels for newer ones.
+    Btf,
     /// Runs every check and test there is; the last line adds them up.
     ///
     /// As root it also runs the end-to-end tests in network namespaces, after installing iproute2 and nftables
-    /// where they are missing. With CI=true in the environment, a test skipped for want of set-up is a failure.
+    /// where they are missing; then it runs them in virtual machines with other kernels (see `vm`). With CI=true in the
+    /// environment, a test skipped for want of set-up is a failure.
     Test,
     /// Runs the stress scenarios of the end-to-end tests for minutes instead of seconds, one after the other, and prints their figures as
     /// the table in the README.
@@ -48,6 +71,11 @@ enum Task {
     },
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
+    /// Runs the end-to-end tests on Debian's kernels, in QEMU without KVM; prints a table of test against kernel.
+    ///
+    /// Without a VERSION: on every series that zsock is to work on. Kernels, QEMU and busybox come from Debian's archive
+    /// and are kept in target/vm; remove target/vm/kernels for newer ones.
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,12 +90,16 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
-    match cli.task {
+    match &cli.task {
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
+        Task::Deny => deny::run(&workspace)?,
+        Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), *seconds)?,
+        Task::Btf => btf::write(&workspace)?,
         Task::Test => return test::run(&workspace),
-        Task::Stress { minutes } => return stress::run(&workspace, minutes),
+        Task::Stress { minutes } => return stress::run(&workspace, *minutes),
         Task::Tidy => tidy::run(&workspace)?,
+        Task::Vm(options) => return vm::run(&workspace, options),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What building the eBPF object needs beside stable Rust; each is fetched once when it is missing.
+//! What building the eBPF object, fuzzing and the look at the dependencies need beside stable Rust; each is fetched once when it is missing.
 
 use std::env;
 use std::fs;
@@ -12,14 +12,26 @@ use crate::workspace::Workspace;
 
 /// The Rust that the object is built with: another one gives other bytes.
 const RUST_VERSION: &str = "1.95.0";
-const BPF_LINKER_VERSION: &str = "0.10.4";
+
+/// A program that cargo installs, in the version that is used here.
+struct Tool {
+    /// Its package, which is what the program is called as well.
+    name: &'static str,
+    version: &'static str,
+    /// How long it takes to install.
+    takes: &'static str,
+}
+
+const BPF_LINKER: Tool = Tool { name: "bpf-linker", version: "0.10.4", takes: "a minute" };
+const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", takes: "some minutes" };
+const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", takes: "a minute" };
 
 /// Debian's package of Rust's library source: its place in a mirror, and what it contains. Its `core` is file for
 /// file that of the rustup component.
 const DEBIAN_RUST_SRC: &str = "pool/main/r/rustc/rust-src_1.95.0+dfsg1-2~bpo13+1_all.deb";
 const DEBIAN_RUST_SRC_SHA256: &str = "7b76db5b880a77f9e52975d2baa6209d2f76d2c9c2789515c3088cb960e2c83b";
 const DEBIAN_RUST_SRC_LIBRARY: &str = "usr/src/rustc-1.95.0/library";
-const DEBIAN_MIRROR: &str = "http://deb.debian.org/debian/";
+const DEBIAN_MIRROR: &str = "http://deb.debian.org/";
 /// apt's own downloader: it knows the machine's proxies and compares the checksum.
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
@@ -37,21 +49,39 @@ pub(crate) fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
     Ok(command::output(workspace.command("rustc").args(["--print", "sysroot"]))?.into())
 }
 
-/// The directory of bpf-linker; installs it to `target/tools` when no bpf-linker of the right version is found.
+/// The directory of bpf-linker.
 pub(crate) fn bpf_linker(workspace: &Workspace) -> Result<PathBuf> {
+    directory_of(workspace, &BPF_LINKER)
+}
+
+/// The directory of cargo-deny.
+pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
+    directory_of(workspace, &CARGO_DENY)
+}
+
+/// The directory of cargo-fuzz.
+pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
+    directory_of(workspace, &CARGO_FUZZ)
+}
+
+/// A program of `directory`, at the root of the workspace.
+pub(crate) fn command(workspace: &Workspace, directory: &Path, program: &str) -> Command {
+    workspace.command(&directory.join(program).to_string_lossy())
+}
+
+/// Where a tool is; installs it to `target/tools` when it is not found in the right version.
+fn directory_of(workspace: &Workspace, tool: &Tool) -> Result<PathBuf> {
+    let Tool { name, version, takes } = tool;
     let tools = workspace.root.join("target/tools");
-    let on_path = command::find("bpf-linker").and_then(|linker| Some(linker.parent()?.to_owned()));
+    let on_path = command::find(name).and_then(|program| Some(program.parent()?.to_owned()));
     let in_cargo_home = cargo_home().map(|home| home.join("bin"));
     let candidates = [on_path, in_cargo_home, Some(tools.join("bin"))];
-    if let Some(directory) = candidates.into_iter().flatten().find(|directory| has_bpf_linker(directory)) {
+    if let Some(directory) = candidates.into_iter().flatten().find(|directory| has(directory, tool)) {
         return Ok(directory);
     }
-    println!("xtask: there is no bpf-linker {BPF_LINKER_VERSION}; installing it takes a minute");
+    println!("xtask: there is no {name} {version}; installing it takes {takes}");
     let mut install = workspace.cargo();
-    install
-        .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked", "--root"])
-        .arg(&tools);
-    command::run(&mut install)?;
+    command::run(install.args(["install", name, "--version", version, "--locked", "--root"]).arg(&tools))?;
     Ok(tools.join("bin"))
 }
 
@@ -90,16 +120,17 @@ pub(crate) fn objcopy(workspace: &Workspace, sysroot: &Path) -> Result<Command> 
     Ok(objcopy)
 }
 
-fn cargo_home() -> Option<PathBuf> {
+/// Where cargo keeps what it fetched and installed.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
 
-/// Whether the directory holds bpf-linker in the right version.
-fn has_bpf_linker(directory: &Path) -> bool {
-    let linker = directory.join("bpf-linker");
-    linker.is_file()
-        && command::output(Command::new(linker).arg("--version"))
-            .is_ok_and(|version| version == format!("bpf-linker {BPF_LINKER_VERSION}"))
+/// Whether the directory holds the tool in the right version.
+fn has(directory: &Path, tool: &Tool) -> bool {
+    let program = directory.join(tool.name);
+    program.is_file()
+        && command::output(Command::new(program).arg("--version"))
+            .is_ok_and(|version| version == format!("{} {}", tool.name, tool.version))
 }
 
 fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
@@ -110,7 +141,7 @@ fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
         workspace
             .command(APT_HELPER)
             .arg("download-file")
-            .arg(debian_mirror(workspace) + DEBIAN_RUST_SRC)
+            .arg(debian_mirror(workspace, "debian") + DEBIAN_RUST_SRC)
             .arg(&package)
             .arg(format!("SHA256:{DEBIAN_RUST_SRC_SHA256}")),
     )?;
@@ -131,8 +162,9 @@ fn rust_src_from_debian(workspace: &Workspace, library: &Path) -> Result<()> {
     fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))
 }
 
-/// The mirror of Debian that this machine's apt is set up with, or else the public one.
-fn debian_mirror(workspace: &Workspace) -> String {
+/// The mirror of an archive of Debian (`debian`, `debian-security`) that this machine's apt is set up with, or else the
+/// public one.
+pub(crate) fn debian_mirror(workspace: &Workspace, archive: &str) -> String {
     let configured = command::output(workspace.command("apt-get").args([
         "indextargets",
         "--format",
@@ -142,7 +174,6 @@ fn debian_mirror(workspace: &Workspace) -> String {
     configured
         .unwrap_or_default()
         .lines()
-        .find(|uri| uri.starts_with("http") && uri.ends_with("/debian/"))
-        .unwrap_or(DEBIAN_MIRROR)
-        .to_owned()
+        .find(|uri| uri.starts_with("http") && uri.ends_with(&format!("/{archive}/")))
+        .map_or_else(|| format!("{DEBIAN_MIRROR}{archive}/"), str::to_owned)
 }

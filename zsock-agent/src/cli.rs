@@ -3,23 +3,21 @@
 //! Does no I/O except where a path has to be resolved ([`SelectorArgs::resolve`]).
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::error::ErrorKind;
-use clap::{
-    ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::budget::Budget;
-use crate::record::{State, VerdictName, printable};
+use crate::record::{State, VerdictName};
 use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
+mod usage;
 mod values;
 
+pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
 const EXIT_STATUS: &str = "\
@@ -32,8 +30,10 @@ const TRACE_NOTES: &str = "\
 Needs:
   root, or CAP_BPF and CAP_PERFMON. With these two alone zsock follows events and
   looks at the sockets of its own network namespace; to look into the others takes
-  CAP_SYS_ADMIN, and CAP_SYS_PTRACE to find those of other users' processes, their
-  descriptors and what their threads wait for.
+  CAP_SYS_ADMIN. CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH show what other users'
+  threads wait for and whom their processes are connected with; the first also
+  finds network namespaces that are mounted nowhere. What is missing is said at
+  the start. Once it runs, zsock gives up what it needs no more: see `-v`.
 
 Selecting:
   Every selector may be given more than once. Values of one kind widen the
@@ -241,7 +241,7 @@ pub struct SelectorArgs {
     pub remote: Vec<Endpoint>,
 
     /// Network namespace: a path such as /run/netns/blue or /proc/PID/ns/net, or its inode number
-    #[arg(long, value_name = "PATH|INODE")]
+    #[arg(long, value_name = "PATH|INODE", value_parser = OsStringValueParser::new().try_map(NetnsArg::parse))]
     pub netns: Vec<NetnsArg>,
 
     /// Control group of the owner and all below it, as in /proc/PID/cgroup: /system.slice
@@ -280,63 +280,10 @@ impl SelectorArgs {
     }
 }
 
-/// The command line of this process. Prints help, version or what is wrong with the usage, and exits, where there
-/// is nothing to run.
-#[must_use]
-pub fn parse() -> Cli {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let matches = Cli::command().color(help_color(&arguments)).get_matches_from(&arguments);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let Command::Trace(trace) = &cli.command;
-    if let Err(refusal) = trace.budget() {
-        let mut command = Cli::command().color(help_color(&arguments));
-        command.build();
-        let of_trace = command
-            .find_subcommand_mut("trace")
-            .map(|trace| trace.error(ErrorKind::ValueValidation, &refusal));
-        of_trace.unwrap_or_else(|| clap::Error::raw(ErrorKind::ValueValidation, refusal)).exit();
-    }
-    cli
-}
-
-/// How help and usage errors are coloured: they are written before `--color` has been parsed, so it is looked for here.
-fn help_color(arguments: &[OsString]) -> ColorChoice {
-    let mut choice = ColorChoice::Auto;
-    for (at, argument) in arguments.iter().enumerate() {
-        let value = match argument.to_str() {
-            Some("--color") => arguments.get(at + 1).and_then(|next| next.to_str()),
-            other => other.and_then(|joined| joined.strip_prefix("--color=")),
-        };
-        choice = match value {
-            Some("auto") => ColorChoice::Auto,
-            Some("always") => ColorChoice::Always,
-            Some("never") => ColorChoice::Never,
-            _ => choice,
-        };
-    }
-    choice
-}
-
-/// What is printed of an error that ends the program: `error: …`, and its causes below, one a line.
-#[must_use]
-pub fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    let mut said = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Some errors repeat their cause in their own words.
-        if said.contains(&cause) {
-            continue;
-        }
-        let label = if text.is_empty() { "error" } else { "  because" };
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "{label}: {}", printable(&cause));
-        said = cause;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -345,28 +292,6 @@ mod tests {
             .mut_subcommands(|command| command.help_expected(true))
             .help_expected(true)
             .debug_assert();
-    }
-
-    #[test]
-    fn an_error_is_one_line_and_its_causes_one_line_each() {
-        let error = anyhow::anyhow!("permission denied (EPERM)")
-            .context("load the program \"retransmit\u{1b}[2J\n\"")
-            .context("attach the hooks: run as root");
-        let expected = "error: attach the hooks: run as root\n  \
-                        because: load the program \"retransmit\\u{1b}[2J\\u{a}\"\n  \
-                        because: permission denied (EPERM)\n";
-        assert_eq!(explain(&error), expected);
-    }
-
-    #[test]
-    fn a_cause_that_was_said_already_is_not_said_again() {
-        let error = anyhow::anyhow!("Too many open files")
-            .context("i/o error: Too many open files")
-            .context("read the kernel's types");
-        assert_eq!(
-            explain(&error),
-            "error: read the kernel's types\n  because: i/o error: Too many open files\n"
-        );
     }
 
     #[test]
@@ -382,15 +307,6 @@ mod tests {
         assert!(!Color::Auto.applies(true, dumb));
         assert!(Color::Always.applies(false, no_color));
         assert!(!Color::Never.applies(true, nothing));
-    }
-
-    #[test]
-    fn help_is_coloured_as_the_color_option_says_although_it_comes_first() {
-        let choice = |text: &str| help_color(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert_eq!(choice("zsock trace --help"), ColorChoice::Auto);
-        assert_eq!(choice("zsock trace --help --color never"), ColorChoice::Never);
-        assert_eq!(choice("zsock trace --color=always --pid x"), ColorChoice::Always);
-        assert_eq!(choice("zsock trace --color"), ColorChoice::Auto);
     }
 
     #[test]

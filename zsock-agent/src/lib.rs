@@ -19,6 +19,9 @@ pub mod cli;
 pub mod detect;
 pub mod engine;
 pub mod kernel_rules;
+pub mod privileges;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod record;
 pub mod run;
 pub mod select;

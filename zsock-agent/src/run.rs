@@ -1,8 +1,11 @@
 //! Runs what the command line asks for.
 
+use std::io::Write as _;
+
 use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Command};
+use crate::record::printable;
 
 mod beside;
 mod facts;
@@ -29,6 +32,13 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
+/// Any bytes in the place of what `/proc` says of a process's parent and signals.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = filter::parent_in(bytes);
+    let _ = signals::is_ignored(1, &String::from_utf8_lossy(bytes));
+}
+
 /// What zsock says of itself goes to stderr: warnings always, more with each `-v`.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
@@ -42,6 +52,11 @@ fn log_to_stderr(verbose: u8) {
     env_logger::Builder::new()
         .filter_level(of_libraries)
         .filter_module("zsock", level)
-        .format_target(false)
+        .format(|out, said| {
+            let (time, level) = (out.timestamp(), said.level());
+            // Errors repeat names that others chose. A line break would let one pass for a line of its own.
+            let text = said.args().to_string();
+            writeln!(out, "[{time} {level:<5}] {}", printable(&text))
+        })
         .init();
 }

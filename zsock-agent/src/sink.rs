@@ -45,5 +45,5 @@ impl Renderer {
     }
 }
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod samples;

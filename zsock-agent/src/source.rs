@@ -12,6 +12,7 @@ pub mod clock;
 pub mod decode;
 pub mod fds;
 pub mod kernel;
+pub(crate) mod mountinfo;
 pub mod namespaces;
 pub mod order;
 pub mod process;

@@ -61,6 +61,9 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Nobody waits for longer; clocks and their sums have room for more.
+const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
 /// A duration longer than zero as people write it, a number and a unit: `500ms`, `30s`, `1.5m`, `2h` or `1h30m`.
 ///
 /// # Errors
@@ -70,6 +73,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     match parsed {
         None => Err("a duration is a number and a unit, such as 500ms, 30s, 5m or 2h"),
         Some(Duration::ZERO) => Err("a duration has to be longer than zero"),
+        Some(duration) if duration > LONGEST => Err("a duration may be ten years at most"),
         Some(duration) => Ok(duration),
     }
 }
@@ -133,6 +137,10 @@ mod tests {
         for text in ["", "30", "s", "-5s", "5x", "1e3s", "999999999999999999h"] {
             assert_eq!(parse_duration(text), Err(rule), "{text}");
         }
+        for text in ["87601h", "2562047788015215h"] {
+            assert_eq!(parse_duration(text), Err("a duration may be ten years at most"), "{text}");
+        }
+        assert_eq!(parse_duration("87600h"), Ok(LONGEST));
         for text in ["0s", "0ms"] {
             assert_eq!(parse_duration(text), Err("a duration has to be longer than zero"), "{text}");
         }

@@ -1,15 +1,41 @@
 //! The command line as a user meets it: help, version, wrong usage, and what is said about each.
+//!
+//! What `--help`, README and the contract promise of exit statuses, signals and arguments, and which test holds it to that. Those of
+//! `kernel` are end to end, in `tests/kernel/scenarios`.
+//!
+//! | promise | test |
+//! |---|---|
+//! | status 0: done, ended by `--duration` | `kernel exit::it_ends_when_its_time_is_up` |
+//! | SIGINT and SIGTERM end a trace in order: pending records, an `end` record, status 0 | `kernel exit::sigint_and_sigterm_end_it_in_order` |
+//! | the same before `start`, of more signals than one, of SIGHUP; SIGPIPE ends nothing | `kernel exit::whatever_the_signals_it_ends_once_and_in_order` |
+//! | a closed stdout ends it quietly, status 0, within a second even when there is nothing to print | `kernel exit::a_closed_stdout_ends_it_quietly`, from the start on `without_a_stdout_there_is_nothing_to_trace_for` |
+//! | a verdict still open is not closed by the end | `kernel exit::an_open_verdict_stays_open` |
+//! | status 1: failed, one line `error: …` that says what to do, the causes below | `a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause`, `what_cannot_be_written_is_a_failure`, `kernel exit::a_full_disk_is_a_failure_that_says_what_to_do`, `kernel exit::without_privileges_it_says_what_to_do` |
+//! | status 2: wrong usage | `wrong_usage_ends_with_status_2_and_the_rule_that_it_broke`, `nothing_at_all_is_no_value`, `arguments_of_any_bytes_are_refused_in_words` |
+//! | an unknown threshold or a value of the wrong kind is wrong usage | `wrong_usage_ends_with_status_2_and_the_rule_that_it_broke` |
+//! | selectors, repeatable, OR-ed and AND-ed | `kernel selectors::each_kind_selects_by_what_it_names`, the tests of `select` |
+//! | records go to stdout, everything else to stderr; that may be closed | `kernel exit::a_closed_stderr_changes_nothing`, `kernel hostile` |
+//! | text is coloured only on a terminal; `NO_COLOR` and `--color` are honoured | `kernel exit::colour_is_for_terminals_or_on_demand`, `usage_errors_are_coloured_only_where_that_is_asked_for`, the tests of `cli` |
+//! | strings that an untrusted process chose are escaped | `kernel hostile`, `arguments_of_any_bytes_are_refused_in_words` |
+//! | a slow reader never holds zsock up; what is lost is told | `kernel exit::a_blocked_stdout_loses_records_and_says_so` |
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Output, Stdio};
 
 /// Runs `zsock` away from any terminal and whatever the environment says about one.
 fn zsock(arguments: &str) -> Output {
+    zsock_with(arguments.split_whitespace())
+}
+
+fn zsock_with(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zsock"));
     for variable in ["COLUMNS", "LINES", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
-    command.args(arguments.split_whitespace()).stdin(Stdio::null()).output().expect("zsock starts")
+    command.args(arguments).stdin(Stdio::null()).output().expect("zsock starts")
 }
 
 /// What a terminal would show of a run, and how it ended.
@@ -59,10 +85,20 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --threshold nonsense=5",
         "trace --threshold silent_death=1",
         "trace --threshold stale_reset=90%",
+        "trace --threshold stuck_retransmission=0",
+        "trace --threshold stuck_retransmission=2s",
+        "trace --threshold keepalive_unanswered=1",
+        "trace --threshold fd_pressure=101%",
+        "trace --threshold accept_queue_full=1",
+        "trace --threshold close_wait_leak=0s",
         "trace --duration 0s",
         "trace --duration 30",
         "trace --duration -5s",
         "trace --duration 5x",
+        "trace --duration 1e3s",
+        "trace --duration 2562047788015215h",
+        "trace --scan-interval 10ms",
+        "trace --assume-idle-timeout 0s",
         "trace --buffer-size 3MiB",
         "trace --buffer-size 8MB",
         "trace --buffer-size 2GiB",
@@ -73,7 +109,8 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --pid nginx",
         "trace --comm a-name-of-17-byte",
         "trace --port 0",
-        "trace --port 70000",
+        "trace --port 65536",
+        "trace --port -1",
         "trace --port http",
         "trace --local 10.0.0.0/40",
         "trace --local 2001:db8::/129",
@@ -83,6 +120,7 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --remote example.org:443",
         "trace --remote [2001:db8::1",
         "trace --netns 0",
+        "trace --netns 4294967296",
         "trace --cgroup system.slice",
         "trace --state ESTABLISH",
         "trace --verdict silent_deth",
@@ -105,6 +143,86 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
                     because: No such file or directory (os error 2)\n\
                     [exit status: 1]\n";
     assert_eq!(transcript("trace --netns /run/netns/no-such-name"), expected);
+}
+
+#[test]
+fn nothing_at_all_is_no_value() {
+    let options = [
+        "--pid",
+        "--port",
+        "--local",
+        "--remote",
+        "--netns",
+        "--cgroup",
+        "--state",
+        "--verdict",
+        "--threshold",
+        "--duration",
+        "--scan-interval",
+        "--assume-idle-timeout",
+        "--buffer-size",
+        "--events",
+        "--output",
+        "--color",
+    ];
+    for option in options {
+        let Output { status, stdout, stderr } = zsock_with(["trace", option, ""]);
+        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{option}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(option), "{option}: {said}");
+    }
+}
+
+/// A pipe is no terminal, and yet may lead to one.
+#[test]
+fn arguments_of_any_bytes_are_refused_in_words() {
+    let hostile = [&b"\x1b[2J\x07\n"[..], b"\xff\xfe", "\u{85}\u{9b}2J\u{202e}\u{2028}".as_bytes()];
+    let forms = [
+        "",
+        "--",
+        "-",
+        "--local=",
+        "--remote=[",
+        "--port=",
+        "--pid=",
+        "--cgroup=",
+        "--netns=/run/netns/",
+        "--state=",
+        "--verdict=",
+        "--threshold=",
+        "--threshold=stale_reset=",
+        "--duration=",
+        "--buffer-size=",
+        "--color=",
+    ];
+    for (form, bytes) in forms.iter().flat_map(|form| hostile.map(|bytes| (form, bytes))) {
+        let argument = OsString::from_vec([form.as_bytes(), bytes].concat());
+        let Output { status, stdout, stderr } = zsock_with([OsStr::new("trace"), &argument]);
+        let expected = if form.starts_with("--netns") { 1 } else { 2 };
+        assert_eq!((status.code(), stdout.len()), (Some(expected), 0), "{argument:?}");
+        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+        assert!(said.starts_with("error: "), "{said:?}");
+        for line in said.lines() {
+            assert_eq!(zsock_agent::record::printable(line), line);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_a_failure() {
+    for arguments in ["--help", "--version", "trace --help"] {
+        let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
+        let ended = Command::new(env!("CARGO_BIN_EXE_zsock"))
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("zsock starts");
+        let expected = "error: write to stdout: make room where it goes, or send it elsewhere\n  \
+                        because: No space left on device (os error 28)\n";
+        assert_eq!((ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)), (Some(1), expected));
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Field {
     pub size_bytes: u32,
     /// Without it no hook works.
     pub is_required: bool,
+    /// Its bits are picked out: it may be a bit field.
+    pub is_bits: bool,
 }
 
 macro_rules! fields {
@@ -47,13 +49,16 @@ macro_rules! fields {
                     name: stringify!($name),
                     paths: &[$($path),+],
                     size_bytes: $size,
-                    is_required: fields!(@ $need),
+                    is_required: fields!(@is_required $need),
+                    is_bits: fields!(@is_bits $need),
                 })?),+ })
             }
         }
     };
-    (@ required) => { true };
-    (@ optional) => { false };
+    (@is_required required) => { true };
+    (@is_required $other:ident) => { false };
+    (@is_bits bits) => { true };
+    (@is_bits $other:ident) => { false };
 }
 
 fields! {
@@ -88,7 +93,7 @@ fields! {
     inode_number: 8 optional "inode.i_ino";
     icsk_rto: 4 optional "inet_connection_sock.icsk_rto";
     icsk_rto_max: 4 optional "inet_connection_sock.icsk_rto_max";
-    icsk_ca_state: 1 optional "inet_connection_sock.icsk_ca_state";
+    icsk_ca_state: 1 bits "inet_connection_sock.icsk_ca_state";
     icsk_retransmits: 1 optional "inet_connection_sock.icsk_retransmits";
     icsk_pending: 1 optional "inet_connection_sock.icsk_pending";
     icsk_backoff: 1 optional "inet_connection_sock.icsk_backoff";
@@ -124,7 +129,7 @@ fields! {
     keepalive_time: 4 optional "tcp_sock.keepalive_time";
     keepalive_intvl: 4 optional "tcp_sock.keepalive_intvl";
     keepalive_probes: 1 optional "tcp_sock.keepalive_probes";
-    usec_ts: 1 optional "tcp_sock.tcp_usec_ts";
+    usec_ts: 1 bits "tcp_sock.tcp_usec_ts";
     total_rto: 2 optional "tcp_sock.total_rto";
     tcp_clock_cache: 8 optional "tcp_sock.tcp_clock_cache";
     netns_inode: 4 optional "net.ns.inum";
@@ -138,7 +143,7 @@ fields! {
     skb_cb: 1 optional "sk_buff.cb";
     tcp_flags: 1 optional "tcp_skb_cb.tcp_flags";
     skb_seq: 4 optional "tcp_skb_cb.seq";
-    request_num_timeout: 1 optional "request_sock.num_timeout";
+    request_num_timeout: 1 bits "request_sock.num_timeout";
     request_timeout: 4 optional "request_sock.timeout";
     task_tgid: 4 optional "task_struct.tgid";
     task_flags: 4 optional "task_struct.flags";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::Thresholds;
+use crate::record::printable;
 use crate::time::parse_duration;
 
 /// Bytes of a process name that the kernel keeps: `TASK_COMM_LEN` without the final zero.
@@ -59,6 +60,7 @@ pub fn comm(text: &str) -> Result<String, String> {
     if kept == text {
         return Ok(kept);
     }
+    let kept = printable(&kept);
     Err(format!("the kernel keeps {COMM_MAX_BYTES} bytes of a process name; give what it keeps, `{kept}`"))
 }
 

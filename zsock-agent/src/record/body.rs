@@ -43,6 +43,9 @@ pub struct Start {
     pub boot_id: Option<Arc<str>>,
     /// How each hook is attached, or why not.
     pub hooks: BTreeMap<String, String>,
+    /// Fields that this kernel does not have and that are missed: what needs them is absent from the records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_fields: Vec<Arc<str>>,
     /// TCP sockets that existed.
     pub sockets: u64,
     /// Thresholds in force, by verdict.

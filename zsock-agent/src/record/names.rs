@@ -200,14 +200,14 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A string that an untrusted process chose, fit for a terminal: control characters, bidirectional overrides and other
-/// invisible characters become escapes.
+/// A string that an untrusted process chose, fit for a terminal: what moves a cursor, starts a line, turns the direction of writing
+/// or is not to be seen becomes an escape such as `\u{1b}`.
+///
+/// These are the control characters (ASCII's and C1, U+0080 to U+009F), the separators of lines and paragraphs, and all that Unicode
+/// has programs ignore when they draw (`Default_Ignorable_Code_Point`), which takes in the bidirectional controls.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-    };
+    let hides = |c: char| c.is_control() || !c.is_ascii() && is_not_drawn(c);
     let is_plain_ascii = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if is_plain_ascii || !text.chars().any(hides) {
         return Cow::Borrowed(text);
@@ -221,6 +221,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
             })
             .collect(),
     )
+}
+
+/// Unicode's `Default_Ignorable_Code_Point`, the separators of lines and paragraphs, and the marks of annotations.
+fn is_not_drawn(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -250,5 +259,19 @@ mod tests {
         assert_eq!(printable("nginx: worker"), "nginx: worker");
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
         assert_eq!(printable("x\u{202e}y"), "x\\u{202e}y");
+        let c1 = '\u{80}'..='\u{9f}';
+        let bidirectional =
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        let lines = "\n\r\u{b}\u{c}\u{85}\u{2028}\u{2029}";
+        for c in c1
+            .chain(bidirectional.chars())
+            .chain(lines.chars())
+            .chain("\u{0}\u{7f}\u{ad}\u{200b}\u{3164}".chars())
+        {
+            assert_eq!(printable(&c.to_string()), c.escape_unicode().to_string());
+        }
+        for shown in ["<script>alert('x')</script>", "\"a\\b", "Zoë 日本 \u{fffd} →"] {
+            assert_eq!(printable(shown), shown, "no terminal minds it");
+        }
     }
 }

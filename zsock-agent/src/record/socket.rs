@@ -42,7 +42,7 @@ pub struct Socket {
     /// Inode number in sockfs, as in `/proc/PID/fd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
-    /// Path of the process's control group.
+    /// Path of the process's control group. Bytes that are not UTF-8 are U+FFFD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Arc<str>>,
     /// Id of the container that the control group names.

@@ -1,14 +1,12 @@
 //! What is found beside the kernel side's events: descriptors of processes, failed accepts, idle times that connections lived through.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use crate::kernel_rules::Jiffies;
 use crate::record::{Destination, DestinationSample, ProcessSample, Record, What};
 use crate::source::accepts::{AcceptFailures, Caller};
 use crate::source::assemble::Assembler;
+use crate::source::assemble::facts::Units;
 use crate::source::clock::Clock;
 use crate::source::fds::FdWatch;
 use crate::source::kernel::Kernel;
@@ -26,16 +24,11 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Nothing found yet. `fd_pressure_percent` is the threshold of that verdict.
-    pub(super) fn new(fd_pressure_percent: u32, clock: Clock, jiffies: Jiffies) -> Self {
-        if fs::read_dir("/proc/1/fd").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-            log::warn!(
-                "fd_pressure and blocked_threads see only processes that zsock may look into: for those of other users run as root, or with CAP_SYS_PTRACE"
-            );
-        }
+    pub(super) fn new(fd_pressure_percent: u32, clock: Clock, units: Units) -> Self {
         Self {
             fds: FdWatch::new(fd_pressure_percent, clock),
             accepts: AcceptFailures::new(),
-            survivals: Survivals { jiffies, told: HashMap::new(), suspects: BTreeSet::new(), rounds: 0 },
+            survivals: Survivals { units, told: HashMap::new(), suspects: BTreeSet::new(), rounds: 0 },
         }
     }
 
@@ -72,7 +65,7 @@ impl Beside {
 
 /// Idle times that connections lived through, as far as they were told.
 struct Survivals {
-    jiffies: Jiffies,
+    units: Units,
     /// The longest told of each destination, in the kernel's ticks.
     told: HashMap<SocketAddr, u32>,
     suspects: BTreeSet<Destination>,
@@ -82,6 +75,9 @@ struct Survivals {
 
 impl Survivals {
     fn news(&mut self, kernel: &Kernel, suspects: BTreeSet<Destination>) -> Vec<DestinationSample> {
+        if !self.units.known.survivals {
+            return Vec::new();
+        }
         let has_new = suspects.iter().any(|suspect| !self.suspects.contains(suspect));
         self.suspects = suspects;
         self.rounds = if has_new { 0 } else { (self.rounds + 1) % ALL_EVERY };
@@ -102,7 +98,7 @@ impl Survivals {
             let told = self.told.entry(address).or_default();
             if ticks > *told {
                 *told = ticks;
-                let survived_ms = milliseconds(self.jiffies.until(0, ticks));
+                let survived_ms = milliseconds(self.units.jiffies.until(0, ticks));
                 news.push(DestinationSample { destination: Destination::of(address), survived_ms });
             }
         }

@@ -60,9 +60,13 @@ fn with_ancestors(pid: u32, parent: impl Fn(u32) -> Option<u32>) -> Vec<u32> {
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the last parenthesis may hold anything.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The parent in `/proc/PID/stat`: field 4. The name before the last parenthesis may hold anything.
+pub(super) fn parent_in(stat: &[u8]) -> Option<u32> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,6 +92,14 @@ mod tests {
         let selectors = Selectors { ports: (1..=9).collect(), netns: vec![7], ..Selectors::default() };
         let filter = of(&selectors);
         assert_eq!((filter.port_count, filter.netns_count, filter.netns[0]), (0, 1, 7));
+    }
+
+    #[test]
+    fn a_parent_is_found_whatever_the_child_is_called() {
+        assert_eq!(parent_in(b"7 (a) R 1 b\xff) S 42 7 7 0"), Some(42));
+        for broken in [&b""[..], b")", b"7 (a", b"7 (a) S", b"7 (a) S x"] {
+            assert_eq!(parent_in(broken), None);
+        }
     }
 
     #[test]

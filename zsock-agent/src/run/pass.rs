@@ -1,10 +1,11 @@
 //! The periodic pass: when it begins, what it cost, and when the next one may come.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use caps::Capability;
 use tokio::time::Instant;
 
+use crate::privileges::capabilities;
 use crate::source::clock;
 use crate::source::kernel::looks::Pass;
 
@@ -21,8 +22,8 @@ pub(super) struct Schedule {
     running: Option<Running>,
     /// The interval that was told last where it was longer than the one asked for.
     slowed: Option<Duration>,
-    /// Network namespaces that a pass could not look into; each is told of once.
-    refused: BTreeSet<u64>,
+    /// Whether it was told that network namespaces cannot be looked into.
+    told_refusal: bool,
 }
 
 struct Running {
@@ -36,7 +37,9 @@ impl Schedule {
     /// Passes every `interval`, the first at once.
     pub(super) fn every(interval: Duration) -> Self {
         let next = Instant::now();
-        Self { interval, next, running: None, slowed: None, refused: BTreeSet::new() }
+        // What is lost without the capability to enter them was said at the start.
+        let told_refusal = capabilities::lacks(Capability::CAP_SYS_ADMIN);
+        Self { interval, next, running: None, slowed: None, told_refusal }
     }
 
     /// Waits until a pass is to begin or to go on.
@@ -73,13 +76,14 @@ impl Schedule {
     }
 
     fn end(&mut self, Running { pass, began, took }: Running) {
-        let refused: Vec<_> =
-            pass.failed.into_iter().filter(|(namespace, _)| self.refused.insert(*namespace)).collect();
-        if let Some((namespace, error)) = refused.first() {
-            log::warn!(
+        if let Some((namespace, error)) = pass.failed.first() {
+            let level = if self.told_refusal { log::Level::Debug } else { log::Level::Warn };
+            log::log!(
+                level,
                 "{} network namespaces cannot be looked into, {namespace} among them: {error:#}; what is silent there is not seen",
-                refused.len()
+                pass.failed.len()
             );
+            self.told_refusal = true;
         }
         let interval = self.interval.max(took * SHARE);
         self.next = began + (interval * EARLY_PERCENT / 100).max(took * SHARE);

@@ -15,9 +15,9 @@ pub(super) struct Signals(Vec<Signal>);
 
 impl Signals {
     pub(super) fn listen() -> Result<Self> {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read("/proc/self/status").unwrap_or_default();
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !is_ignored(SIGHUP, &status) {
+        if !is_ignored(SIGHUP, &String::from_utf8_lossy(&status)) {
             kinds.push(SignalKind::hangup());
         }
         let listen = |kind| signal(kind).with_context(|| format!("listen for signal {kind:?}"));
@@ -35,7 +35,7 @@ impl Signals {
 }
 
 /// Whether a process of this `/proc/PID/status` ignores the signal.
-fn is_ignored(signal: u32, status: &str) -> bool {
+pub(super) fn is_ignored(signal: u32, status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)

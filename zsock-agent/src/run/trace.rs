@@ -1,6 +1,6 @@
 //! `zsock trace`: from the ring buffer to stdout, in one loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::budget::READ_BYTES;
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_between, hz_from};
+use crate::privileges;
 use crate::record::{Body, End, Record, Start, What};
 use crate::run::beside::Beside;
 use crate::run::output::Output;
@@ -23,6 +24,7 @@ use crate::sink::stdout;
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
+use crate::source::assemble::known;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
@@ -94,12 +96,13 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let attached_ns = clock.monotonic_ns();
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
-    let units = Units { jiffies, offsets: *kernel.offsets() };
+    let units = Units::new(jiffies, kernel.offsets());
     let start = start_body(&kernel, &thresholds)?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
-    let beside = Beside::new(thresholds.fd_pressure_percent, clock, jiffies);
+    let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
     let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
+    privileges::give_up(|| kernel.can_look())?;
     let output = Output::open(&arguments, &budget, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {
@@ -195,11 +198,17 @@ fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
             log::warn!("hook {hook}: {reason}");
         }
     }
+    let losses = known::losses(kernel.offsets(), kernel.missing_fields());
+    for loss in &losses {
+        log::warn!("{loss}");
+    }
+    let missed: BTreeSet<_> = losses.iter().flat_map(|loss| &loss.fields).copied().collect();
     Ok(Body::Start(Box::new(Start {
         version: Arc::from(env!("CARGO_PKG_VERSION")),
         kernel: facts::kernel_release()?,
         boot_id: facts::boot_id(),
         hooks,
+        missing_fields: missed.into_iter().map(Arc::from).collect(),
         sockets: kernel.counters()?.existed,
         settings: thresholds.settings(),
         sysctl: facts::sysctl(),

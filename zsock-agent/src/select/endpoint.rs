@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::record::printable;
+
 /// Addresses and ports at one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -65,7 +67,8 @@ impl FromStr for Endpoint {
         if any_address && !bracketed {
             return Ok(Self { prefix: None, port });
         }
-        let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is no IP address"))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| format!("`{}` is no IP address", printable(address)))?;
         if bracketed && address.is_ipv4() || !bracketed && address.is_ipv6() && port.is_some() {
             return Err(
                 "brackets are for IPv6, and needed where a port follows: [2001:db8::1]:443".to_owned()
@@ -82,7 +85,7 @@ impl FromStr for Endpoint {
 pub fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("`{text}` is no port: a port is a number from 1 to 65535")),
+        _ => Err(format!("`{}` is no port: a port is a number from 1 to 65535", printable(text))),
     }
 }
 
@@ -90,12 +93,13 @@ pub fn parse_port(text: &str) -> Result<u16, String> {
 fn parse_prefix(address: IpAddr, length: &str) -> Result<IpNet, String> {
     let (family, most) = if address.is_ipv4() { ("IPv4", 32) } else { ("IPv6", 128) };
     let rule = || {
+        let length = printable(length);
         format!("`{length}` is no prefix length: after an {family} address it is a number from 0 to {most}")
     };
     let length = match length.strip_prefix('/') {
         Some(number) => number.parse().map_err(|_| rule())?,
         None if length.is_empty() => most,
-        None => return Err(format!("`{length}` after the address is neither /LEN nor :PORT")),
+        None => return Err(format!("`{}` after the address is neither /LEN nor :PORT", printable(length))),
     };
     let mapped = match address {
         // The first 96 bits say only that it is IPv4.

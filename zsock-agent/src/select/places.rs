@@ -1,5 +1,6 @@
 //! Where a socket lives: its network namespace and its owner's control group.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -18,6 +19,22 @@ pub enum NetnsArg {
 }
 
 impl NetnsArg {
+    /// Reads an inode number, or takes any other text for a path, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// Nothing at all and a number that no inode has, with the rule.
+    pub fn parse(text: OsString) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("a network namespace is a path or an inode number".to_owned());
+        }
+        let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match digits.map(str::parse) {
+            None => Ok(Self::Path(PathBuf::from(text))),
+            Some(Ok(inode)) if inode > 0 => Ok(Self::Inode(inode)),
+            Some(_) => Err(format!("an inode number is a number from 1 to {}", u32::MAX)),
+        }
+    }
+
     /// The namespace's inode number.
     ///
     /// # Errors
@@ -39,20 +56,6 @@ impl NetnsArg {
             "{shown} is no network namespace; give a file such as /run/netns/NAME or /proc/PID/ns/net, or an inode number"
         );
         u32::try_from(inode).with_context(|| format!("inode number {inode} of {shown} has more than 32 bits"))
-    }
-}
-
-impl FromStr for NetnsArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self::Path(PathBuf::from(text)));
-        }
-        match text.parse() {
-            Ok(inode) if inode > 0 => Ok(Self::Inode(inode)),
-            _ => Err(format!("an inode number is a number from 1 to {}", u32::MAX)),
-        }
     }
 }
 
@@ -89,17 +92,21 @@ impl FromStr for CgroupPath {
 mod tests {
     use super::*;
 
+    fn netns(text: &str) -> Result<NetnsArg, String> {
+        NetnsArg::parse(text.into())
+    }
+
     #[test]
     fn a_network_namespace_is_known_by_the_inode_of_its_file() {
-        let by_path: NetnsArg = "/proc/self/ns/net".parse().unwrap();
+        let by_path = netns("/proc/self/ns/net").unwrap();
         let link = fs::read_link("/proc/self/ns/net").unwrap();
         assert_eq!(format!("net:[{}]", by_path.inode().unwrap()), link.to_str().unwrap());
-        assert_eq!("4026531840".parse::<NetnsArg>().unwrap().inode().unwrap(), 4_026_531_840);
+        assert_eq!(netns("4026531840").unwrap().inode().unwrap(), 4_026_531_840);
     }
 
     #[test]
     fn what_is_no_network_namespace_is_refused_with_the_way_out() {
-        let refused = |text: &str| format!("{:#}", text.parse::<NetnsArg>().unwrap().inode().unwrap_err());
+        let refused = |text: &str| format!("{:#}", netns(text).unwrap().inode().unwrap_err());
         assert_eq!(
             refused("/run/netns/no-such-name"),
             "cannot look up network namespace /run/netns/no-such-name; `ip netns` and `lsns -t net` list those that exist: \
@@ -110,10 +117,7 @@ mod tests {
             "/ is no network namespace; give a file such as /run/netns/NAME or /proc/PID/ns/net, or an inode number"
         );
         for text in ["0", "4294967296"] {
-            assert_eq!(
-                text.parse::<NetnsArg>(),
-                Err("an inode number is a number from 1 to 4294967295".to_owned())
-            );
+            assert_eq!(netns(text), Err("an inode number is a number from 1 to 4294967295".to_owned()));
         }
     }
 

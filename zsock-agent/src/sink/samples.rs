@@ -314,7 +314,7 @@ fn verdicts() -> Vec<Verdict> {
 }
 
 /// Records of every type, a millisecond apart.
-pub(super) fn all() -> Vec<Record> {
+pub(crate) fn all() -> Vec<Record> {
     let start = Start {
         version: "0.1.0".into(),
         kernel: "6.18.0".into(),
@@ -322,6 +322,7 @@ pub(super) fn all() -> Vec<Record> {
         hooks: [("retransmit", "tp_btf/tcp_retransmit_skb"), ("state", "tp_btf/inet_sock_set_state")]
             .map(|(hook, how)| (hook.to_owned(), how.to_owned()))
             .into(),
+        missing_fields: vec!["sk_ino".into(), "\u{1b}[31m".into()],
         sockets: 42,
         settings: [("stuck_retransmission".to_owned(), json!(4))].into(),
         sysctl: [("tcp_keepalive_time".to_owned(), 7_200)].into(),
@@ -361,7 +362,7 @@ pub(super) fn all() -> Vec<Record> {
 }
 
 /// Two hours of peace, then a stall.
-pub(super) fn timeline() -> Timeline {
+pub(crate) fn timeline() -> Timeline {
     let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
     let heard = What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() });
     let mut timeline = Timeline::default();

@@ -118,11 +118,13 @@ impl Text {
         let title =
             format!("zsock {version} on {host}, Linux {kernel}, {sockets} at the start; times are UTC");
         let hooks = start.hooks.iter().map(|(hook, how)| format!("{} {}", printable(hook), printable(how)));
+        let missing = start.missing_fields.iter().map(|field| printable(field).to_string());
         let settings =
             start.settings.iter().map(|(name, value)| format!("{} {}", printable(name), plain(value)));
         let sysctl = start.sysctl.iter().map(|(name, value)| format!("{} {value}", printable(name)));
         self.headed(at, &title)
             + &self.labelled("hooks", hooks)
+            + &self.labelled("lacks", missing)
             + &self.labelled("settings", settings)
             + &self.labelled("sysctl", sysctl)
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::privileges::landlock;
 use crate::time::Time;
 
 /// This part of the queue is kept for verdicts: they matter more than the events around them.
@@ -81,6 +82,10 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let threads_own = Arc::clone(&shared);
         thread::Builder::new().name("zsock-output".to_owned()).spawn(move || {
+            match landlock::confine_writer(&[]) {
+                Ok(told) => log::info!("the output thread is {told}"),
+                Err(error) => log::info!("the output thread is not confined: {error:#}"),
+            }
             let outcome = write_all(output, &threads_own);
             threads_own.lock().outcome = Some(outcome);
             threads_own.ended.notify_all();

@@ -20,10 +20,9 @@ use crate::time::milliseconds;
 
 pub mod facts;
 mod found;
+pub mod known;
 mod owner;
 mod past;
-#[cfg(test)]
-mod properties;
 mod stall;
 #[cfg(test)]
 mod tests;
@@ -83,7 +82,7 @@ impl Assembler {
             sockets: HashMap::new(),
             heard: VecDeque::new(),
             capacity,
-            processes: Processes::default(),
+            processes: Processes::new(units.known.owner),
             cgroups: Cgroups::default(),
             looks: 0,
             forgotten: 0,
@@ -115,7 +114,7 @@ impl Assembler {
         let (kind, record) = raw.socket()?;
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
         let names_owner = record.actor.tgid != 0 && kind != Kind::AcceptFailed;
-        if !is_held || kind == Kind::Destroyed || names_owner {
+        if !is_held || kind == Kind::Destroyed || names_owner || !self.units.known.owner {
             return None;
         }
         let Some(tracked) = self.sockets.get(&SocketId(record.head.cookie)) else { return Some(Need::First) };
@@ -256,15 +255,16 @@ impl Assembler {
 
     /// A SYN-ACK has no socket yet: the handshake is known by its ends.
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
-        let ends = Ends::of(&record.endpoints);
+        let ends = Ends::of(&record.endpoints, &self.units.known);
+        let known = &self.units.known;
         let attempt = record.num_timeout.saturating_add(1);
         let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
         let next = self.units.jiffies.until_armed_fires(record.head.jiffies, delay);
         let what = Retransmit {
             cause: Some(Cause::SynAck),
             fin: false,
-            attempt: Some(attempt),
-            next_ms: (record.timeout != 0).then(|| milliseconds(next)),
+            attempt: known.syn_ack_attempt.then_some(attempt),
+            next_ms: (known.syn_ack_attempt && record.timeout != 0).then(|| milliseconds(next)),
             failed: false,
             errno: None,
         };
@@ -277,8 +277,9 @@ impl Assembler {
     }
 
     fn track(&mut self, id: SocketId, record: &SocketRecord) -> &mut Tracked {
+        let known = self.units.known;
         let tracked = self.tracked(id, Tracked::unseen);
-        tracked.identify(record);
+        tracked.identify(record, &known);
         tracked
     }
 
@@ -319,7 +320,7 @@ impl Assembler {
     fn socket(&mut self, id: SocketId, record: &SocketRecord) -> Socket {
         let orphan = is_orphan(&record.tcp);
         let Some(tracked) = self.sockets.get_mut(&id) else {
-            return bare_socket(id, &Ends::of(&record.endpoints));
+            return bare_socket(id, &Ends::of(&record.endpoints, &self.units.known));
         };
         let mut socket = bare_socket(id, &tracked.ends);
         socket.netns = tracked.netns;

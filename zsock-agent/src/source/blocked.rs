@@ -119,5 +119,7 @@ fn runs_64_bit_code(pid: u32) -> Option<bool> {
     Some(start[CLASS] == CLASS_64_BIT)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use call::read_any;
 #[cfg(test)]
 mod tests;

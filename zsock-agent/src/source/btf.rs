@@ -1,21 +1,35 @@
 //! The running kernel's own description of its types: field offsets, argument counts, names of numbers.
 //!
-//! Nothing is decided by a version number: stable series change layouts and backport fields within a version.
+//! Nothing is decided by a version number: stable series change layouts and backport fields within a version. Whatever bytes
+//! the description is made of, to read it ends soon and gives what is there or nothing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use btf_rs::{Backend, Btf, Type};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use zsock_common::offsets::{ABSENT, Field, Offsets, bit_field};
+use zsock_common::offsets::{ABSENT, Field, Offsets};
+
+pub use self::place::Place;
+use self::place::Walk;
+
+mod place;
+#[cfg(test)]
+mod tests;
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Kernels of distributions describe themselves in 3 to 6 MB, one with every driver built in takes a few times as much.
+const MAX_BYTES: usize = 64 << 20;
+
+/// The kernel's own names have at most 511 bytes.
+const MAX_NAME_BYTES: usize = 4096;
 
 /// A kernel's types.
 pub struct Types {
@@ -24,30 +38,19 @@ pub struct Types {
     found: RefCell<HashMap<String, Vec<Type>>>,
 }
 
-/// A field's place: its offset in bits and the type of what is there.
-struct Place {
-    bit_offset: u32,
-    bit_width: Option<u32>,
-    kind: Type,
-}
-
 impl Types {
     /// Reads the types of the kernel at `path`.
     ///
     /// # Errors
     /// When the file is missing (a kernel built without `CONFIG_DEBUG_INFO_BTF`) or is no BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut kernels = File::open(path).with_context(|| {
+        let bytes = fs::read(path).with_context(|| {
             format!(
                 "read the kernel's types from {}: zsock needs a kernel with CONFIG_DEBUG_INFO_BTF=y",
                 path.display()
             )
         })?;
-        let mapped = in_memory(&mut kernels).context("make a file in memory of the kernel's types")?;
-        // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
-        Btf::from_file_with_backend(format!("/proc/self/fd/{}", mapped.as_raw_fd()), Backend::Mmap)
-            .map(Self::new)
-            .with_context(|| format!("parse the kernel's types in {}", path.display()))
+        Self::parse(&bytes).with_context(|| format!("parse the kernel's types in {}", path.display()))
     }
 
     /// Reads types from BTF bytes.
@@ -55,7 +58,13 @@ impl Types {
     /// # Errors
     /// When `bytes` is no BTF.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Ok(Self::new(Btf::from_bytes(bytes)?))
+        ensure!(bytes.len() <= MAX_BYTES, "{} bytes are more than any kernel has", bytes.len());
+        check_names(bytes)?;
+        let mapped = in_memory(bytes).context("make a file in memory of the kernel's types")?;
+        // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
+        let path = format!("/proc/self/fd/{}", mapped.as_raw_fd());
+        let btf = Btf::from_file_with_backend(path, Backend::Mmap)?;
+        Ok(Self { btf, found: RefCell::default() })
     }
 
     /// Offsets of every field that the kernel side reads, and the names of those that this kernel lacks.
@@ -64,8 +73,8 @@ impl Types {
     /// When a field is missing without which no hook works.
     pub fn offsets(&self) -> Result<(Offsets, Vec<&'static str>)> {
         let mut missing = Vec::new();
-        let offsets = Offsets::resolve(|field| match self.offset(field) {
-            Some(offset) => Ok(offset),
+        let offsets = Offsets::resolve(|field| match self.place(field) {
+            Some(place) => Ok(place.offset()),
             None if field.is_required => bail!(
                 "this kernel's types have no {}, without which zsock cannot read sockets; please report its `uname -r`",
                 field.paths.join(" or ")
@@ -78,6 +87,16 @@ impl Types {
         Ok((offsets, missing))
     }
 
+    /// Where `field` is; `None` where this kernel has it at none of its paths, or in a shape that the kernel side cannot read.
+    #[must_use]
+    pub fn place(&self, field: &Field) -> Option<Place> {
+        field.paths.iter().find_map(|path| {
+            let (name, members) = path.split_once('.')?;
+            let outer = self.named(name, |kind| matches!(kind, Type::Struct(_)))?;
+            Walk::new(&self.btf).place(outer, members)?.fitting(field)
+        })
+    }
+
     /// How many arguments the tracepoint `name` has; `None` where the kernel has no such tracepoint.
     #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
@@ -88,6 +107,12 @@ impl Types {
         };
         // The first parameter is the tracepoint's own data.
         prototype.parameters.len().checked_sub(1)
+    }
+
+    /// Whether the kernel has a function `name` that a program can attach to by its type.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.named(name, |kind| matches!(kind, Type::Func(_))).is_some()
     }
 
     /// Names of the enum `name` by value, without `prefix`.
@@ -105,10 +130,6 @@ impl Types {
             .collect()
     }
 
-    fn new(btf: Btf) -> Self {
-        Self { btf, found: RefCell::default() }
-    }
-
     fn named(&self, name: &str, is_wanted: impl Fn(&Type) -> bool) -> Option<Type> {
         let mut found = self.found.borrow_mut();
         let types = found
@@ -116,94 +137,25 @@ impl Types {
             .or_insert_with(|| self.btf.resolve_types_by_name(name).unwrap_or_default());
         types.iter().find(|kind| is_wanted(kind)).cloned()
     }
-
-    fn offset(&self, field: &Field) -> Option<u32> {
-        field.paths.iter().find_map(|path| self.offset_of_path(path, field.size_bytes))
-    }
-
-    /// The offset of `type.member.member`; `None` where a member is missing or smaller than `size_bytes`.
-    fn offset_of_path(&self, path: &str, size_bytes: u32) -> Option<u32> {
-        let (name, members) = path.split_once('.')?;
-        let mut place = Place {
-            bit_offset: 0,
-            bit_width: None,
-            kind: self.named(name, |kind| matches!(kind, Type::Struct(_)))?,
-        };
-        for member in members.split('.') {
-            let found = self.member(&place.kind, member)?;
-            place = Place { bit_offset: place.bit_offset + found.bit_offset, ..found };
-        }
-        let byte = place.bit_offset / 8;
-        if let Some(width) = place.bit_width {
-            return Some(bit_field(byte, place.bit_offset % 8, width));
-        }
-        (self.size_bytes(&place.kind)? >= size_bytes).then_some(byte)
-    }
-
-    /// A member by name, through anonymous structs and unions.
-    fn member(&self, of: &Type, name: &str) -> Option<Place> {
-        let (Type::Struct(outer) | Type::Union(outer)) = self.peel(of.clone())? else { return None };
-        outer.members.iter().find_map(|member| {
-            let kind = self.btf.resolve_chained_type(member).ok()?;
-            let bit_width = member.bitfield_size().filter(|width| *width != 0);
-            let here = Place { bit_offset: member.bit_offset(), bit_width, kind };
-            match self.btf.resolve_name(member).ok().as_deref() {
-                Some(found) if found == name => Some(here),
-                None | Some("") => {
-                    let inner = self.member(&here.kind, name)?;
-                    Some(Place { bit_offset: here.bit_offset + inner.bit_offset, ..inner })
-                }
-                Some(_) => None,
-            }
-        })
-    }
-
-    /// The type behind typedefs and qualifiers.
-    fn peel(&self, mut kind: Type) -> Option<Type> {
-        while matches!(
-            kind,
-            Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::Restrict(_) | Type::TypeTag(_)
-        ) {
-            kind = self.btf.resolve_chained_type(kind.as_btf_type()?).ok()?;
-        }
-        Some(kind)
-    }
-
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the crate's list of types is open; the others have no size of their own"
-    )]
-    fn size_bytes(&self, kind: &Type) -> Option<u32> {
-        let bytes = match self.peel(kind.clone())? {
-            Type::Int(int) => int.size(),
-            Type::Struct(outer) | Type::Union(outer) => outer.size(),
-            Type::Enum(kind) => kind.size(),
-            Type::Enum64(kind) => kind.size(),
-            Type::Ptr(_) => size_of::<u64>(),
-            Type::Array(array) => {
-                let element = self.btf.resolve_chained_type(&array).ok()?;
-                return Some(u32::try_from(array.len()).ok()? * self.size_bytes(&element)?);
-            }
-            _ => return None,
-        };
-        u32::try_from(bytes).ok()
-    }
 }
 
-/// A copy of `file` in memory: before 6.16 the kernel's own cannot be mapped.
-fn in_memory(file: &mut File) -> Result<File> {
-    let mut copy = File::from(memfd_create("zsock-btf", MFdFlags::MFD_CLOEXEC)?);
-    io::copy(file, &mut copy)?;
-    Ok(copy)
+/// Refuses names without an end: each time that one is looked at costs as much as it is long.
+fn check_names(bytes: &[u8]) -> Result<()> {
+    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    // `hdr_len`, `str_off` and `str_len` of the header. Kernels that run BPF programs of ours are little-endian.
+    let (Some(header), Some(offset), Some(length)) = (word(4), word(16), word(20)) else {
+        bail!("the header is cut")
+    };
+    let strings =
+        bytes.get(header + offset..).and_then(|rest| rest.get(..length)).context("the names are cut")?;
+    let longest = strings.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    ensure!(longest <= MAX_NAME_BYTES && strings.ends_with(&[0]), "the names have no end");
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_that_are_no_types_are_refused() {
-        assert!(Types::parse(b"").is_err());
-        assert!(Types::parse(b"\x9f\xeb\x01\x00garbage").is_err());
-    }
+/// A file that holds `bytes` in memory: before 6.16 the kernel's own cannot be mapped.
+fn in_memory(bytes: &[u8]) -> Result<File> {
+    let mut file = File::from(memfd_create("zsock-btf", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
 }

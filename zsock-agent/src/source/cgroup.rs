@@ -6,6 +6,8 @@ use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::mountinfo::{self, Mount};
+
 /// A walk ends after so many control groups.
 const MAX_GROUPS: usize = 65_536;
 
@@ -24,8 +26,7 @@ impl Paths {
     /// The path of control group `id`; `None` for one that is gone or out of sight. Looks through the hierarchy once for an id
     /// that it has not met.
     pub fn of(&mut self, id: u64) -> Option<Arc<str>> {
-        let table = || fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        self.find(id, || mount_point(&table()).map_or_else(Vec::new, |root| walk(&root)))
+        self.find(id, || mount_point(mountinfo::mounts()).map_or_else(Vec::new, |root| walk(&root)))
     }
 
     fn find(&mut self, id: u64, walk: impl FnOnce() -> Vec<(u64, Arc<str>)>) -> Option<Arc<str>> {
@@ -46,14 +47,9 @@ impl Paths {
     }
 }
 
-/// Where a `mountinfo` table has the root of the unified hierarchy.
-fn mount_point(table: &str) -> Option<PathBuf> {
-    table.lines().find_map(|line| {
-        let (mount, kind) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ');
-        let (root, point) = (fields.nth(3)?, fields.next()?);
-        (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
-    })
+/// Where the root of the unified hierarchy is mounted.
+fn mount_point(mounts: impl IntoIterator<Item = Mount>) -> Option<PathBuf> {
+    mounts.into_iter().find(|mount| mount.kind == b"cgroup2" && mount.root == b"/").map(|mount| mount.point)
 }
 
 /// Every control group below `root` with its path from there. The root itself says nothing of a process that is gone: where
@@ -75,6 +71,12 @@ fn walk(root: &Path) -> Vec<(u64, Arc<str>)> {
     found
 }
 
+/// Any bytes in the place of the table of mounts.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = mount_point(mountinfo::parse(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
@@ -83,11 +85,11 @@ mod tests {
 
     #[test]
     fn the_unified_hierarchy_is_found_among_the_mounts() {
-        let table = "30 25 0:26 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n\
-                     31 25 0:27 /part /mnt/part rw - cgroup2 cgroup2 rw\n\
-                     32 25 0:27 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(table), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(mount_point("garbage"), None);
+        let table = b"30 25 0:26 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n\
+                      31 25 0:27 /part /mnt/part rw - cgroup2 cgroup2 rw\n\
+                      32 25 0:27 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(mountinfo::parse(table)), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(mount_point(mountinfo::parse(b"garbage")), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod proc;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use proc::read_any;
 use proc::{Counter, Usage};
 
 /// From half of its limit on a process has a history, so that its growth is known when it comes near.

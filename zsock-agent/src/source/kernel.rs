@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramFd};
 use aya::{Btf, Ebpf, Pod};
 use aya_log::EbpfLogger;
+use caps::Capability;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
 use crate::budget::READ_BYTES;
+use crate::privileges::capabilities;
+use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
 mod attach;
@@ -59,6 +63,7 @@ pub struct Kernel {
     hooks: BTreeMap<String, String>,
     limits: Limits,
     offsets: Offsets,
+    missing_fields: Vec<&'static str>,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
     /// Records read so far.
@@ -93,11 +98,21 @@ impl Kernel {
     /// Without BTF, without the right to load programs, when not even state changes can be followed, or when a rung that is asked for
     /// cannot be had.
     pub fn attach(options: &Options) -> Result<Self> {
+        Self::attach_by(&Types::read(Path::new(btf::VMLINUX))?, options)
+    }
+
+    /// The same with fields where `types` say that they are.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn attach_by(types: &Types, options: &Options) -> Result<Self> {
         load::raise_limits();
-        let layout = load::Layout::of_this_kernel()?;
+        let (offsets, missing) = types.offsets()?;
+        if !missing.is_empty() {
+            log::info!("fields that this kernel lacks: {}", missing.join(", "));
+        }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let (mut ebpf, sockets) = load::load(&layout, options, &btf)?;
-        let load::Layout { offsets, reset_reasons, .. } = layout;
+        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -109,6 +124,7 @@ impl Kernel {
             .then(|| EbpfLogger::init(&mut ebpf))
             .transpose()
             .context("open the programs' log")?;
+        let reset_reasons = types.enum_names("sk_rst_reason", "SK_RST_REASON_");
         let mut kernel = Self {
             ebpf,
             events,
@@ -121,6 +137,7 @@ impl Kernel {
             hooks: BTreeMap::from([(hooks::SOCKETS.name.to_owned(), sockets.to_owned())]),
             limits: Limits::default(),
             offsets,
+            missing_fields: missing,
             reset_reasons,
             timers: 0,
             drained: 0,
@@ -133,7 +150,13 @@ impl Kernel {
         }
         if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
             let how = kernel.hooks.get("state").map_or("no such hook", String::as_str);
-            bail!("attach to state changes, see `zsock trace -vv`: {}", how.trim_start_matches("no: "));
+            let how = how.trim_start_matches("no: ");
+            if capabilities::lacks(Capability::CAP_PERFMON) {
+                return Err(
+                    anyhow!("{how}").context(format!("load the eBPF programs: {}", capabilities::advice()))
+                );
+            }
+            bail!("attach to state changes, see `zsock trace -vv`: {how}");
         }
         for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
             let how = match kernel
@@ -158,6 +181,12 @@ impl Kernel {
     #[must_use]
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// Names of the fields that it has not.
+    #[must_use]
+    pub fn missing_fields(&self) -> &[&'static str] {
+        &self.missing_fields
     }
 
     /// Names of the reasons for resets, by number.

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
 
+use super::mountinfo::{self, Mount};
+
 const OWN: &str = "/proc/self/ns/net";
 
 /// Every network namespace that can be found, opened, by inode number. The caller's own is always among them.
@@ -60,18 +62,18 @@ fn of_processes() -> impl Iterator<Item = PathBuf> {
 }
 
 fn mounted() -> impl Iterator<Item = PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    nsfs_mounts(&table).into_iter()
+    of_namespaces(mountinfo::mounts())
 }
 
-/// Mount points of network namespaces in a `mountinfo` table.
-fn nsfs_mounts(table: &str) -> Vec<PathBuf> {
-    let mount_point = |line: &str| {
-        let mut fields = line.split(' ');
-        let (root, point) = (fields.nth(3)?, fields.next()?);
-        root.starts_with("net:[").then(|| PathBuf::from(point))
-    };
-    table.lines().filter_map(mount_point).collect()
+/// Where network namespaces are mounted.
+fn of_namespaces(mounts: impl IntoIterator<Item = Mount>) -> impl Iterator<Item = PathBuf> {
+    mounts.into_iter().filter(|mount| mount.root.starts_with(b"net:[")).map(|mount| mount.point)
+}
+
+/// Any bytes in the place of the table of mounts.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = of_namespaces(mountinfo::parse(bytes)).count();
 }
 
 #[cfg(test)]
@@ -80,10 +82,11 @@ mod tests {
 
     #[test]
     fn mounted_namespaces_are_found_by_their_root() {
-        let table = "25 1 0:5 / /proc rw - proc proc rw\n\
-                     190 25 0:4 net:[4026532201] /run/netns/blue rw shared:1 - nsfs nsfs rw\n\
-                     191 25 0:4 mnt:[4026532202] /run/other rw - nsfs nsfs rw\nbroken";
-        assert_eq!(nsfs_mounts(table), [PathBuf::from("/run/netns/blue")]);
+        let table = b"25 1 0:5 / /proc rw - proc proc rw\n\
+                      190 25 0:4 net:[4026532201] /run/netns/blue\\040sky rw shared:1 - nsfs nsfs rw\n\
+                      191 25 0:4 mnt:[4026532202] /run/other rw - nsfs nsfs rw\nbroken\xff";
+        let found: Vec<PathBuf> = of_namespaces(mountinfo::parse(table)).collect();
+        assert_eq!(found, [PathBuf::from("/run/netns/blue sky")]);
     }
 
     #[test]

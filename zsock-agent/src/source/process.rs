@@ -80,7 +80,9 @@ impl Process {
     /// The control group it is in, and the container that this names. `None` once it runs no more.
     #[must_use]
     pub fn cgroup(&self) -> Option<Cgroup> {
-        let table = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        // A control group may be called anything but `\n`; bytes that are not UTF-8 become U+FFFD, as in a name.
+        let table = fs::read(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let table = String::from_utf8_lossy(&table);
         // Asked after the table was read: the id had not been given to another process by then.
         let path = path_of(&table).filter(|_| self.is_in_proc())?;
         Some(Cgroup::of_path(Arc::from(path)))
@@ -177,6 +179,23 @@ fn container_of(path: &str) -> Option<&str> {
             part.len() == DIGITS || matches!(part.as_bytes().get(part.len() - DIGITS - 1), Some(b'-' | b':'));
         (is_whole && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
     })
+}
+
+/// Any bytes in the place of what `/proc` says of a process.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((name, ticks)) = name_and_start(bytes) {
+        assert!(name.len() < bytes.len());
+        assert!(is_same_and_alive(bytes, ticks.saturating_mul(10_000_000)) || ticks > u64::MAX / 10_000_000);
+    }
+    let _ = path_of(&text).map(container_of);
+    assert!(container_of(&text).is_none_or(|id| id.len() == 64));
+    let _ = socket_inode(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+    let named = Process::named(1, 0, 0, bytes);
+    assert_eq!(named.comm_hex.is_some(), std::str::from_utf8(bytes).is_err());
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ use nix::time::{ClockId, clock_gettime};
 use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
+mod bytes;
 mod cgroup;
+#[path = "../kernels/mod.rs"]
+mod kernels;
 mod net;
 mod peer;
 mod proc;
@@ -83,6 +86,17 @@ fn lacking_set_up() -> Option<String> {
         }
     }
     net::refused_rules()
+}
+
+/// How long zsock, or a process of the test, may take for what takes `usual` on an ordinary machine.
+///
+/// A machine that is emulated in software says with `ZSOCK_TEST_SLOWNESS` how many times slower it is. What zsock says is
+/// not judged by it: only how soon.
+fn patience(usual: Duration) -> Duration {
+    let slowness = env::var("ZSOCK_TEST_SLOWNESS").ok().map_or(1, |times| {
+        times.parse().unwrap_or_else(|error| panic!("ZSOCK_TEST_SLOWNESS is {times:?}: {error}"))
+    });
+    usual * slowness
 }
 
 /// The wall clock.

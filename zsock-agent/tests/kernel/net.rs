@@ -8,6 +8,7 @@ use std::process::{Command, Stdio, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 
 /// Which addresses a connection uses.
@@ -129,7 +130,9 @@ pub(crate) fn remove_those_of_the_dead() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(pid) = name.strip_prefix("zt-").and_then(|rest| rest.split('-').next()) else { continue };
         if pid.parse::<u32>().is_ok() && !fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
-            ip(&["netns", "delete", &name]);
+            // What `ip netns delete` does, for names of any bytes.
+            let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -159,6 +162,11 @@ impl Namespace {
     /// The inode number that `socket.netns` shows.
     pub(crate) fn inode(&self) -> u64 {
         fs::metadata(self.path()).expect("the namespace exists as long as this value").st_ino()
+    }
+
+    /// Takes its mount away: from here on only processes show that it exists, and nobody else enters it.
+    pub(crate) fn hide(&self) {
+        umount2(&self.path(), MntFlags::MNT_DETACH).expect("root may unmount what it has mounted");
     }
 
     /// Runs `work` on a thread of its own inside this namespace.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zsock_agent::time::Time;
 
 use crate::net::{Ip, Net};
+use crate::patience;
 use crate::peer::Peer;
 use crate::story::{Connection, Line, Recording, assert_at};
 
@@ -15,12 +16,15 @@ mod connect;
 mod crowd;
 mod descriptors;
 mod exit;
+mod fields;
+mod hostile;
 mod idle_timeout;
 mod keepalive;
 mod lives;
 mod nat;
 mod owners;
 mod postgres;
+mod privileges;
 mod quiet;
 mod recovery;
 mod selectors;
@@ -87,11 +91,24 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         idle_timeout::a_gateway_that_resets_what_it_forgot,
         postgres::a_pool_behind_a_gateway_that_forgets,
         selectors::each_kind_selects_by_what_it_names,
+        fields::each_is_where_the_kept_types_have_it,
+        fields::those_that_are_missing_keep_no_program_from_loading,
+        hostile::names_of_processes_hosts_and_namespaces_reach_no_terminal,
+        hostile::names_of_control_groups_reach_no_terminal,
         exit::sigint_and_sigterm_end_it_in_order,
+        exit::whatever_the_signals_it_ends_once_and_in_order,
+        exit::a_full_disk_is_a_failure_that_says_what_to_do,
+        exit::without_privileges_it_says_what_to_do,
+        exit::a_closed_stderr_changes_nothing,
+        exit::colour_is_for_terminals_or_on_demand,
         exit::an_open_verdict_stays_open,
         exit::it_ends_when_its_time_is_up,
         exit::a_closed_stdout_ends_it_quietly,
         exit::a_blocked_stdout_loses_records_and_says_so,
+        privileges::root_gives_up_what_it_needs_no_more,
+        privileges::each_capability_taken_away,
+        privileges::a_kill_leaves_nothing_in_the_kernel,
+        privileges::two_side_by_side_tell_the_same,
         ways::to_follow_the_timers,
         ways::to_see_accepts_fail,
         ways::to_know_a_socket,
@@ -112,6 +129,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
         Some("postgres") => postgres::lacking(),
         Some("crowd") => crowd::lacking(),
         Some("stress") => stress::lacking(name),
+        Some("hostile") => hostile::lacking(name),
         _ => None,
     }
 }
@@ -194,7 +212,7 @@ fn assert_claim(verdict: &Line, since: Time, holds: Time) {
     assert!(advice.is_some_and(|advice| !advice.is_empty()), "no advice in {}", verdict.record);
     assert_at("since", verdict.time("since"), since, Duration::from_millis(1200));
     let late = verdict.arrived.since(holds);
-    assert!(late <= Duration::from_secs(6), "{late:?} after it held: {}", verdict.record);
+    assert!(late <= patience(Duration::from_secs(6)), "{late:?} after it held: {}", verdict.record);
 }
 
 /// Checks that a verdict names who sits in a system call on the socket: so many threads, in this call.
@@ -243,7 +261,7 @@ fn assert_foretold(verdict: &Line, death: Time) {
 #[track_caller]
 fn assert_prompt(verdict: &Line, cause: &Line) {
     let late = verdict.arrived.since(cause.ts());
-    assert!(late <= Duration::from_secs(1), "{late:?} after {}: {}", cause.record, verdict.record);
+    assert!(late <= patience(Duration::from_secs(1)), "{late:?} after {}: {}", cause.record, verdict.record);
 }
 
 /// Checks that each retransmission came when the one before had foretold, and the end after the last.

@@ -1,8 +1,9 @@
 //! A running `zsock trace -o json` and the lines that it writes.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio, id};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,16 +21,29 @@ use crate::{await_some, now, unseen};
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_zsock");
-
 /// The same where very many records are waited for.
 const CROWD_LIMIT: Duration = Duration::from_mins(4);
+
+/// The zsock that was built with this test or, on a machine that it was brought to, that of `ZSOCK_TEST_PROGRAM`.
+pub(crate) fn program() -> PathBuf {
+    env::var_os("ZSOCK_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_zsock").into(), PathBuf::from)
+}
+
+/// Cargo's directory for what tests write, or that of `ZSOCK_TEST_DIRECTORY`.
+fn directory() -> PathBuf {
+    env::var_os("ZSOCK_TEST_DIRECTORY").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
 
 static LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
 /// From now on, scenarios run without zsock.
 pub(crate) fn leave_out() {
     LEFT_OUT.store(true, Ordering::Relaxed);
+}
+
+/// Whether this is a dry run.
+pub(crate) fn is_left_out() -> bool {
+    LEFT_OUT.load(Ordering::Relaxed)
 }
 
 /// `zsock trace -o json`, killed with this value; nothing at all in a dry run.
@@ -52,34 +66,39 @@ impl Zsock {
 
     /// Starts it with hooks attached as these options say; the complaint where this kernel refuses that.
     pub(crate) fn start_if_offered(options: &[&str]) -> Result<Self, String> {
-        Self::try_start(options).inspect_err(|complaint| {
+        Self::try_start(Command::new(program()), options).inspect_err(|complaint| {
             assert!(complaint.contains("this kernel refuses it"), "zsock said:\n{complaint}");
         })
     }
 
     /// Starts it and waits for its `start` record.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let started = Self::try_start(arguments);
-        started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
+        Self::start_by(Command::new(program()), arguments)
     }
 
     /// The same inside of a control group, which is charged for all that it takes from its first page on.
     pub(crate) fn start_in_group(group: &Cgroup, arguments: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.joined_by()).arg(BINARY);
-        let started = Self::try_start_command(shell, arguments);
-        started.unwrap_or_else(|said| panic!("zsock did not begin with a start record and said:\n{said}"))
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.joined_by()).arg(program());
+        Self::start_by(shell, arguments)
     }
 
-    fn try_start(arguments: &[&str]) -> Result<Self, String> {
-        Self::try_start_command(Command::new(BINARY), arguments)
+    /// The same by a command of whoever needs it to be started in a way of its own.
+    pub(crate) fn start_by(command: Command, arguments: &[&str]) -> Self {
+        let started = Self::try_start(command, arguments);
+        started.unwrap_or_else(|said| {
+            panic!(
+                "zsock did not begin with a start record and said:
+{said}"
+            )
+        })
     }
 
-    fn try_start_command(command: Command, arguments: &[&str]) -> Result<Self, String> {
+    fn try_start(command: Command, arguments: &[&str]) -> Result<Self, String> {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return Ok(Self(None));
         }
-        let mut running = Running::spawn(command, arguments, Stdio::piped());
+        let mut running = Running::spawn_by(command, arguments, Stdio::piped());
         let output = running.child.stdout.take().expect("stdout is piped");
         let lines = Arc::clone(&running.lines);
         running.reader = Some(thread::spawn(move || lines.read(output)));
@@ -114,11 +133,6 @@ impl Zsock {
             "waited in vain for {what} in {} lines",
             state.lines.len()
         );
-    }
-
-    /// Its process; `None` in a dry run.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.0.as_ref().map(|running| running.child.id())
     }
 
     /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.
@@ -163,6 +177,25 @@ impl Zsock {
         self.finish()
     }
 
+    /// Ends it with SIGINT and returns all that it wrote, with what it said on stderr; `None` in a dry run.
+    pub(crate) fn stop_and_hear(mut self) -> Option<(Recording, String)> {
+        let complaints = self.0.as_mut()?.complaints.take().expect("nobody has taken it");
+        let seen = self.stop()?;
+        Some((seen, complaints.join().expect("the reader does not panic")))
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        if let Some(running) = &mut self.0 {
+            running.end();
+        }
+    }
+
+    /// Its process id; `None` in a dry run.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.as_ref().map(|running| running.child.id())
+    }
+
     /// Waits until it ends by itself and returns all that it wrote; `None` in a dry run.
     pub(crate) fn finish(self) -> Option<Recording> {
         let mut running = self.0?;
@@ -174,12 +207,22 @@ impl Zsock {
     }
 }
 
+/// Runs a `zsock trace` that fails, and returns how it ended and what it said; `None` in a dry run.
+pub(crate) fn fail_by(command: Command, arguments: &[&str]) -> Option<(ExitStatus, String)> {
+    if LEFT_OUT.load(Ordering::Relaxed) {
+        return None;
+    }
+    let mut running = Running::spawn_by(command, arguments, Stdio::null());
+    let status = running.await_exit();
+    Some((status, running.complaints()))
+}
+
 /// Starts `zsock trace -o json`, reads the `start` record, closes the reading end and waits for its exit; `None` in a dry run.
 pub(crate) fn exit_after_closed_stdout(arguments: &[&str]) -> Option<(ExitStatus, Duration, String)> {
     if LEFT_OUT.load(Ordering::Relaxed) {
         return None;
     }
-    let mut running = Running::spawn(Command::new(BINARY), arguments, Stdio::piped());
+    let mut running = Running::spawn(arguments, Stdio::piped());
     let mut output = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
     let mut start = String::new();
     output.read_line(&mut start).expect("a pipe can be read");
@@ -205,9 +248,9 @@ impl Filed {
         if LEFT_OUT.load(Ordering::Relaxed) {
             return None;
         }
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zt-{}.ndjson", id()));
+        let path = directory().join(format!("zt-{}.ndjson", id()));
         let output = File::create(&path).expect("cargo's directory for tests can be written");
-        let running = Running::spawn(Command::new(BINARY), arguments, Stdio::from(output));
+        let running = Running::spawn(arguments, Stdio::from(output));
         let file = BufReader::new(File::open(&path).expect("it was just made"));
         Some(Self { running, file, path, line: String::new() })
     }
@@ -245,7 +288,11 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
+    fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
+        Self::spawn_by(Command::new(program()), arguments, stdout)
+    }
+
+    fn spawn_by(mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
         let mut child = command
             .args(["trace", "-o", "json"])
             .args(arguments)

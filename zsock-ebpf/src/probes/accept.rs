@@ -120,6 +120,9 @@ fn is_accept(registers: *const c_void) -> bool {
 #[inline(always)]
 fn failed_in_call(ctx: &Context, errno: u32, registers: *const c_void) {
     let segment = offset!(regs_code_segment);
+    if offset!(regs_first_argument) == ABSENT {
+        return;
+    }
     if segment != ABSENT && read::field::<Probed, u16>(registers, segment) != CODE_64_BIT {
         return;
     }

@@ -10,6 +10,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RetProbeContext};
+use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{Kind, flag};
 
 use crate::emit::{self, Event};
@@ -93,6 +94,9 @@ bracket!(WRITE, write_timer, write_fentry, write_fexit, write_kprobe, write_kret
 /// Notes how the socket stands as its timer fires.
 #[inline(always)]
 fn enter(kind: u32, timer: *const c_void, member: u32) {
+    if member == ABSENT {
+        return;
+    }
     let Some(mark) = maps::timer_mark() else { return };
     let sk = (timer as usize).wrapping_sub(member as usize) as *const c_void;
     mark.sk = sk as u64;

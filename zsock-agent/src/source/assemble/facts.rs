@@ -8,6 +8,7 @@ use zsock_common::wire::{Endpoints, Head, TcpFacts, sk_flag};
 
 use crate::kernel_rules::{Forecast, Jiffies, Moment, Pending, Timers, forecast};
 use crate::record::{Family, KeepaliveSettings, State, Tcp};
+use crate::source::assemble::known::Known;
 use crate::time::milliseconds;
 
 const AF_INET6: u16 = 10;
@@ -23,8 +24,10 @@ pub(super) const RTO_MIN: Duration = Duration::from_millis(200);
 pub struct Units {
     /// Its tick.
     pub jiffies: Jiffies,
-    /// Its fields.
-    pub offsets: Offsets,
+    /// What its fields suffice for.
+    pub known: Known,
+    /// It keeps a deadline of its own beside the write timer, `icsk_timeout`.
+    has_own_deadline: bool,
 }
 
 /// Between whom a connection is.
@@ -43,10 +46,12 @@ pub struct Ends {
 impl Ends {
     /// The ends in a wire record.
     #[must_use]
-    pub fn of(wire: &Endpoints) -> Self {
+    pub fn of(wire: &Endpoints, known: &Known) -> Self {
         let written = |address: [u8; 16]| Ipv6Addr::from(address).to_canonical();
         let (local, remote) = (written(wire.local), written(wire.remote));
-        let end = |address: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(address, port));
+        let is_known = wire.family != AF_INET6 || known.ipv6_ends;
+        let end =
+            |address: IpAddr, port: u16| (port != 0 && is_known).then(|| SocketAddr::new(address, port));
         let is_ipv4 = local.is_ipv4() || remote.is_ipv4();
         Self {
             family: if is_ipv4 { Family::Ipv4 } else { Family::Ipv6 },
@@ -71,7 +76,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// The queues of a socket in `state`.
+    /// The queues of a socket in `state`, as far as its sequence numbers are known.
     #[must_use]
     pub fn of(tcp: &TcpFacts, state: State) -> Self {
         let in_flight = tcp.snd_nxt.wrapping_sub(tcp.snd_una);
@@ -115,36 +120,33 @@ pub fn bytes_received(tcp: &TcpFacts) -> u64 {
 }
 
 impl Units {
-    /// `value` where this kernel has the field at `offset`.
-    fn known<T>(offset: u32, value: T) -> Option<T> {
-        (offset != ABSENT).then_some(value)
+    /// The units of a kernel with this tick and these fields.
+    #[must_use]
+    pub fn new(jiffies: Jiffies, offsets: &Offsets) -> Self {
+        Self { jiffies, known: Known::of(offsets), has_own_deadline: offsets.icsk_timeout != ABSENT }
     }
 
     /// Since any segment came from the peer. `None` before the first.
     #[must_use]
     pub fn since_received(&self, head: &Head, tcp: &TcpFacts, state: State) -> Option<Duration> {
-        if state == State::SYN_SENT || state == State::LISTEN {
+        if state == State::SYN_SENT || state == State::LISTEN || !self.known.last_received {
             return None;
         }
-        let stamps = [(self.offsets.rcv_tstamp, tcp.rcv_tstamp), (self.offsets.icsk_lrcvtime, tcp.lrcvtime)];
-        stamps
-            .into_iter()
-            .filter(|(offset, stamp)| *offset != ABSENT && *stamp != 0)
-            .map(|(_, stamp)| self.jiffies.since(head.jiffies, stamp))
-            .min()
+        let stamps = [tcp.rcv_tstamp, tcp.lrcvtime].into_iter().filter(|stamp| *stamp != 0);
+        stamps.map(|stamp| self.jiffies.since(head.jiffies, stamp)).min()
     }
 
     /// Since payload was last sent, for the first time or again. `None` before the first.
     #[must_use]
     pub fn since_sent(&self, head: &Head, tcp: &TcpFacts) -> Option<Duration> {
-        let has_sent = self.offsets.bytes_sent != ABSENT && tcp.bytes_sent > 0;
-        (has_sent && self.offsets.lsndtime != ABSENT).then(|| self.jiffies.since(head.jiffies, tcp.lsndtime))
+        let has_sent = self.known.last_sent && tcp.bytes_sent > 0;
+        has_sent.then(|| self.jiffies.since(head.jiffies, tcp.lsndtime))
     }
 
     /// Since the first retransmission of the episode that goes on (`retrans_stamp`); of a SYN, since the first one was sent.
     #[must_use]
     pub fn since_first_retransmission(&self, head: &Head, tcp: &TcpFacts) -> Option<Duration> {
-        if self.offsets.retrans_stamp == ABSENT || tcp.retrans_stamp == 0 {
+        if !self.known.first_retransmission || tcp.retrans_stamp == 0 {
             return None;
         }
         // TCP's own clock is CLOCK_MONOTONIC, in milliseconds or microseconds, cut to 32 bits.
@@ -184,7 +186,7 @@ impl Units {
     #[must_use]
     pub fn window_probes(&self, head: &Head, tcp: &TcpFacts) -> Option<u32> {
         let runs = Pending::from_number(tcp.pending) == Some(Pending::Probe) && tcp.snd_wnd == 0;
-        if !runs || tcp.probes_tstamp == 0 {
+        if !runs || tcp.probes_tstamp == 0 || !self.known.window_probes {
             return None;
         }
         let mut left = self.jiffies.since(head.jiffies, tcp.probes_tstamp);
@@ -197,9 +199,12 @@ impl Units {
         Some(probes.min(u32::from(tcp.backoff).max(1)))
     }
 
-    /// What the kernel's timers will do.
+    /// What the kernel's timers will do, as far as all that they go by is known.
     #[must_use]
     pub fn forecast(&self, head: &Head, tcp: &TcpFacts, state: State, moment: Moment) -> Forecast {
+        if !self.known.forecast {
+            return Forecast::default();
+        }
         forecast(&self.timers(head, tcp, state, moment))
     }
 
@@ -248,10 +253,10 @@ impl Units {
     /// Until the retransmission or persist timer fires. A kernel with a deadline of its own (`icsk_timeout`) may fire early
     /// and arm the timer again; others fire as the timer wheel rounds.
     fn write_timer_in(&self, head: &Head, tcp: &TcpFacts) -> Duration {
-        if self.offsets.icsk_timeout == ABSENT {
-            self.jiffies.until_fired(head.jiffies, tcp.write_timer, tcp.write_timer_flags)
-        } else {
+        if self.has_own_deadline {
             self.jiffies.until(head.jiffies, tcp.write_timer)
+        } else {
+            self.jiffies.until_fired(head.jiffies, tcp.write_timer, tcp.write_timer_flags)
         }
     }
 
@@ -262,31 +267,30 @@ impl Units {
         if state == State::LISTEN {
             return Tcp { state: Some(state), ..Tcp::default() };
         }
-        let o = &self.offsets;
+        let known = &self.known;
         let queues = Queues::of(tcp, live_state);
-        let has_sequence = [o.snd_una, o.snd_nxt, o.write_seq].iter().all(|offset| *offset != ABSENT);
-        let has_received = [o.rcv_nxt, o.copied_seq].iter().all(|offset| *offset != ABSENT);
-        let got_data = o.bytes_received != ABSENT && bytes_received(tcp) > 0;
+        let got_data = known.last_data_received && bytes_received(tcp) > 0;
         let since_data = self.jiffies.since(head.jiffies, tcp.lrcvtime);
         let ms = |duration: Option<Duration>| duration.map(milliseconds);
+        let user_timeout_ms = u64::from(tcp.user_timeout);
         Tcp {
             state: Some(state),
-            rto_ms: Self::known(o.icsk_rto, milliseconds(self.rto(tcp))),
-            srtt_us: Self::known(o.srtt_us, u64::from(tcp.srtt_us >> 3)).filter(|us| *us != 0),
-            retransmits: Self::known(o.icsk_retransmits, tcp.retransmits.into()),
-            backoff: Self::known(o.icsk_backoff, tcp.backoff.into()),
-            total_retransmits: Self::known(o.total_retrans, tcp.total_retrans),
-            probes_out: Self::known(o.icsk_probes_out, tcp.probes_out.into()),
-            unacked_bytes: has_sequence.then_some(queues.unacked_bytes.into()),
-            unsent_bytes: has_sequence.then_some(queues.unsent_bytes.into()),
-            unread_bytes: has_received.then_some(queues.unread_bytes.into()),
-            send_window_bytes: Self::known(o.snd_wnd, tcp.snd_wnd.into()),
-            cwnd: Self::known(o.snd_cwnd, tcp.snd_cwnd),
+            rto_ms: known.rto.then(|| milliseconds(self.rto(tcp))),
+            srtt_us: known.srtt.then_some(u64::from(tcp.srtt_us >> 3)).filter(|us| *us != 0),
+            retransmits: known.retransmits.then_some(tcp.retransmits.into()),
+            backoff: known.backoff.then_some(tcp.backoff.into()),
+            total_retransmits: known.total_retransmits.then_some(tcp.total_retrans),
+            probes_out: known.probes.then_some(tcp.probes_out.into()),
+            unacked_bytes: known.sequence.then_some(queues.unacked_bytes.into()),
+            unsent_bytes: known.sequence.then_some(queues.unsent_bytes.into()),
+            unread_bytes: known.unread.then_some(queues.unread_bytes.into()),
+            send_window_bytes: known.window.then_some(tcp.snd_wnd.into()),
+            cwnd: known.cwnd.then_some(tcp.snd_cwnd),
             last_sent_ms: ms(self.since_sent(head, tcp)),
             last_received_ms: ms(self.since_received(head, tcp, live_state)),
-            last_data_received_ms: (got_data && o.icsk_lrcvtime != ABSENT).then(|| milliseconds(since_data)),
-            keepalive: Self::known(o.keepalive_time, self.keepalive(tcp)),
-            user_timeout_ms: Self::known(o.icsk_user_timeout, tcp.user_timeout.into()).filter(|ms| *ms != 0),
+            last_data_received_ms: got_data.then(|| milliseconds(since_data)),
+            keepalive: known.keepalive.then(|| self.keepalive(tcp)),
+            user_timeout_ms: known.user_timeout.then_some(user_timeout_ms).filter(|ms| *ms != 0),
             gives_up_in_ms: None,
             stalled_ms: None,
         }

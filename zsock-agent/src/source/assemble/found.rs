@@ -1,6 +1,5 @@
 //! What a look found, in the records' words.
 
-use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{LookRecord, condition, sk_flag, watch_flag};
 
 use crate::record::{AcceptQueue, Request, Sample, State};
@@ -18,12 +17,18 @@ pub(super) fn sample(look: &LookRecord, units: &Units) -> Sample {
     let state = State(tcp.state);
     let since = |stamp: u32| milliseconds(units.jiffies.since(head.jiffies, stamp));
     let is_held = tcp.has_socket != 0 && tcp.sk_flags & sk_flag::DEAD == 0;
-    let unread = is_held && watch.unread_since != 0 && Queues::of(tcp, state).unread_bytes > 0;
+    let known = &units.known;
+    let unread =
+        is_held && known.unread_since && watch.unread_since != 0 && Queues::of(tcp, state).unread_bytes > 0;
     Sample {
         fact: None,
-        idle_ms: (state == State::ESTABLISHED && watch.active != 0).then(|| since(watch.active)),
+        idle_ms: (state == State::ESTABLISHED && known.idle && watch.active != 0)
+            .then(|| since(watch.active)),
         unread_for_ms: unread.then(|| since(watch.unread_since)),
-        half_closed_ms: (is_held && watch.quiet_since != 0 && state == State::CLOSE_WAIT)
+        half_closed_ms: (is_held
+            && known.half_closed
+            && watch.quiet_since != 0
+            && state == State::CLOSE_WAIT)
             .then(|| since(watch.quiet_since)),
         // Only where the kernel side takes it for one: what is sent and not answered may be no request.
         request: (look.event.detail & condition::SILENCE != 0).then(|| request(look, units)).flatten(),
@@ -36,7 +41,7 @@ fn request(look: &LookRecord, units: &Units) -> Option<Request> {
     let (event, watch) = (&look.event, &look.watch);
     let is_waiting = watch.flags & watch_flag::WAITING != 0 && watch.answered > 0 && watch.usual != 0;
     let is_acknowledged = event.tcp.snd_una == event.tcp.write_seq;
-    (is_waiting && is_acknowledged).then(|| Request {
+    (units.known.requests && is_waiting && is_acknowledged).then(|| Request {
         waiting_ms: milliseconds(units.jiffies.since(event.head.jiffies, event.tcp.lsndtime)),
         // Kept times 8.
         usual_ms: milliseconds(units.jiffies.until(0, watch.usual) / 8),
@@ -45,9 +50,7 @@ fn request(look: &LookRecord, units: &Units) -> Option<Request> {
 }
 
 fn accept_queue(look: &LookRecord, units: &Units) -> Option<AcceptQueue> {
-    let offsets = &units.offsets;
-    let is_known = offsets.sk_ack_backlog != ABSENT && offsets.sk_max_ack_backlog != ABSENT;
-    (is_known && State(look.event.tcp.state) == State::LISTEN).then(|| AcceptQueue {
+    (units.known.accept_queue && State(look.event.tcp.state) == State::LISTEN).then(|| AcceptQueue {
         queue: look.queue,
         backlog: look.backlog,
         oldest_ms: (look.queue > 0 && look.oldest != 0)

@@ -106,15 +106,21 @@ impl Owners {
 }
 
 /// The processes that the kernel side names, each kept once for all its sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Processes {
     known: Shared<Process>,
+    /// Whether the kernel side can tell them at all.
+    can_be_told: bool,
 }
 
 impl Processes {
+    pub(super) fn new(can_be_told: bool) -> Self {
+        Self { known: Shared::default(), can_be_told }
+    }
+
     /// The process of a wire record; `None` where it names none.
     pub(super) fn of(&mut self, wire: &wire::Process) -> Option<Arc<Process>> {
-        Process::from_wire(wire).map(|process| self.known.of(process))
+        Process::from_wire(wire).filter(|_| self.can_be_told).map(|process| self.known.of(process))
     }
 }
 
@@ -142,7 +148,7 @@ mod tests {
     use super::*;
 
     fn process(tgid: u32, start_ns: u64) -> Option<Arc<Process>> {
-        Processes::default().of(&wire::Process { tgid, start_ns, ..wire::Process::NONE })
+        Processes::new(true).of(&wire::Process { tgid, start_ns, ..wire::Process::NONE })
     }
 
     fn pid(owner: Option<&Process>) -> Option<u32> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zsock_common::wire::{Kind, Past, SocketRecord, Transition};
+use zsock_common::wire::{Kind, Past, Process, SocketRecord, Transition};
 
 use crate::record::{Body, Event, Fact, Record, Sample, Socket, State, StateChange, Tcp, What};
 use crate::source::assemble::facts::Units;
@@ -61,7 +61,7 @@ pub(super) fn tell_past(
         story.add(at, What::State(StateChange { from, to }), tcp.clone(), true, false);
         if to == State::CLOSE && !tracked.is_closed {
             tracked.is_closed = true;
-            let ending = tracked.ending(from, at, told.past.closer.tgid != 0);
+            let ending = tracked.ending(from, at, told.past.closer != Process::NONE);
             story.add(at, what::closed(record, &ending, units), tcp, true, false);
         }
     }

@@ -106,7 +106,7 @@ impl Stall {
     /// Notes since when data has waited for a closed window: the timer that probed it was armed with it.
     fn note_window(&mut self, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
         let (head, tcp) = (&record.head, &record.tcp);
-        if tcp.snd_wnd > 0 || tcp.snd_una == tcp.write_seq {
+        if tcp.snd_wnd > 0 || tcp.snd_una == tcp.write_seq || !units.known.stalled {
             self.window_since = None;
             return;
         }
@@ -193,6 +193,9 @@ impl Stall {
     /// retransmission, or with the connection attempt.
     fn beginning(&self, kind: Kind, record: &SocketRecord, at: Time, units: &Units) -> Option<Time> {
         let (head, tcp) = (&record.head, &record.tcp);
+        if !units.known.stalled {
+            return None;
+        }
         if tcp.state == State::SYN_SENT.0 {
             return units.since_first_retransmission(head, tcp).map(|passed| at.before(passed));
         }

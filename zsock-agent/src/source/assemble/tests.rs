@@ -1,19 +1,17 @@
 //! Raw records in, records out.
 
-use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::num::NonZeroU32;
 
-use zsock_common::offsets::Offsets;
 use zsock_common::wire::{
     HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _, sk_flag,
 };
 
 use super::*;
-use crate::kernel_rules::Jiffies;
+use crate::properties::assembler;
 use crate::record::Closed;
 use crate::source::decode::Raw;
 
+mod absent;
 mod looks;
 
 const MS: u64 = 1_000_000;
@@ -24,14 +22,6 @@ const START_MS: u32 = 3_600_000;
 /// No process has this id.
 const NGINX: Process = named(u32::MAX, "nginx");
 const CHILD: Process = named(u32::MAX - 1, "nginx-child");
-
-pub(super) fn assembler() -> Assembler {
-    let hz = NonZeroU32::new(1000).expect("1000 is not zero");
-    let Ok(offsets) = Offsets::resolve(|_| Ok::<_, Infallible>(0));
-    let reasons = BTreeMap::from([(3, "TCP_ABORT_ON_CLOSE".to_owned())]);
-    let units = Units { jiffies: Jiffies::new(hz), offsets };
-    Assembler::new(Arc::from("web-1"), Clock::fixed(0), units, reasons, 1_000)
-}
 
 /// A record of zeroes.
 fn zeroes(kind: Kind, size_bytes: usize) -> Raw {

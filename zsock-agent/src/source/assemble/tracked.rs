@@ -6,6 +6,7 @@ use zsock_common::wire::{Kind, PastRecord, SocketRecord, flag};
 
 use crate::record::{Family, State};
 use crate::source::assemble::facts::Ends;
+use crate::source::assemble::known::Known;
 use crate::source::assemble::owner::Owners;
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::what::Ending;
@@ -68,8 +69,8 @@ impl Tracked {
     }
 
     /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
-    pub(super) fn identify(&mut self, record: &SocketRecord) {
-        let mut ends = Ends::of(&record.endpoints);
+    pub(super) fn identify(&mut self, record: &SocketRecord, known: &Known) {
+        let mut ends = Ends::of(&record.endpoints, known);
         if record.head.flags & flag::UNBOUND != 0 {
             ends.local = None;
         }
@@ -80,9 +81,9 @@ impl Tracked {
             (now, before) => now.or(before),
         };
         self.ends = Ends { local, remote: ends.remote.or(self.ends.remote), ..ends };
-        let known = |number: u32| (number != 0).then_some(number);
-        self.netns = known(record.endpoints.netns).or(self.netns);
-        self.uid = Some(record.endpoints.uid);
+        let given = |number: u32| (number != 0).then_some(number);
+        self.netns = given(record.endpoints.netns).or(self.netns);
+        self.uid = known.uid.then_some(record.endpoints.uid);
         if record.tcp.inode != 0 {
             self.inode = Some(record.tcp.inode);
         }

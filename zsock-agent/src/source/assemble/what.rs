@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zsock_common::wire::{Kind, LookRecord, SocketRecord};
+use zsock_common::wire::{self, Kind, LookRecord, SocketRecord};
 
 use crate::kernel_rules::{Forecast, Moment, Pending, SegmentFacts, retransmission_cause};
 use crate::record::{
@@ -68,6 +68,7 @@ impl Scene<'_> {
             }
             Kind::Retransmit | Kind::RetransmitFailed => What::Retransmit(self.retransmit(stall)),
             Kind::Keepalive => What::Keepalive(self.keepalive(stall)),
+            Kind::WindowProbe if !self.units.known.window_probe => return None,
             Kind::WindowProbe => What::ZeroWindowProbe(self.window_probe(stall)),
             Kind::Error => What::Error(Errored { errno: Errno::from_number(detail.cast_signed()) }),
             Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
@@ -90,7 +91,7 @@ impl Scene<'_> {
     /// The end of the connection. A close that skips the handshake of FINs sends a reset right after.
     pub(super) fn closed(&self, tracked: &Tracked) -> What {
         let from = state_of(self.record.detail);
-        let is_by_process = self.record.actor.tgid != 0;
+        let is_by_process = self.record.actor != wire::Process::NONE;
         let is_abortive =
             is_by_process && matches!(from, State::ESTABLISHED | State::CLOSE_WAIT | State::SYN_RECV);
         let ending = tracked.ending(from, self.at, is_by_process);
@@ -110,13 +111,17 @@ impl Scene<'_> {
     /// A failed accept. How often is counted later; who called is told where it is not the owner.
     fn accept_failed(&self) -> AcceptFailed {
         let actor = &self.record.actor;
-        let process = (self.owner != Some(actor.tgid)).then(|| Process::from_wire(actor)).flatten();
+        let is_news = self.units.known.owner && self.owner != Some(actor.tgid);
+        let process = is_news.then(|| Process::from_wire(actor)).flatten();
         let process = process.map(|process| Box::new(process.as_record()));
         AcceptFailed { errno: Errno::from_number(self.record.detail.cast_signed()), count: 0, process }
     }
 
     fn cause(&self, stall: &Stall) -> Option<Cause> {
         let tcp = &self.record.tcp;
+        if !self.units.known.cause {
+            return None;
+        }
         let facts = SegmentFacts {
             state: State(tcp.state),
             ca_state: tcp.ca_state,
@@ -200,7 +205,8 @@ impl Scene<'_> {
         stall.probe_peer(probe);
         let tcp = self.tcp(stall);
         // With a user timeout the number of probes no longer matters.
-        let of = tcp.keepalive.filter(|_| tcp.user_timeout_ms.is_none()).map(|settings| settings.probes);
+        let counts = self.units.known.user_timeout && tcp.user_timeout_ms.is_none();
+        let of = tcp.keepalive.filter(|_| counts).map(|settings| settings.probes);
         Keepalive { probe, of, next_ms: self.forecast(stall).next.map(milliseconds) }
     }
 
@@ -236,20 +242,17 @@ pub(super) struct Ending {
 pub(super) fn closed(record: &SocketRecord, ending: &Ending, units: &Units) -> What {
     let tcp = &record.tcp;
     let &Ending { from, lifetime, reset, is_by_process, has_failed_sends } = ending;
-    let has_counts = [units.offsets.bytes_sent, units.offsets.bytes_retrans, units.offsets.bytes_received]
-        .iter()
-        .all(|offset| *offset != zsock_common::offsets::ABSENT);
     let is_listener = from == State::LISTEN;
     What::Closed(Closed {
         from,
         errno: (tcp.sk_err != 0).then(|| Errno::from_number(tcp.sk_err)),
         lifetime_ms: lifetime.map(milliseconds),
-        bytes_sent: (has_counts && !is_listener && !has_failed_sends).then(|| bytes_sent(tcp)),
-        bytes_received: (has_counts && !is_listener).then(|| bytes_received(tcp)),
+        bytes_sent: (units.known.sent && !is_listener && !has_failed_sends).then(|| bytes_sent(tcp)),
+        bytes_received: (units.known.received && !is_listener).then(|| bytes_received(tcp)),
         peer_closed: has_peers_fin(tcp),
         reset,
         fd_open: tcp.has_socket != 0 && !is_by_process,
-        fin_unacked: Queues::of(tcp, from).has_fin,
+        fin_unacked: units.known.sequence && Queues::of(tcp, from).has_fin,
     })
 }
 

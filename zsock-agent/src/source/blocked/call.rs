@@ -149,6 +149,14 @@ const CALLS: &[(i64, &str, Arguments)] = &[
     (libc::SYS_restart_syscall, "restart_syscall", Arguments::Former),
 ];
 
+/// Any bytes in the place of a thread's call, and of the memory that it points to.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = Call::of_line(&String::from_utf8_lossy(bytes));
+    assert!(in_poll_fds(bytes).count() <= bytes.len() / 8);
+    assert!(in_fd_set(bytes).all(|fd| (fd as usize) < bytes.len() * 8));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

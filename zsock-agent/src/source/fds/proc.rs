@@ -7,8 +7,7 @@ use std::net::IpAddr;
 
 use nix::libc;
 use procfs_core::net::{TcpNetEntries, TcpState};
-use procfs_core::process::{LimitValue, Limits};
-use procfs_core::{ExplicitSystemInfo, FromBufReadSI as _, FromRead as _};
+use procfs_core::{ExplicitSystemInfo, FromBufReadSI as _};
 use rlimit::Resource;
 
 use crate::record::PeerSockets;
@@ -65,15 +64,19 @@ impl Counter {
             return Some(Usage { open_fds: fs::metadata(directory).ok()?.len(), limit });
         }
         // The table of descriptors only grows, so its size is an upper bound.
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?;
-        let at_most: u64 = size.trim().parse().ok()?;
+        let at_most = table_size(&fs::read(format!("/proc/{pid}/status")).ok()?)?;
         let may_exceed_half = Usage { open_fds: at_most, limit }.exceeds(50);
         if at_most > MAX_LOOKED_THROUGH || !may_exceed_half && !is_wanted_anyway {
             return None;
         }
         Some(Usage { open_fds: fs::read_dir(directory).ok()?.count() as u64, limit })
     }
+}
+
+/// How many descriptors the table has room for, from `/proc/PID/status`, whose first line is a name of any bytes.
+pub(super) fn table_size(status: &[u8]) -> Option<u64> {
+    let status = String::from_utf8_lossy(status);
+    status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()
 }
 
 /// The soft `RLIMIT_NOFILE` of a process.
@@ -84,14 +87,18 @@ fn limit(pid: u32) -> Option<u64> {
         Ok(()) => Some(soft),
         // To ask for another user's takes CAP_SYS_RESOURCE; to read it, which costs 20 times as much, takes nothing.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let limits = Limits::from_read(File::open(format!("/proc/{pid}/limits")).ok()?).ok()?;
-            match limits.max_open_files.soft_limit {
-                LimitValue::Value(soft) => Some(soft),
-                LimitValue::Unlimited => None,
-            }
+            soft_limit(&fs::read(format!("/proc/{pid}/limits")).ok()?)
         }
         Err(_) => None,
     }
+}
+
+/// The soft `RLIMIT_NOFILE` in `/proc/PID/limits`.
+pub(super) fn soft_limit(limits: &[u8]) -> Option<u64> {
+    let limits = String::from_utf8_lossy(limits);
+    let columns = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    // `unlimited` is no number.
+    columns.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Every process of the host.
@@ -151,13 +158,6 @@ pub(super) fn peers(pid: u32, inodes: &[u64]) -> Vec<PeerSockets> {
 
 /// The sockets of a network namespace's table; `None` where it cannot be read whole.
 fn connections(path: &str) -> Option<TcpNetEntries> {
-    /// The table's numbers are in the order of this machine's bytes; what else there is to say of it, no address needs.
-    const MACHINE: ExplicitSystemInfo = ExplicitSystemInfo {
-        boot_time_secs: 0,
-        ticks_per_second: 100,
-        page_size: 4096,
-        is_little_endian: cfg!(target_endian = "little"),
-    };
     let mut text = Vec::new();
     let file = match File::open(path) {
         Ok(file) => file,
@@ -169,5 +169,25 @@ fn connections(path: &str) -> Option<TcpNetEntries> {
     if text.len() as u64 == MAX_TABLE_BYTES {
         return None;
     }
-    TcpNetEntries::from_buf_read(BufReader::new(text.as_slice()), &MACHINE).ok()
+    sockets_in(&text)
+}
+
+/// The sockets of a table such as `/proc/PID/net/tcp`.
+fn sockets_in(table: &[u8]) -> Option<TcpNetEntries> {
+    /// The table's numbers are in the order of this machine's bytes; what else there is to say of it, no address needs.
+    const MACHINE: ExplicitSystemInfo = ExplicitSystemInfo {
+        boot_time_secs: 0,
+        ticks_per_second: 100,
+        page_size: 4096,
+        is_little_endian: cfg!(target_endian = "little"),
+    };
+    TcpNetEntries::from_buf_read(BufReader::new(table), &MACHINE).ok()
+}
+
+/// Any bytes in the place of a process's status, its limits and its sockets.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = table_size(bytes);
+    let _ = soft_limit(bytes);
+    let _ = sockets_in(bytes);
 }

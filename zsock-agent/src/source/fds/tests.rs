@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::libc;
 use rlimit::Resource;
 
+use super::proc::{soft_limit, table_size};
 use super::*;
 use crate::detect::story::at;
 use crate::record::PeerSockets;
@@ -166,4 +167,27 @@ fn every_process_is_found_and_counted() {
     assert!(pids.contains(&own));
     let usage = Counter::new().usage(own, true).unwrap();
     assert!(usage.open_fds >= 3 && usage.limit > 0, "{usage:?}");
+}
+
+#[test]
+fn the_size_of_a_table_is_read_whatever_the_process_is_called() {
+    assert_eq!(table_size(b"Name:\ta\xffb\nUmask:\t0022\nFDSize:\t256\nGroups:\t\n"), Some(256));
+    for broken in [&b""[..], b"FDSize:", b"FDSize:\tx\n", b"\xff"] {
+        assert_eq!(table_size(broken), None);
+    }
+}
+
+#[test]
+fn the_soft_limit_is_read_and_a_broken_table_has_none() {
+    let table = |soft: &str| {
+        format!("Limit  Soft Limit  Hard Limit  Units\nMax open files   {soft}   4096   files\n")
+    };
+    assert_eq!(soft_limit(table("1024").as_bytes()), Some(1024));
+    for broken in ["unlimited", "-1", "x"] {
+        let broken = table(broken);
+        assert_eq!(soft_limit(broken.as_bytes()), None, "{broken}");
+    }
+    let own = std::fs::read("/proc/self/limits").unwrap();
+    assert_eq!(soft_limit(&own), Resource::NOFILE.get_soft().ok());
+    assert_eq!(soft_limit(b""), None, "a reader that takes columns by their place panics here");
 }

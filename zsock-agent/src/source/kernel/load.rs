@@ -1,8 +1,5 @@
 //! Loading the object, with what the programs must know of this kernel.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use anyhow::{Result, anyhow};
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -12,7 +9,8 @@ use zsock_common::settings::Settings;
 use super::attach::{load_iterator, refused};
 use super::hooks::{BY_ADDRESS, BY_COOKIE, Rung, SOCKETS};
 use super::{OBJECT, Options, Plain, WAKE_BYTES};
-use crate::source::btf::{self, Types};
+use crate::privileges::capabilities;
+use crate::source::btf::Types;
 
 /// Sockets that the map `LODGERS` has room for where sockets are known by address: 30 MB.
 const LODGERS: u32 = 65_536;
@@ -27,44 +25,19 @@ pub(super) fn raise_limits() {
     }
 }
 
-/// What the programs must know of how this kernel lays out what they read.
-pub(super) struct Layout {
-    pub(super) offsets: Offsets,
-    /// Names of the reasons for resets, by number.
-    pub(super) reset_reasons: BTreeMap<u32, String>,
-    retransmit_has_error: bool,
-    reset_has_reason: bool,
-}
-
-impl Layout {
-    /// Asks this kernel's types. They take megabytes, and are gone when this returns.
-    ///
-    /// # Errors
-    /// When the kernel has none, or lacks a field without which no hook works.
-    pub(super) fn of_this_kernel() -> Result<Self> {
-        let types = Types::read(Path::new(btf::VMLINUX))?;
-        let (offsets, missing) = types.offsets()?;
-        if !missing.is_empty() {
-            log::info!("fields that this kernel lacks: {}", missing.join(", "));
-        }
-        let has_third = |tracepoint| types.tracepoint_arguments(tracepoint) == Some(3);
-        Ok(Self {
-            offsets,
-            reset_reasons: types.enum_names("sk_rst_reason", "SK_RST_REASON_"),
-            retransmit_has_error: has_third("tcp_retransmit_skb"),
-            reset_has_reason: has_third("tcp_send_reset"),
-        })
-    }
-}
-
 /// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
 ///
 /// # Errors
 /// When the kernel does not take it, with what to do about that.
-pub(super) fn load(layout: &Layout, options: &Options, btf: &Btf) -> Result<(Ebpf, &'static str)> {
+pub(super) fn load(
+    types: &Types,
+    offsets: &Offsets,
+    options: &Options,
+    btf: &Btf,
+) -> Result<(Ebpf, &'static str)> {
     let load_with = |rung: &'static Rung| {
         let by_address = rung.name == BY_ADDRESS.name;
-        Ok((load_object(layout, options, btf, by_address)?, rung.label))
+        Ok((load_object(types, offsets, options, btf, by_address)?, rung.label))
     };
     let chosen = SOCKETS.chosen(&options.hooks);
     if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
@@ -92,17 +65,24 @@ fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf) -> Option<String> {
     log.lines().find(is_refusal).map(str::to_owned)
 }
 
-fn load_object(layout: &Layout, options: &Options, btf: &Btf, by_address: bool) -> Result<Ebpf> {
+fn load_object(
+    types: &Types,
+    offsets: &Offsets,
+    options: &Options,
+    btf: &Btf,
+    by_address: bool,
+) -> Result<Ebpf> {
+    let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
     let settings = Plain(Settings {
         all_events: u32::from(options.all_events),
-        retransmit_has_error: u32::from(layout.retransmit_has_error),
-        reset_has_reason: u32::from(layout.reset_has_reason),
+        retransmit_has_error: has_third("tcp_retransmit_skb"),
+        reset_has_reason: has_third("tcp_send_reset"),
         by_address: u32::from(by_address),
         wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
         stored_sockets: options.stored_sockets,
         filter: options.filter,
     });
-    let offsets = Plain(layout.offsets);
+    let offsets = Plain(*offsets);
     // With no log wanted the verifier drops every line of it.
     let log_level = if options.has_log { u8::MAX } else { 0 };
     EbpfLoader::new()
@@ -121,15 +101,13 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf, by_address: bool) 
 }
 
 /// What to do about a kernel that does not take the programs.
-fn advice_on(error: &anyhow::Error) -> &'static str {
+fn advice_on(error: &anyhow::Error) -> String {
     use nix::errno::Errno;
     let errno = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     match errno.map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => {
-            "run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 CAP_SYS_RESOURCE as well"
-        }
-        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)",
-        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size",
-        Some(_) | None => "`zsock trace -vv` says more",
+        Some(Errno::EPERM | Errno::EACCES) => capabilities::advice(),
+        Some(Errno::EMFILE) => "allow more open files (`ulimit -n`)".to_owned(),
+        Some(Errno::ENOMEM) => "free some memory, or ask for less with --buffer-size".to_owned(),
+        Some(_) | None => "`zsock trace -vv` says more".to_owned(),
     }
 }

@@ -200,6 +200,12 @@ impl Kernel {
         self.survived.iter().flatten().filter_map(|(Plain(remote), ticks)| Some((address(remote)?, ticks)))
     }
 
+    /// Whether the kernel lets this thread read the kernel side's maps and open its iterators.
+    pub fn can_look(&mut self) -> bool {
+        let opens = |name| self.iterator(name).and_then(open).is_ok();
+        ["look_at_sockets", "look_at_holders"].into_iter().all(opens) && self.announce(self.limits.0).is_ok()
+    }
+
     fn announce(&mut self, control: Control) -> Result<()> {
         self.control.set(0, Plain(control), 0).context("tell the kernel side what to look for")
     }

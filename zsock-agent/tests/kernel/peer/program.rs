@@ -49,6 +49,15 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
+/// Takes a name of any bytes, given in hexadecimal.
+fn call_yourself(name: &str) -> io::Result<Said> {
+    let byte = |at: usize| u8::from_str_radix(name.get(at..at + 2)?, 16).ok();
+    let name: Option<Vec<u8>> = (0..name.len()).step_by(2).map(byte).collect();
+    let name = name.and_then(|name| std::ffi::CString::new(name).ok()).ok_or(ErrorKind::InvalidInput)?;
+    nix::sys::prctl::set_name(&name)?;
+    Ok(Said("called", "-".to_owned()))
+}
+
 /// Closes what whoever started the tests left open, so that this process's descriptors can be counted.
 fn close_inherited() {
     let entries = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
@@ -120,6 +129,7 @@ impl Program {
             "welcome" => self.crowd.welcome(held(&mut self.listener)?, argument(&mut words)?),
             "send-all" => self.crowd.send_all(argument(&mut words)?),
             "storm" => crowd::storm(Duration::from_secs(argument(&mut words)?)),
+            "call-yourself" => call_yourself(words.next().unwrap_or_default()),
             "let-go" => self.crowd.let_go(argument(&mut words)?),
             "idle-crowd" => self.crowd.idle(argument(&mut words)?),
             "pool" => self.pool.open(argument(&mut words)?, argument(&mut words)?),

@@ -1,0 +1,155 @@
+//! Runs the end-to-end tests on every kernel, two machines at a time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::initramfs::Initramfs;
+use super::kernels::Kernel;
+use super::qemu::{Ended, Machine, Qemu};
+use super::report::Run;
+use super::{TARGET, static_build};
+use crate::command;
+use crate::workspace::Workspace;
+
+/// Machines that run at once.
+const AT_ONCE: usize = 2;
+/// Scenarios that run at once in a machine: most of their time they wait.
+const SCENARIOS_AT_ONCE: u32 = 4;
+/// An emulated processor is this much slower than a real one, so tests give zsock that much more time for its work.
+const SLOWNESS: u32 = 4;
+/// A machine takes two to four minutes.
+const LIMIT: Duration = Duration::from_mins(8);
+const MEMORY_MIB: u32 = 1536;
+
+/// zsock and its end-to-end tests, both with the C library inside.
+pub(crate) struct Programs {
+    zsock: PathBuf,
+    tests: PathBuf,
+}
+
+impl Programs {
+    /// Builds them as they are released, but for the line tables.
+    pub(crate) fn build(workspace: &Workspace) -> Result<Self> {
+        let mut cargo = static_build(workspace);
+        cargo.args(["test", "--no-run", "--quiet", "--locked", "--release", "--target", TARGET]);
+        cargo.args(["--package=zsock-agent", "--test=kernel", "--message-format=json-render-diagnostics"]);
+        println!("xtask: {}", command::described(&cargo));
+        let messages = command::output(&mut cargo)?;
+        let find = |kind: &str, name: &str| {
+            let found = messages.lines().filter_map(|line| executable(line, kind, name)).last();
+            found.with_context(|| format!("cargo built no {name}"))
+        };
+        Ok(Self { zsock: find("bin", "zsock")?, tests: find("test", "kernel")? })
+    }
+}
+
+/// The program of a target, where a line of cargo's JSON tells of that.
+fn executable(line: &str, kind: &str, name: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let is_it = message["target"]["kind"][0] == kind && message["target"]["name"] == name;
+    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
+}
+
+/// Runs the tests whose names contain `filter` on each kernel.
+///
+/// # Errors
+/// When a machine cannot be made; one that fails is part of the result.
+pub(crate) fn run(
+    qemu: &Qemu,
+    kernels: &[Kernel],
+    programs: &Programs,
+    machines: &Path,
+    filter: Option<&str>,
+) -> Result<Vec<Run>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let work = || -> Result<()> {
+        while let Some((place, kernel)) = {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            kernels.get(place).map(|kernel| (place, kernel))
+        } {
+            let home = machines.join(kernel.series.to_string());
+            let run = on_one(qemu, kernel, programs, &home, filter)?;
+            println!("xtask: kernel {}: {}", kernel.series, run.tally());
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(place, run);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a machine's thread panicked"),
+        })
+    })?;
+    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(done.into_values().collect())
+}
+
+fn on_one(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    programs: &Programs,
+    home: &Path,
+    filter: Option<&str>,
+) -> Result<Run> {
+    let root = Initramfs::new(home.join("root"), &qemu.busybox())?;
+    root.modules(kernel)?;
+    root.copy(&programs.zsock, "usr/bin/zsock")?;
+    root.copy(&programs.tests, "work/kernel")?;
+    let filter = filter.unwrap_or_default();
+    let job = format!(
+        "export ZSOCK_TEST_PROGRAM=/usr/bin/zsock ZSOCK_TEST_DIRECTORY=/tmp ZSOCK_TEST_SLOWNESS={SLOWNESS}
+         exec ./kernel --color never --test-threads {SCENARIOS_AT_ONCE} {filter}"
+    );
+    root.script("work/job", &job)?;
+    let (archive, console) = (home.join("initramfs"), home.join("console"));
+    root.pack(&archive)?;
+    let machine = Machine {
+        kernel,
+        initramfs: &archive,
+        console: &console,
+        cores: 2,
+        memory_mib: MEMORY_MIB,
+        limit: LIMIT,
+    };
+    let mut run = Run {
+        series: kernel.series.to_string(),
+        version: kernel.version.clone(),
+        outcomes: BTreeMap::new(),
+        trouble: None,
+    };
+    let ended = qemu.run(&machine, |line| {
+        println!("[{}] {line}", kernel.series);
+        run.line(line);
+    })?;
+    let failed = run.tally().failed > 0;
+    run.trouble = match ended {
+        Ended::WithStatus(0) => None,
+        Ended::WithStatus(_) if failed => None,
+        Ended::WithStatus(status) => Some(format!("the tests ended with status {status}")),
+        Ended::Badly(why) => Some(why),
+    };
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+
+    #[test]
+    fn cargo_tells_where_a_program_is() {
+        let line = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-1"}"#;
+        assert_eq!(executable(line, "test", "kernel"), Some("/t/kernel-1".into()));
+        assert_eq!(executable(line, "bin", "kernel"), None);
+        assert_eq!(executable(line, "test", "cli"), None);
+        assert_eq!(executable("Compiling", "test", "kernel"), None);
+    }
+}

@@ -1,0 +1,29 @@
+//! What zsock may do: what it is given at the start, and how little of it is left once it runs.
+//!
+//! After the start zsock gives up every capability that it needs no more ([`capabilities`]), every way to get one back, and every system
+//! call that writes files, opens sockets, loads eBPF programs or starts other programs ([`system_calls`]). All threads that are started
+//! afterwards inherit this. The thread that writes what zsock prints is confined by Landlock as well ([`landlock`]); the others cannot be:
+//! under Landlock a thread may not look into any process, and to do so is what zsock is for.
+
+use anyhow::{Context, Result};
+
+pub mod capabilities;
+pub mod landlock;
+pub mod system_calls;
+
+/// Says which capabilities are missing and what that costs, then gives up what a running zsock does not need, for this thread and those that it starts from here on. `still_works` tries whether the
+/// kernel still lets it do its work.
+///
+/// # Errors
+/// When a capability that is held cannot be given up. That the kernel lacks a way to confine zsock is no error: it is logged.
+pub fn give_up(still_works: impl FnMut() -> bool) -> Result<()> {
+    capabilities::report_unmet();
+    let kept = capabilities::give_up(still_works).context("give up capabilities")?;
+    log::info!("capabilities kept: {}", capabilities::names(&kept));
+    nix::sys::prctl::set_no_new_privs().context("forbid new privileges (PR_SET_NO_NEW_PRIVS)")?;
+    match system_calls::refuse() {
+        Ok(()) => log::info!("refused from now on: {}", system_calls::REFUSED),
+        Err(error) => log::info!("no system call is refused, the kernel has no way to: {error:#}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What has to hold for any input, sensible or not. Each property takes any bytes for input of one kind and panics where it does
+//! not hold: the tests here try bytes that proptest makes, the fuzz targets in `zsock-agent/fuzz` those that libFuzzer finds.
+
+use crate::detect::Thresholds;
+use crate::engine::{Engine, Timeline};
+use crate::record::{Record, printable};
+use crate::sink::{Palette, Renderer, Text, samples};
+
+mod proc_files;
+mod recordings;
+mod ring_buffer;
+mod selectors;
+
+pub use proc_files::proc_files;
+pub use recordings::recordings;
+#[cfg(test)]
+pub(crate) use ring_buffer::assembler;
+pub use ring_buffer::ring_buffer;
+pub use selectors::selectors;
+
+/// So many sockets, that engines have to let some go.
+const FEW_SOCKETS: usize = 8;
+
+/// Takes records as a trace and a report do, and checks what they make of them.
+struct Reader {
+    engine: Engine,
+    text: Text,
+    timeline: Timeline,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let engine = Engine::with_capacity(Thresholds::default(), FEW_SOCKETS);
+        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline() }
+    }
+
+    /// Judges a record and renders it and its verdicts.
+    fn push(&mut self, record: &Record) {
+        let findings = self.engine.push(record);
+        // A verdict that was recorded comes with a timeline of its own reader.
+        self.render(record, Some(&self.timeline.clone()));
+        for finding in &findings {
+            let (first, _, last) = finding.timeline.parts();
+            assert!(first.len() + last.len() <= 64, "a timeline is bounded");
+            self.render(&finding.record, Some(&finding.timeline));
+        }
+    }
+
+    /// Renders a record in each way: it is told on lines that a terminal may be sent, and JSON is read back as the same.
+    fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
+        let mut line = Vec::new();
+        Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
+        let line = String::from_utf8(line).expect("JSON is UTF-8");
+        let content = line.strip_suffix('\n').expect("a record ends its line");
+        assert_eq!(printable(content), content);
+        let read: Record = serde_json::from_str(content).expect("what is written can be read");
+        assert_eq!(&read, record);
+
+        let mut told = String::new();
+        self.text.render(record, timeline, &mut |text| told.push_str(text));
+        self.text.flush(record.at, &mut |text| told.push_str(text));
+        for line in told.split('\n') {
+            assert_eq!(printable(line), line);
+        }
+    }
+}
+
+/// A record of each kind, hostile names among them.
+fn sample_records() -> Vec<Record> {
+    samples::all()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// What a property takes: any bytes, the small and the extreme ones often.
+    fn inputs() -> impl Strategy<Value = Vec<u8>> {
+        vec(prop_oneof![3 => any::<u8>(), 2 => 0_u8..8, 1 => Just(0xff), 1 => Just(0x80)], 0..2_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn whatever_the_ring_buffer_holds_is_told_judged_rendered_and_read_back(bytes in inputs()) {
+            super::ring_buffer(&bytes);
+        }
+
+        #[test]
+        fn whatever_a_recording_holds_is_refused_or_judged_rendered_and_read_back(bytes in inputs()) {
+            super::recordings(&bytes);
+        }
+
+        #[test]
+        fn any_command_line_is_refused_in_words_or_selects(bytes in inputs(), text in any::<String>()) {
+            super::selectors(&bytes);
+            super::selectors(text.as_bytes());
+        }
+
+        #[test]
+        fn any_file_of_proc_is_read_or_passed_over(bytes in inputs(), text in "[ -~\n\t\\\\0-9:()]{0,400}") {
+            super::proc_files(&bytes);
+            super::proc_files(text.as_bytes());
+        }
+    }
+}
