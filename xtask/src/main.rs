@@ -5,6 +5,7 @@ mod command;
 mod deny;
 mod ebpf;
 mod fuzz;
+mod stress;
 mod tally;
 mod test;
 mod tidy;
@@ -61,6 +62,13 @@ enum Task {
     /// where they are missing; then it runs them in virtual machines with other kernels (see `vm`). With CI=true in the
     /// environment, a test skipped for want of set-up is a failure.
     Test,
+    /// Runs the stress scenarios of the end-to-end tests for minutes instead of seconds, one after the other, and prints their figures as
+    /// the table in the README.
+    Stress {
+        /// How long each of them goes on.
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        minutes: u32,
+    },
     /// Checks the rules of the house that neither rustfmt nor clippy knows.
     Tidy,
     /// Runs the end-to-end tests on Debian's kernels, in QEMU without KVM; prints a table of test against kernel.
@@ -89,6 +97,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), *seconds)?,
         Task::Btf => btf::write(&workspace)?,
         Task::Test => return test::run(&workspace),
+        Task::Stress { minutes } => return stress::run(&workspace, *minutes),
         Task::Tidy => tidy::run(&workspace)?,
         Task::Vm(options) => return vm::run(&workspace, options),
     }

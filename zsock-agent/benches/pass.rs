@@ -62,6 +62,7 @@ fn compare(connections: u32) -> Result<()> {
     let options = Options {
         all_events: false,
         buffer_bytes: 8 << 20,
+        stored_sockets: u32::MAX,
         filter: Filter::NONE,
         has_log: false,
         hooks: Vec::new(),

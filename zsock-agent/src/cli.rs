@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::budget::Budget;
 use crate::record::{State, VerdictName};
 use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
@@ -126,12 +127,19 @@ pub struct TraceArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB
+    /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB [default: 8MiB]
     ///
     /// Size of the ring buffer from the kernel to zsock: a power of two, 64KiB to 1GiB. Events that find it full
-    /// are lost; `lost` records count them. It is locked memory.
-    #[arg(long = "buffer-size", value_name = "SIZE", default_value = "8MiB", value_parser = buffer_size_bytes)]
-    pub buffer_size_bytes: u32,
+    /// are lost; `lost` records count them. It is locked memory. [default: 8MiB, or less where --max-memory is below 256MiB]
+    #[arg(long = "buffer-size", value_name = "SIZE", value_parser = buffer_size_bytes)]
+    pub buffer_size_bytes: Option<u32>,
+
+    /// The most memory that zsock takes, the kernel's share included
+    ///
+    /// The most memory that zsock takes: its own and what the kernel keeps for it, as a control group counts it. Where sockets
+    /// need more, those least in trouble are let go first; `end` counts them, and a warning says so.
+    #[arg(long = "max-memory", value_name = "SIZE", default_value = "1GiB", value_parser = values::size_bytes)]
+    pub max_memory_bytes: u64,
 
     /// How a hook is attached, such as keepalive=kprobe [default: the best way that this kernel offers]
     ///
@@ -149,6 +157,16 @@ pub struct TraceArgs {
     /// Which sockets and verdicts.
     #[command(flatten)]
     pub selectors: SelectorArgs,
+}
+
+impl TraceArgs {
+    /// How the memory is divided that it may take.
+    ///
+    /// # Errors
+    /// Too little to start, with a sentence that says what is enough.
+    pub fn budget(&self) -> Result<Budget, String> {
+        Budget::divide(self.max_memory_bytes, self.buffer_size_bytes)
+    }
 }
 
 /// Which socket events are printed.

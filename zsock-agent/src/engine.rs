@@ -1,7 +1,7 @@
 //! From records to verdicts.
 //!
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
-//! Its memory is bounded by the number of sockets that it follows.
+//! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
 use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, opposite};
 use crate::record::{
@@ -28,10 +28,10 @@ pub use timeline::{Standing, Timeline, TimelineEntry};
 use destinations::Destinations;
 use facts::is_birth;
 use processes::Processes;
-use table::{Entry, Table};
+use table::{Entry, Room, Table};
 
 /// Sockets followed at once, unless told otherwise.
-pub const MAX_SOCKETS: usize = 262_144;
+const MAX_SOCKETS: usize = 262_144;
 
 /// Judges records one after another.
 #[derive(Debug)]
@@ -79,9 +79,19 @@ impl Engine {
     /// An engine that follows no more than so many sockets.
     #[must_use]
     pub fn with_capacity(thresholds: Thresholds, sockets: usize) -> Self {
+        Self::with_room(thresholds, Room { sockets, bytes: usize::MAX })
+    }
+
+    /// An engine that keeps what it knows of sockets within so many bytes.
+    #[must_use]
+    pub fn with_memory(thresholds: Thresholds, bytes: usize) -> Self {
+        Self::with_room(thresholds, Room { sockets: usize::MAX, bytes })
+    }
+
+    fn with_room(thresholds: Thresholds, room: Room) -> Self {
         Self {
             thresholds,
-            table: Table::new(sockets),
+            table: Table::new(room),
             destinations: Destinations::default(),
             processes: Processes::default(),
             advice: Shared::default(),

@@ -74,7 +74,7 @@ pub struct Counters {
     pub produced: u64,
     /// Records for which the ring buffer had no room.
     pub lost: u64,
-    /// Sockets whose memory could not be had; their past is unknown.
+    /// Looks and events that found no memory to be had for their socket; its past is unknown.
     pub forgotten: u64,
     /// Events of sockets without a cookie, in a network namespace that could not be entered at the start.
     pub unnamed: u64,

@@ -18,6 +18,8 @@ pub struct Settings {
     pub by_address: u32,
     /// Bytes that wake the reader.
     pub wake_bytes: u32,
+    /// At most so many sockets get storage of their own, which the kernel allocates.
+    pub stored_sockets: u32,
     /// Which sockets are wanted.
     pub filter: Filter,
 }
@@ -94,6 +96,7 @@ impl Settings {
         reset_has_reason: 0,
         by_address: 0,
         wake_bytes: 64 * 1024,
+        stored_sockets: u32::MAX,
         filter: Filter::NONE,
     };
 }

@@ -89,7 +89,7 @@ pub(crate) fn fill<R: Read>(record: &mut SocketRecord, sk: *const c_void, event:
 pub(crate) fn reserve<T: 'static>(ctx: &impl EbpfContext, kind: Kind) -> Option<RingBufEntry<T>> {
     let entry = EVENTS.reserve_untyped::<T>(0);
     if entry.is_none() {
-        maps::count(|counters| counters.lost += 1);
+        maps::count(|counters| &mut counters.lost);
         warn!(ctx, "no room for a record of kind {}", kind as u16);
     }
     entry
@@ -109,7 +109,7 @@ pub(crate) fn head(into: &mut Head, kind: Kind, cookie: u64, time_ns: u64, flags
 /// Hands a record over, and wakes the reader where that is worth its price.
 #[inline(always)]
 pub(crate) fn submit<T>(entry: RingBufEntry<T>, kind: Kind, time_ns: u64) {
-    maps::count(|counters| counters.produced += 1);
+    maps::count(|counters| &mut counters.produced);
     let flags = if is_due::<T>(kind, time_ns) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     entry.submit(u64::from(flags));
 }
@@ -138,6 +138,6 @@ fn is_due<T>(kind: Kind, time_ns: u64) -> bool {
 /// Counts an event of a socket that has no cookie.
 #[inline(always)]
 pub(crate) fn unnamed(ctx: &impl EbpfContext) {
-    maps::count(|counters| counters.unnamed += 1);
+    maps::count(|counters| &mut counters.unnamed);
     debug!(ctx, "event of a socket without a cookie");
 }

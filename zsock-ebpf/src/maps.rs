@@ -1,5 +1,6 @@
 //! Every map, and the few ways in which they are used.
 
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr;
@@ -78,6 +79,12 @@ impl Shared {
         unsafe { self.0.get().read_volatile() }
     }
 
+    /// Adds to it in one step; `u64::MAX` takes one away.
+    #[inline(always)]
+    fn add(&self, more: u64) {
+        add(self.0.get(), more);
+    }
+
     /// Gives it a value.
     #[inline(always)]
     pub(crate) fn store(&self, value: u64) {
@@ -108,13 +115,34 @@ pub(crate) struct TimerMark {
     pub(crate) retransmitted: u8,
 }
 
-/// The storage of `sk`, made if it has none; `None` where the kernel has no memory for it.
+/// How many sockets have storage of their own.
+static STORED: Shared = Shared::new(0);
+
+/// The storage of `sk`, made if it has none; `None` where `at_most` so many others have some or the kernel has no memory for it.
 #[inline(always)]
-pub(crate) fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
+pub(crate) fn storage_or_new(sk: Sock, at_most: u32) -> Option<&'static mut Past> {
     if setting!(by_address) != 0 {
         return by_address::find_or_new(sk);
     }
-    storage_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+    if let Some(past) = storage_with(sk, 0) {
+        return Some(past);
+    }
+    if STORED.load() >= u64::from(at_most) {
+        return None;
+    }
+    let made = storage_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE));
+    if made.is_some() {
+        STORED.add(1);
+    }
+    made
+}
+
+/// Notes that `sk` is gone, and its storage with it.
+#[inline(always)]
+pub(crate) fn storage_ends(sk: Sock) {
+    if STORED.load() != 0 && storage_with(sk, 0).is_some() {
+        STORED.add(u64::MAX);
+    }
 }
 
 /// The storage of `sk`, if it has one.
@@ -133,13 +161,20 @@ fn storage_with(sk: Sock, flags: u64) -> Option<&'static mut Past> {
     unsafe { bpf_sk_storage_get(map, sk.as_ptr(), ptr::null_mut(), flags).cast::<Past>().as_mut() }
 }
 
-/// This CPU's counters.
+/// Counts one more in the counter of this CPU's that `pick` names.
 #[inline(always)]
-pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
+pub(crate) fn count(pick: impl FnOnce(&mut Counters) -> &mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: a slot of this CPU's own; a program that interrupts this one costs at most one count.
-        add(unsafe { &mut *counters });
+        // SAFETY: a slot of this CPU's own. A program that interrupts this one counts as well, so it is done in one step.
+        add(pick(unsafe { &mut *counters }), 1);
     }
+}
+
+/// Adds to a number in one step that nothing can come between.
+#[inline(always)]
+fn add(place: *mut u64, more: u64) {
+    // SAFETY: works on `place` alone, a number in a map. The language's own way is not there for this target.
+    unsafe { asm!("lock *(u64 *)({place} + 0) += {more}", place = in(reg) place, more = in(reg) more) };
 }
 
 /// This CPU's timer mark.

@@ -23,7 +23,7 @@ pub(crate) fn of(sk: Sock) -> Option<&'static mut Past> {
 pub(crate) fn of_or_new(sk: Sock) -> Option<&'static mut Past> {
     match slots::find(sk) {
         Some(past) => Some(past),
-        None => storage_or_new(sk),
+        None => storage_or_new(sk, false),
     }
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn of_newborn(sk: Sock) -> Option<&'static mut Past> {
     // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
     match slots::claim(sk, sk.cookie()) {
         Some(past) => Some(past),
-        None => storage_or_new(sk),
+        None => storage_or_new(sk, false),
     }
 }
 
@@ -48,7 +48,7 @@ fn of_newborn_by_address(sk: Sock) -> Option<&'static mut Past> {
     }
     match slots::claim(sk, by_address::new_cookie()) {
         Some(past) => Some(past),
-        None => storage_or_new(sk),
+        None => storage_or_new(sk, false),
     }
 }
 
@@ -65,17 +65,20 @@ pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
 #[inline(always)]
 pub(crate) fn release(sk: Sock) {
     slots::release(sk);
-    // Storage goes with its socket.
     if setting!(by_address) != 0 {
         by_address::release(sk);
+    } else {
+        maps::storage_ends(sk);
     }
 }
 
+/// Storage for `sk`; the last eighth of it is kept for sockets that are in trouble.
 #[inline(always)]
-fn storage_or_new(sk: Sock) -> Option<&'static mut Past> {
-    let past = maps::storage_or_new(sk);
+fn storage_or_new(sk: Sock, in_trouble: bool) -> Option<&'static mut Past> {
+    let all = setting!(stored_sockets);
+    let past = maps::storage_or_new(sk, if in_trouble { all } else { all - all / 8 });
     if past.is_none() {
-        maps::count(|counters| counters.forgotten += 1);
+        maps::count(|counters| &mut counters.forgotten);
     }
     past
 }
@@ -113,7 +116,11 @@ pub(crate) fn last_ns(past: &Past) -> u64 {
 /// Makes the events of `sk` go out from here on, its past first, and has the next pass look at it.
 #[inline(always)]
 pub(crate) fn announce(ctx: &impl EbpfContext, sk: Sock, cookie: u64, time_ns: u64) {
-    if let Some(past) = of_or_new(sk) {
+    let past = match slots::find(sk) {
+        Some(past) => Some(past),
+        None => storage_or_new(sk, true),
+    };
+    if let Some(past) = past {
         past.watch.flags |= watch_flag::RESTLESS;
         announce_past(ctx, past, cookie, time_ns);
     }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::error::ContextValue;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 
-use super::Cli;
+use super::{Cli, Command};
 use crate::record::printable;
 
 /// The command line of this process. Prints help, version or what is wrong with the usage, and exits, where there
@@ -37,7 +37,19 @@ pub fn parse() -> Cli {
 /// Help, version or what is wrong with the usage; whatever the arguments hold, a terminal may be sent it.
 pub fn parse_from(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = Cli::command().color(help_color(arguments)).try_get_matches_from(arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| shown(error, arguments))
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.and_then(|cli| within_memory(cli, arguments)).map_err(|error| shown(error, arguments))
+}
+
+/// The command line, where what it wants fits into the memory that it allows.
+fn within_memory(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let Command::Trace(trace) = &cli.command;
+    let Err(refusal) = trace.budget() else { return Ok(cli) };
+    let mut command = Cli::command().color(help_color(arguments));
+    command.build();
+    let kind = clap::error::ErrorKind::ValueValidation;
+    let of_trace = command.find_subcommand_mut("trace").map(|trace| trace.error(kind, &refusal));
+    Err(of_trace.unwrap_or_else(|| clap::Error::raw(kind, refusal)))
 }
 
 /// The error with every argument that it repeats made printable.

@@ -21,20 +21,25 @@ const BUFFER_MAX_BYTES: u32 = 1 << 30;
 /// # Errors
 /// Anything else, with a sentence that states the rule.
 pub fn buffer_size_bytes(text: &str) -> Result<u32, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let bytes = units.iter().find_map(|(unit, shift)| {
-        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        number.checked_mul(1 << shift)
-    });
-    let Some(bytes) = bytes else {
-        return Err("a size is a number and one of KiB, MiB, GiB, such as 8MiB".to_owned());
-    };
-    match u32::try_from(bytes) {
+    match u32::try_from(size_bytes(text)?) {
         Ok(bytes) if (BUFFER_MIN_BYTES..=BUFFER_MAX_BYTES).contains(&bytes) && bytes.is_power_of_two() => {
             Ok(bytes)
         }
         _ => Err("the kernel's ring buffer wants a power of two, from 64KiB to 1GiB".to_owned()),
     }
+}
+
+/// A size in bytes: a number with a unit, `512MiB` or `2GiB`.
+///
+/// # Errors
+/// Anything else, with a sentence that states the rule.
+pub(super) fn size_bytes(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let bytes = units.iter().find_map(|(unit, shift)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    bytes.ok_or_else(|| "a size is a number and one of KiB, MiB, GiB, such as 8MiB".to_owned())
 }
 
 /// The name of a process as the kernel keeps it.

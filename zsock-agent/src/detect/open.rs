@@ -103,6 +103,11 @@ impl Open {
         Claim { since, evidence, summary, advice: advice.to_vec() }
     }
 
+    /// The memory that it takes, its share of a `Vec` included.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.lasting)
+    }
+
     fn renew(&mut self, scene: &Scene<'_>, count: u64, advice: &mut Shared<[String]>) -> Claim {
         let mut claim = Claim { since: self.since, ..(self.condition.claim)(scene, count) };
         // How long it has lasted is known from its beginning even where the event does not tell.

@@ -107,6 +107,11 @@ impl Facts {
         self.lost - self.lost_before_birth
     }
 
+    /// The memory that they take beside their own size.
+    pub(crate) fn bytes_elsewhere(&self) -> usize {
+        self.reset_received.as_ref().map_or(0, |reset| size_of_val(&**reset))
+    }
+
     /// Until the kernel gives up, counted from `at`; absent where it never will or it cannot be told.
     pub(crate) fn gives_up_in(&self, at: Time) -> Option<Duration> {
         let told = Duration::from_millis(self.tcp.gives_up_in_ms?);

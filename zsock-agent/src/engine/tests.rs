@@ -204,3 +204,45 @@ fn an_end_that_was_only_concluded_closes_what_is_open_and_claims_nothing() {
         expected([(0, "stuck_retransmission opened"), (9_000, "stuck_retransmission closed silent_death"),])
     );
 }
+
+/// As much as so many sockets take that have one event each.
+fn room_for(sockets: usize) -> usize {
+    let mut engine = Engine::with_memory(Thresholds::default(), usize::MAX);
+    push_all(&mut engine, &[on(0, of(1, look()))]);
+    engine.table.used_bytes() * sockets
+}
+
+#[test]
+fn where_memory_is_short_healthy_sockets_go_then_stories_and_never_a_socket_under_a_verdict() {
+    let bytes = room_for(4);
+    let mut engine = Engine::with_memory(Thresholds::default(), bytes);
+    let healthy: Vec<_> = (10..15).map(|id| on(id, of(id, look()))).collect();
+    push_all(&mut engine, &healthy);
+    assert_eq!(engine.counters().sockets_dropped, 1, "the fifth found no room beside the others");
+    // A storm on two of them: their stories grow until nothing healthy is left, and then no further.
+    let storm = |id| (4..80).map(move |attempt| on(100 + u64::from(attempt), of(id, resent(attempt))));
+    let findings = push_all(&mut engine, &storm(20).chain(storm(21)).collect::<Vec<_>>());
+    let opened = words_of(&findings).into_iter().filter(|(_, word)| word.ends_with(" opened")).count();
+    assert_eq!(opened, 2);
+    assert!(engine.table.used_bytes() <= bytes, "{} of {bytes}", engine.table.used_bytes());
+    // What is told of one later still comes from all that is needed to end it.
+    let findings = push_all(&mut engine, &[on(9_000, of(20, progress(79))), on(9_001, of(21, progress(79)))]);
+    assert_eq!(
+        words_of(&findings),
+        expected([
+            (9_000, "stuck_retransmission closed recovered"),
+            (9_001, "stuck_retransmission closed recovered")
+        ])
+    );
+}
+
+#[test]
+fn a_socket_that_was_let_go_is_unknown_and_not_new() {
+    let mut engine = Engine::with_memory(Thresholds::default(), room_for(1));
+    push_all(&mut engine, &[on(0, of(1, connecting())), on(1, of(1, established())), on(2, of(2, look()))]);
+    assert!(engine.counters().sockets_dropped > 0);
+    let findings = push_all(&mut engine, &[on(6_000, of(1, resent(4)))]);
+    assert_eq!(words_of(&findings), expected([(6_000, "stuck_retransmission opened")]));
+    let (first, omitted, last) = findings[0].timeline.parts();
+    assert_eq!((first.len(), omitted, last.len()), (1, 0, 0), "only what was told since");
+}

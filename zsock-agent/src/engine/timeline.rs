@@ -9,11 +9,16 @@ const KEPT: usize = 64;
 /// The first of them are never dropped: how a connection came about explains more than the middle of a storm.
 const KEPT_FIRST: usize = 16;
 
+/// So many are left of a timeline that makes room: half of them the first, half the latest.
+const KEPT_WITHOUT_ROOM: usize = 4;
+
 /// What happened to a socket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
     omitted: u64,
+    /// It had to make room once, and keeps fewer of the first entries since.
+    is_short: bool,
 }
 
 /// One thing that happened.
@@ -60,7 +65,7 @@ impl Timeline {
     /// The first entries, how many are missing after them, and the last ones. Nothing is missing while the last ones are empty.
     #[must_use]
     pub fn parts(&self) -> (&[TimelineEntry], u64, &[TimelineEntry]) {
-        let (first, last) = self.entries.split_at(self.entries.len().min(KEPT_FIRST));
+        let (first, last) = self.entries.split_at(self.entries.len().min(self.kept_first()));
         (first, self.omitted, last)
     }
 
@@ -78,9 +83,36 @@ impl Timeline {
         self.entries.reserve_exact(1);
         self.entries.insert(place, entry);
         if self.entries.len() > KEPT {
-            self.entries.remove(KEPT_FIRST);
+            self.entries.remove(self.kept_first());
             self.omitted += 1;
         }
+    }
+
+    /// Whether [`Timeline::shorten`] would find something to drop.
+    pub(crate) fn can_be_shorter(&self) -> bool {
+        self.entries.len() > KEPT_WITHOUT_ROOM
+    }
+
+    /// Keeps how it began and what came last, for want of room.
+    pub(crate) fn shorten(&mut self) {
+        let first = KEPT_WITHOUT_ROOM / 2;
+        let surplus = self.entries.len().saturating_sub(KEPT_WITHOUT_ROOM);
+        if surplus > 0 {
+            self.entries.drain(first..first + surplus);
+            self.entries.shrink_to_fit();
+            self.omitted += surplus as u64;
+            self.is_short = true;
+        }
+    }
+
+    /// The memory that its entries take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<TimelineEntry>()
+    }
+
+    /// How many entries at the beginning are never dropped.
+    fn kept_first(&self) -> usize {
+        if self.is_short { KEPT_WITHOUT_ROOM / 2 } else { KEPT_FIRST }
     }
 }
 
@@ -106,6 +138,21 @@ mod tests {
         assert_eq!(attempts(first), (1..=16).collect::<Vec<_>>());
         assert_eq!(omitted, 12);
         assert_eq!(attempts(last), (29..=76).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_makes_room_keeps_its_beginning_and_its_end_and_counts_the_rest() {
+        let mut timeline = Timeline::default();
+        for attempt in 1..=76 {
+            timeline.add(at(u64::from(attempt)), &resent(attempt));
+        }
+        assert!(timeline.can_be_shorter());
+        let before = timeline.bytes();
+        timeline.shorten();
+        assert!(!timeline.can_be_shorter() && timeline.bytes() * 8 < before);
+        timeline.add(at(77), &resent(77));
+        let (first, omitted, last) = timeline.parts();
+        assert_eq!((attempts(first), omitted, attempts(last)), (vec![1, 2], 72, vec![75, 76, 77]));
     }
 
     #[test]

@@ -64,7 +64,13 @@ pub(crate) fn assembler() -> Assembler {
     let hz = NonZeroU32::new(1000).expect("1000 is not zero");
     let Ok(offsets) = Offsets::resolve(|_| Ok::<_, Infallible>(0));
     let reasons = BTreeMap::from([(3, "TCP_ABORT_ON_CLOSE".to_owned())]);
-    Assembler::new(Arc::from("web-1"), Clock::fixed(0), Units::new(Jiffies::new(hz), &offsets), reasons)
+    Assembler::new(
+        Arc::from("web-1"),
+        Clock::fixed(0),
+        Units::new(Jiffies::new(hz), &offsets),
+        reasons,
+        1_000,
+    )
 }
 
 #[cfg(test)]

@@ -70,6 +70,29 @@ pub struct End {
     pub sockets_seen: u64,
     /// How long it ran.
     pub duration_ms: u64,
+    /// Records that were to be written, this one included: each is a line of JSON, or was dropped for a slow reader and is counted in
+    /// `lost` with `where` `output`.
+    #[serde(default)]
+    pub records: u64,
+    /// Records that the kernel side handed over.
+    #[serde(default)]
+    pub kernel_records: u64,
+    /// Of these, how many were read: all, unless zsock is at fault.
+    #[serde(default)]
+    pub read_records: u64,
+    /// Records for which the ring buffer had no room, as the kernel side counts them.
+    #[serde(default)]
+    pub kernel_lost: u64,
+    /// Sockets let go for want of memory, and events of sockets that were not taken in for the same reason, as the engine counts
+    /// them. Nothing is known of such a socket but what its next events say.
+    #[serde(default)]
+    pub sockets_dropped: u64,
+    /// Sockets whose owner and past were forgotten for want of memory.
+    #[serde(default)]
+    pub sockets_forgotten: u64,
+    /// Looks and events that found no room in the kernel for what has to be remembered of their socket.
+    #[serde(default)]
+    pub sockets_unstored: u64,
 }
 
 /// Records that could not be handed over.

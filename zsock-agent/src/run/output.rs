@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::budget::Budget;
 use crate::cli::{self, Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
 use crate::record::{Body, Destination, End, Lost, Phase, Record, State};
 use crate::select::Selectors;
-use crate::sink::writer::{DEFAULT_CAPACITY_BYTES, Dropped, END_PATIENCE, Writer};
+use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
 use crate::time::{Time, milliseconds};
@@ -33,6 +34,7 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn open(
         arguments: &TraceArgs,
+        budget: &Budget,
         host: Arc<str>,
         thresholds: Thresholds,
         selectors: Selectors,
@@ -46,8 +48,8 @@ impl Output {
                 Renderer::Text(Text::new(if is_coloured { Palette::COLOURED } else { Palette::PLAIN }))
             }
         };
-        let writer = Writer::start(stdout, DEFAULT_CAPACITY_BYTES).context("start the output thread")?;
-        let engine = Engine::new(thresholds);
+        let writer = Writer::start(stdout, budget.queue_bytes).context("start the output thread")?;
+        let engine = Engine::with_memory(thresholds, budget.engine_bytes);
         Ok(Self {
             host,
             engine,
@@ -125,10 +127,25 @@ impl Output {
     }
 
     /// Prints the counters and waits for the reader to take what is queued, for a while.
-    pub(super) fn end(mut self, at: Time, duration: Duration) -> Result<()> {
+    /// `beyond` has what others counted.
+    pub(super) fn end(mut self, at: Time, duration: Duration, beyond: End) -> Result<()> {
         self.flush(at);
         self.tell_all_losses(at);
-        let end = End { duration_ms: milliseconds(duration), ..self.counted };
+        let End { events, lost_events, verdicts, open_verdicts, sockets_seen, records, .. } = self.counted;
+        let sockets_dropped = self.engine.counters().sockets_dropped;
+        let duration_ms = milliseconds(duration);
+        let end = End {
+            events,
+            lost_events,
+            verdicts,
+            open_verdicts,
+            sockets_seen,
+            // This one is the last.
+            records: records + 1,
+            sockets_dropped,
+            duration_ms,
+            ..beyond
+        };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
         let left = self
             .writer
@@ -157,11 +174,20 @@ impl Output {
     }
 
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {
+        self.counted.records += 1;
         let Self { renderer, writer, .. } = self;
-        renderer.render(record, timeline, &mut |bytes| writer.push(bytes, record.at));
+        let is_verdict = timeline.is_some();
+        renderer.render(record, timeline, &mut |bytes| {
+            if is_verdict {
+                writer.push_verdict(bytes, record.at);
+            } else {
+                writer.push(bytes, record.at);
+            }
+        });
     }
 
     fn print_past_limit(&mut self, record: &Record) {
+        self.counted.records += 1;
         let Self { renderer, writer, .. } = self;
         renderer.render(record, None, &mut |bytes| writer.push_past_limit(bytes));
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use zsock_common::wire::{Counters, Kind};
+use zsock_common::wire::{Counters, Kind, SocketRecord};
 
+use crate::budget::READ_BYTES;
 use crate::cli::{Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
-use crate::record::{Body, Record, Start, What};
+use crate::record::{Body, End, Record, Start, What};
 use crate::run::beside::Beside;
 use crate::run::output::Output;
 use crate::run::pass::Schedule;
@@ -58,6 +59,10 @@ struct Trace {
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
+    /// So many records wait for their turn; with more none waits for anything.
+    max_waiting: usize,
+    /// It was said that memory is short.
+    has_said_full: bool,
     /// Records that the kernel side could not hand over, as of the last count.
     lost: u64,
     /// Runs of programs that the kernel skipped, as of the last second.
@@ -78,12 +83,14 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     if stdout::was_closed() {
         return Ok(());
     }
+    let budget = arguments.budget().map_err(anyhow::Error::msg)?;
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
     let options = Options {
         all_events: arguments.events == Events::All,
-        buffer_bytes: arguments.buffer_size_bytes,
+        buffer_bytes: budget.buffer_bytes,
+        stored_sockets: budget.stored_sockets,
         filter: filter::of(&selectors),
         has_log: arguments.verbose >= 2,
         hooks: arguments.hooks.clone(),
@@ -95,9 +102,10 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let start = start_body(&kernel, &thresholds)?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
-    let assembler = Assembler::new(Arc::clone(&host), clock, units, kernel.reset_reasons().clone());
+    let reset_reasons = kernel.reset_reasons().clone();
+    let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
     privileges::give_up(|| kernel.can_look())?;
-    let output = Output::open(&arguments, Arc::clone(&host), thresholds, selectors)?;
+    let output = Output::open(&arguments, &budget, Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {
         host: Arc::clone(&host),
@@ -110,6 +118,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         beside,
         looked_ns: 0,
         look_took_ns: 0,
+        max_waiting: budget.buffer_bytes.min(READ_BYTES) as usize / 2 / size_of::<SocketRecord>(),
+        has_said_full: false,
         lost: 0,
         skipped: 0,
         skips_counted_ns: attached_ns,
@@ -145,12 +155,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         }
         trace.advance(false);
     }
-    trace.advance(true);
-    let now_ns = clock.monotonic_ns();
-    trace.count_losses(now_ns);
-    trace.count_skipped(now_ns);
-    trace.report_self();
-    trace.output.end(clock.at(now_ns), Duration::from_nanos(now_ns.saturating_sub(began_ns)))
+    trace.end(began_ns)
 }
 
 /// Names every socket that exists, remembers who holds it and learns how fast the kernel's clock ticks. Returns what arrived
@@ -226,7 +231,7 @@ impl Trace {
     fn advance(&mut self, is_end: bool) {
         self.read();
         let now_ns = self.clock.monotonic_ns();
-        if !is_end && self.should_wait_for_look(now_ns) {
+        if !is_end && !self.is_crowded() && self.should_wait_for_look(now_ns) {
             return;
         }
         let batch = self.take_batch(now_ns, is_end);
@@ -243,6 +248,48 @@ impl Trace {
             self.count_losses(now_ns);
         }
         self.output.tell_losses(self.clock.at(now_ns));
+    }
+
+    /// Whether so many records wait that they have to go on, with what is known.
+    fn is_crowded(&self) -> bool {
+        self.order.len() >= self.max_waiting
+    }
+
+    /// Takes the hooks off and passes on all that they had to tell, so that the counts at the end are of one moment.
+    fn end(mut self, began_ns: u64) -> Result<()> {
+        self.kernel.detach();
+        // Looks at holders made for the last records write more.
+        let mut read = None;
+        while read.replace(self.kernel.drained()) != Some(self.kernel.drained()) {
+            self.advance(true);
+        }
+        let now_ns = self.clock.monotonic_ns();
+        self.count_losses(now_ns);
+        self.count_skipped(now_ns);
+        self.report_self();
+        let Counters { produced, lost, forgotten, .. } = self.kernel.counters()?;
+        let counted = End {
+            kernel_records: produced,
+            kernel_lost: lost,
+            read_records: self.kernel.drained(),
+            sockets_forgotten: self.assembler.forgotten(),
+            sockets_unstored: forgotten,
+            ..End::default()
+        };
+        let duration = Duration::from_nanos(now_ns.saturating_sub(began_ns));
+        self.output.end(self.clock.at(now_ns), duration, counted)
+    }
+
+    /// Says it once when sockets had to be let go.
+    fn warn_of_full_memory(&mut self) {
+        let dropped = self.output.counters().sockets_dropped + self.assembler.forgotten();
+        let unstored = self.kernel.counters().map_or(0, |counters| counters.forgotten);
+        if dropped + unstored > 0 && !std::mem::replace(&mut self.has_said_full, true) {
+            log::warn!(
+                "the memory that --max-memory allows is full: sockets without an open verdict are let go, those that were silent for \
+                 the longest first, and new ones may not be followed; the `end` record counts them. Allow more, or select fewer"
+            );
+        }
     }
 
     /// Passes a record on; of failed accepts, those whose turn it is.
@@ -281,6 +328,7 @@ impl Trace {
     fn do_chores(&mut self) {
         let now_ns = self.clock.monotonic_ns();
         self.count_skipped(now_ns);
+        self.warn_of_full_memory();
         let now = self.clock.at(now_ns);
         for sample in self.beside.descriptors(now, &self.assembler) {
             self.output.push(&Record::new(now, &self.host, Body::Process(Box::new(sample))));

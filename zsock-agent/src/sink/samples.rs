@@ -335,6 +335,13 @@ pub(crate) fn all() -> Vec<Record> {
         open_verdicts: 1,
         sockets_seen: 42,
         duration_ms: 30_000,
+        records: 130,
+        kernel_records: 180,
+        read_records: 180,
+        kernel_lost: 0,
+        sockets_dropped: 5,
+        sockets_forgotten: 0,
+        sockets_unstored: 0,
     };
     let events = whats().into_iter().map(|(what, socket, tcp)| {
         // Replayed and inferred records are those without TCP's counters.

@@ -133,8 +133,13 @@ impl Text {
         let ran = milliseconds(end.duration_ms);
         let (events, sockets) = (count(end.events, "event"), count(end.sockets_seen, "socket"));
         let (lost, verdicts, open) = (end.lost_events, count(end.verdicts, "verdict"), end.open_verdicts);
-        let text =
-            format!("end after {ran}: {events} ({lost} lost) of {sockets}, {verdicts} ({open} still open)");
+        let let_go = match end.sockets_dropped + end.sockets_forgotten {
+            0 => String::new(),
+            some => format!("; for want of memory {some} let go, see --max-memory"),
+        };
+        let text = format!(
+            "end after {ran}: {events} ({lost} lost) of {sockets}, {verdicts} ({open} still open){let_go}"
+        );
         self.headed(at, &text)
     }
 

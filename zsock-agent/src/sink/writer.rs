@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use crate::privileges::landlock;
 use crate::time::Time;
 
-/// How many bytes wait for a slow reader unless told otherwise.
-pub const DEFAULT_CAPACITY_BYTES: usize = 8 << 20;
+/// This part of the queue is kept for verdicts: they matter more than the events around them.
+const VERDICTS_SHARE: usize = 4;
 
 /// How long the end waits for a reader that takes nothing.
 pub const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -96,11 +96,20 @@ impl Writer {
 
     /// Queues a record, or counts it as dropped at `at` where the queue is full. Never blocks.
     pub fn push(&self, record: &[u8], at: Time) {
+        self.push_within(self.capacity_bytes - self.capacity_bytes / VERDICTS_SHARE, record, at);
+    }
+
+    /// The same for a verdict, for which there is room where events find none any more.
+    pub fn push_verdict(&self, record: &[u8], at: Time) {
+        self.push_within(self.capacity_bytes, record, at);
+    }
+
+    fn push_within(&self, capacity_bytes: usize, record: &[u8], at: Time) {
         let mut queue = self.shared.lock();
         if queue.outcome.is_some() {
             return;
         }
-        if queue.unwritten_bytes + record.len() > self.capacity_bytes {
+        if queue.unwritten_bytes + record.len() > capacity_bytes {
             queue.dropped.get_or_insert(Dropped { count: 0, since: at }).count += 1;
         } else {
             self.queue(queue, record);
@@ -295,11 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn records_that_find_the_queue_full_are_dropped_and_counted() {
+    fn records_that_find_the_queue_full_are_dropped_and_counted_events_before_verdicts() {
         let (mut reader, pipe) = pipe().unwrap();
         hold_64_kib(&pipe);
         let writer = Writer::start(pipe, 128 << 10).unwrap();
-        // 1,024 records fill the pipe and 2,048 the queue.
+        // 1,024 records fill the pipe and 1,536 the part of the queue that is not kept for verdicts.
         for number in 0..1_024 {
             writer.push(&record(number), at(number));
         }
@@ -308,20 +317,24 @@ mod tests {
             writer.push(&record(number), at(number));
         }
         assert!(!writer.has_room());
-        assert_eq!(writer.take_dropped(), Some(Dropped { count: 5_000 - 3_072, since: at(3_072) }));
+        assert_eq!(writer.take_dropped(), Some(Dropped { count: 5_000 - 2_560, since: at(2_560) }));
+        for number in 5_000..6_000 {
+            writer.push_verdict(&record(number), at(number));
+        }
+        assert_eq!(writer.take_dropped(), Some(Dropped { count: 1_000 - 512, since: at(5_512) }));
         assert_eq!(writer.take_dropped(), None);
 
         // The reader wakes up: there is room, and the trace goes on.
         let mut seen = vec![0; 3_072 * 64];
         reader.read_exact(&mut seen).unwrap();
-        assert_eq!(String::from_utf8(seen).unwrap(), records(0..3_072));
+        assert_eq!(String::from_utf8(seen).unwrap(), records((0..2_560).chain(5_000..5_512)));
         wait_until(|| writer.has_room());
-        writer.push(&record(5_000), at(5_000));
+        writer.push(&record(6_000), at(6_000));
         assert_eq!(writer.take_dropped(), None);
         assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, records([5_000]));
+        assert_eq!(rest, records([6_000]));
     }
 
     #[test]

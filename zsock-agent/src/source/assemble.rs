@@ -29,8 +29,8 @@ mod tests;
 mod tracked;
 mod what;
 
-/// Sockets remembered at once. Beyond them the one that was heard of first is forgotten.
-const MAX_SOCKETS: usize = 262_144;
+/// So many sockets in trouble are passed over at most where one has to be forgotten: they are asked about most.
+const PASSED_OVER: usize = 64;
 
 /// A socket's holders are looked up again after this long, nanoseconds: descriptors are passed on and inherited.
 const HOLDERS_AGE_NS: u64 = 1_000_000_000;
@@ -45,6 +45,8 @@ pub struct Assembler {
     sockets: HashMap<SocketId, Box<Tracked>>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
+    /// Sockets remembered at once. Beyond them one that was heard of early and is not in trouble is forgotten.
+    capacity: usize,
     processes: Processes,
     cgroups: Cgroups,
     looks: u64,
@@ -63,9 +65,15 @@ pub enum Need {
 }
 
 impl Assembler {
-    /// An assembler that knows of no socket yet.
+    /// An assembler that knows of no socket yet and remembers `capacity` of them at once.
     #[must_use]
-    pub fn new(host: Arc<str>, clock: Clock, units: Units, reset_reasons: BTreeMap<u32, String>) -> Self {
+    pub fn new(
+        host: Arc<str>,
+        clock: Clock,
+        units: Units,
+        reset_reasons: BTreeMap<u32, String>,
+        capacity: usize,
+    ) -> Self {
         Self {
             host,
             clock,
@@ -73,6 +81,7 @@ impl Assembler {
             reset_reasons,
             sockets: HashMap::new(),
             heard: VecDeque::new(),
+            capacity,
             processes: Processes::new(units.known.owner),
             cgroups: Cgroups::default(),
             looks: 0,
@@ -276,14 +285,27 @@ impl Assembler {
 
     fn tracked(&mut self, id: SocketId, new: impl FnOnce() -> Tracked) -> &mut Tracked {
         if !self.sockets.contains_key(&id) {
-            while self.sockets.len() >= MAX_SOCKETS {
-                let Some(oldest) = self.heard.pop_front() else { break };
-                self.forgotten += u64::from(self.sockets.remove(&oldest).is_some());
-                self.dead.remove(&oldest);
+            while self.sockets.len() >= self.capacity.max(1) {
+                let Some(least) = self.least_in_trouble() else { break };
+                self.forgotten += u64::from(self.sockets.remove(&least).is_some());
+                self.dead.remove(&least);
             }
             self.heard.push_back(id);
         }
         self.sockets.entry(id).or_insert_with(|| Box::new(new()))
+    }
+
+    /// The next one to be forgotten for want of room: of those that were heard of early one that waits for nothing.
+    fn least_in_trouble(&mut self) -> Option<SocketId> {
+        for _ in 0..PASSED_OVER {
+            let id = self.heard.pop_front()?;
+            match self.sockets.get(&id) {
+                Some(tracked) if tracked.is_in_trouble() => self.heard.push_back(id),
+                Some(_) => return Some(id),
+                None => {}
+            }
+        }
+        self.heard.pop_front()
     }
 
     fn forget(&mut self, id: SocketId) {

@@ -16,6 +16,7 @@ use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
 use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 
+use crate::budget::READ_BYTES;
 use crate::privileges::capabilities;
 use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
@@ -39,6 +40,8 @@ pub struct Options {
     pub all_events: bool,
     /// Size of the ring buffer, a power of two.
     pub buffer_bytes: u32,
+    /// How many sockets the kernel side may give storage of their own.
+    pub stored_sockets: u32,
     /// Which sockets.
     pub filter: Filter,
     /// Let the programs write a log.
@@ -63,6 +66,10 @@ pub struct Kernel {
     missing_fields: Vec<&'static str>,
     reset_reasons: BTreeMap<u32, String>,
     timers: u32,
+    /// Records read so far.
+    drained: u64,
+    /// The programs' own descriptors once the hooks are off: they still tell what was skipped.
+    detached: Vec<ProgramFd>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -133,6 +140,8 @@ impl Kernel {
             missing_fields: missing,
             reset_reasons,
             timers: 0,
+            drained: 0,
+            detached: Vec::new(),
             log,
         };
         for hook in hooks::ALL {
@@ -193,16 +202,28 @@ impl Kernel {
         }
     }
 
-    /// Hands every record that has arrived to `each`, but no more than the ring buffer holds: where records come faster than they are
-    /// taken, an end must come all the same.
+    /// Hands every record that has arrived to `each`, but no more than the ring buffer or [`READ_BYTES`] hold: where records come faster
+    /// than they are taken, an end must come all the same.
     pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        let mut left_bytes = self.buffer_bytes;
+        let mut left_bytes = self.buffer_bytes.min(READ_BYTES as usize);
         while left_bytes > 0
             && let Some(record) = self.events.get_mut().next()
         {
             left_bytes = left_bytes.saturating_sub(record.len());
+            self.drained += 1;
             each(&record);
         }
+    }
+
+    /// Records handed to [`Kernel::drain`]'s callers so far.
+    #[must_use]
+    pub fn drained(&self) -> u64 {
+        self.drained
+    }
+
+    /// Takes the hooks off; looks go on working. What the programs wrote until then is still to be drained.
+    pub fn detach(&mut self) {
+        self.detached = attach::take_off(&mut self.ebpf);
     }
 
     /// Waits until the kernel side says that there is something to read.
@@ -245,7 +266,7 @@ impl Kernel {
             line.map_or(Some(0), |line| line.trim().parse::<u64>().ok())
         };
         let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.map(misses).sum()
+        loaded.chain(&self.detached).map(misses).sum()
     }
 
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {

@@ -67,7 +67,13 @@ impl Order {
         Some(raw)
     }
 
-    /// Whether records wait.
+    /// How many records wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -14,6 +14,7 @@ use zsock_agent::time::{Time, nanoseconds};
 
 mod again;
 mod bytes;
+mod cgroup;
 mod kernel;
 #[path = "../kernels/mod.rs"]
 mod kernels;

@@ -28,6 +28,23 @@ pub(crate) struct Row {
     probes_out: u32,
 }
 
+/// The most memory that the process had resident.
+pub(crate) fn resident_peak_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("every process has it");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("the kernel writes a number");
+    kib << 10
+}
+
+/// The processor time that the process has taken.
+pub(crate) fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // Ticks of a hundredth of a second, for user and for system.
+    let ticks = |place: usize| -> u64 { fields[place].parse().expect("the kernel writes a number") };
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
+
 /// Waits until the socket has seen this many time-outs in a row.
 pub(crate) fn await_timeouts(namespace: &Namespace, port: u16, count: u32) {
     await_row(namespace, port, &format!("{count} time-outs"), |row| row.retransmits >= count);

@@ -30,6 +30,7 @@ mod recovery;
 mod selectors;
 mod silence;
 mod stall;
+mod stress;
 mod unguarded;
 mod ways;
 
@@ -112,6 +113,13 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         ways::to_see_accepts_fail,
         ways::to_know_a_socket,
         crowd::every_one_of_a_hundred_thousand_is_judged,
+        stress::a_storm_of_connections_and_a_reader_that_stalls,
+        stress::what_the_kernel_and_the_reader_lose_is_counted,
+        stress::five_thousand_retransmit_at_once,
+        stress::a_crowd_is_tracked,
+        stress::namespaces_and_processes_come_and_go,
+        stress::the_clock_is_stepped,
+        stress::within_a_control_group_of_128_mib,
     ]
 }
 
@@ -120,6 +128,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
     match name.split("::").next() {
         Some("postgres") => postgres::lacking(),
         Some("crowd") => crowd::lacking(),
+        Some("stress") => stress::lacking(name),
         Some("hostile") => hostile::lacking(name),
         _ => None,
     }

@@ -159,6 +159,21 @@ impl Recording {
         self
     }
 
+    /// How many records were lost at a place, as `lost` tells it.
+    pub(crate) fn lost_at(&self, place: &str) -> u64 {
+        let lost = self.of_type("lost").filter(|line| line.text("where") == Some(place));
+        lost.map(|line| line.figure("count")).sum()
+    }
+
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter()
+    }
+
     pub(crate) fn end(&self) -> &Line {
         self.lines.last().expect("a recording has a start and an end")
     }

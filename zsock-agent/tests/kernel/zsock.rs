@@ -13,12 +13,16 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
 use crate::{await_some, now, patience, unseen};
 
 /// How long anything that zsock does may take before a test gives up on it. No claim: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The same where very many records are waited for.
+const CROWD_LIMIT: Duration = Duration::from_mins(4);
 
 /// The zsock that was built with this test or, on a machine that it was brought to, that of `ZSOCK_TEST_PROGRAM`.
 pub(crate) fn program() -> PathBuf {
@@ -72,6 +76,13 @@ impl Zsock {
         Self::start_by(Command::new(program()), arguments)
     }
 
+    /// The same inside of a control group, which is charged for all that it takes from its first page on.
+    pub(crate) fn start_in_group(group: &Cgroup, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.joined_by()).arg(program());
+        Self::start_by(shell, arguments)
+    }
+
     /// The same by a command of whoever needs it to be started in a way of its own.
     pub(crate) fn start_by(command: Command, arguments: &[&str]) -> Self {
         let started = Self::try_start(command, arguments);
@@ -106,6 +117,23 @@ impl Zsock {
             let told: Vec<String> = state.lines.iter().map(|line| line.record.to_string()).collect();
             panic!("waited in vain for {what} in\n{}", told.join("\n"));
         }
+    }
+
+    /// Waits until `is_enough` has seen what it wants, by looking at every line once.
+    pub(crate) fn wait_for_all(&self, what: &str, mut is_enough: impl FnMut(&Line) -> bool) {
+        let Some(running) = &self.0 else { return };
+        let mut looked_at = 0;
+        let missing = |state: &mut State| {
+            let mut new = state.lines.iter().skip(std::mem::replace(&mut looked_at, state.lines.len()));
+            !new.any(&mut is_enough) && !state.ended
+        };
+        let waited = running.lines.changed.wait_timeout_while(running.lines.state(), CROWD_LIMIT, missing);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            !timeout.timed_out() && !state.ended,
+            "waited in vain for {what} in {} lines",
+            state.lines.len()
+        );
     }
 
     /// Waits until a verdict on the connection with this port at either end is `opened`, or has this outcome.

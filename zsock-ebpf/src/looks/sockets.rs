@@ -79,7 +79,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     // From here on the socket has a cookie, by which the timers' hooks know it.
     let cookie = sk.cookie();
     if control.look == look::SEED {
-        maps::count(|counters| counters.existed += 1);
+        maps::count(|counters| &mut counters.existed);
         return false;
     }
     if filter::wants::<Direct>(tp) { passed(ctx, sk, tp, cookie, control) } else { false }

@@ -30,7 +30,8 @@ impl Trace {
         let mut waiting = HashSet::new();
         while let Some(raw) = if is_end { self.order.pop_now() } else { self.order.pop(now_ns) } {
             let cookie = raw.head().cookie;
-            if !is_end && (waiting.contains(&cookie) || self.waits_for_owner(&raw, now_ns)) {
+            let may_wait = !is_end && behind.len() < self.max_waiting;
+            if may_wait && (waiting.contains(&cookie) || self.waits_for_owner(&raw, now_ns)) {
                 waiting.insert(cookie);
                 behind.push(raw);
             } else {
@@ -66,6 +67,10 @@ impl Trace {
         let wanted: Vec<&Raw> =
             batch.iter().filter(|raw| self.assembler.needs_look(raw).is_some_and(is_allowed)).collect();
         for some in wanted.chunks(self.kernel.max_wanted()) {
+            // Each look lets the kernel side's buffer in once more. Those left out are looked up with their next record.
+            if self.is_crowded() {
+                break;
+            }
             self.assembler.begin_look();
             let cookies: Vec<u64> = some.iter().map(|raw| raw.head().cookie).collect();
             self.timed(|trace| trace.kernel.look_at_holders(&cookies));

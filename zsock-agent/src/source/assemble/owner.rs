@@ -12,6 +12,9 @@ use crate::source::process::{Cgroup, Process};
 /// Control groups are remembered for so many processes.
 const MAX_CGROUPS: usize = 4096;
 
+/// Of more processes that hold a socket, those that started last are left out: none of them would be its owner.
+const MAX_HOLDERS: usize = 8;
+
 /// What is known of the processes around one socket.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Owners {
@@ -57,8 +60,16 @@ impl Owners {
 
     /// Takes in a process that holds it now.
     pub(super) fn held_by(&mut self, holder: Option<Arc<Process>>) {
-        if let Some(holder) = holder {
-            self.holders.get_or_insert_default().push(holder);
+        let Some(holder) = holder else { return };
+        let holders = self.holders.get_or_insert_default();
+        holders.push(holder);
+        if holders.len() > MAX_HOLDERS {
+            let is_opener = |holder: &Process| self.opener.as_deref().is_some_and(|opener| opener.is(holder));
+            let latest = (0..holders.len()).max_by_key(|&place| {
+                let holder = &holders[place];
+                (!is_opener(holder), holder.start_ns, holder.pid)
+            });
+            latest.map(|place| holders.swap_remove(place));
         }
     }
 
@@ -157,6 +168,20 @@ mod tests {
         owners.held_by(process(40, 4));
         owners.held_by(process(30, 3));
         assert_eq!(pid(owners.decide(false, true)), Some(30));
+    }
+
+    #[test]
+    fn of_many_holders_those_are_kept_that_may_own_it() {
+        let mut owners = Owners::default();
+        owners.opened_by(process(500, 500));
+        owners.begin_look();
+        for start in (1..=1000).rev() {
+            owners.held_by(process(start, start.into()));
+        }
+        assert_eq!(owners.holders.as_ref().map(Vec::len), Some(MAX_HOLDERS));
+        assert_eq!(pid(owners.decide(false, true)), Some(500));
+        owners.opener = None;
+        assert_eq!(pid(owners.decide(false, true)), Some(1));
     }
 
     #[test]

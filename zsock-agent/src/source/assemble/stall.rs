@@ -50,6 +50,12 @@ impl Stall {
         self.timed_out_before
     }
 
+    /// Whether something was sent again, or a probe, without progress or an answer since.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.attempts > 0 || self.probes > 0 || self.window_probes > 0
+    }
+
     /// How long what is unacknowledged, or what a closed window keeps from being sent, has waited at `at`.
     #[must_use]
     pub(super) fn duration_at(&self, at: Time) -> Option<Duration> {

@@ -354,3 +354,20 @@ fn every_syn_ack_of_a_handshake_has_the_same_id_and_names_its_listener() {
     let expected = r#"{"type":"retransmit","cause":"syn_ack","attempt":2,"next_ms":4032}"#;
     assert_eq!(serde_json::to_string(&second.what).unwrap(), expected);
 }
+
+#[test]
+fn where_there_is_no_room_a_socket_in_trouble_is_remembered_and_healthy_ones_are_forgotten() {
+    let mut assembler = assembler();
+    for attempt in 1..=3 {
+        assembler.assemble(&times_out(u32::from(attempt) * 1_000, attempt));
+    }
+    for cookie in 1_000..2_500 {
+        assembler.assemble(&happens(5_000, Kind::ResetReceived, |record| record.head.cookie = cookie));
+    }
+    assert_eq!(assembler.forgotten(), 501);
+    let moved = assembler.assemble(&happens(6_000, Kind::Recovered, |record| record.tcp.snd_una = 124));
+    let progress = moved.iter().filter_map(Record::event).find_map(|event| {
+        if let What::Progress(progress) = &event.what { Some(progress.attempts) } else { None }
+    });
+    assert_eq!(progress, Some(3), "{moved:?}");
+}

@@ -63,6 +63,11 @@ impl Tracked {
         }
     }
 
+    /// Whether it waits for its peer, so that more is to be told of it.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        !self.is_closed && self.stall.is_waiting()
+    }
+
     /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
     pub(super) fn identify(&mut self, record: &SocketRecord, known: &Known) {
         let mut ends = Ends::of(&record.endpoints, known);

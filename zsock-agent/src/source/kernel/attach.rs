@@ -1,8 +1,8 @@
 //! Attaching a hook: rung by rung, or by the one that is asked for.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use aya::Btf;
-use aya::programs::{Iter, Program, ProgramError};
+use aya::programs::{Iter, Program, ProgramError, ProgramFd};
+use aya::{Btf, Ebpf};
 
 use super::hooks::{Choice, Hook, Rung};
 use super::{Kernel, tracefs};
@@ -75,9 +75,26 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-/// Takes back a program whose companion could not attach.
+/// Takes every hook off. Gives the programs' own descriptors, by which the kernel still tells of their runs.
+pub(super) fn take_off(ebpf: &mut Ebpf) -> Vec<ProgramFd> {
+    let mut descriptors = Vec::new();
+    for (_, program) in ebpf.programs_mut() {
+        if let Ok(fd) = program.fd().and_then(|fd| Ok(fd.try_clone()?))
+            && !matches!(program, Program::Iter(_))
+        {
+            descriptors.push(fd);
+            // One that does not come off goes with this process.
+            let _ = unload(program);
+        }
+    }
+    descriptors
+}
+
+/// Takes back a program, as where its companion could not attach.
 fn unload(program: &mut Program) -> Result<(), ProgramError> {
     if let Program::FEntry(program) = program {
+        program.unload()
+    } else if let Program::FExit(program) = program {
         program.unload()
     } else if let Program::KProbe(program) = program {
         program.unload()

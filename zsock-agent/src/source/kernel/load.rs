@@ -79,6 +79,7 @@ fn load_object(
         reset_has_reason: has_third("tcp_send_reset"),
         by_address: u32::from(by_address),
         wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
+        stored_sockets: options.stored_sockets,
         filter: options.filter,
     });
     let offsets = Plain(*offsets);
@@ -90,7 +91,7 @@ fn load_object(
         .override_global("SETTINGS", &settings, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .map_max_entries("EVENTS", options.buffer_bytes)
-        .map_max_entries("LODGERS", if by_address { LODGERS } else { 1 })
+        .map_max_entries("LODGERS", if by_address { LODGERS.min(options.stored_sockets) } else { 1 })
         .load(OBJECT)
         .map_err(|error| {
             let error = anyhow!(error);

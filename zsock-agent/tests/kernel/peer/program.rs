@@ -127,6 +127,8 @@ impl Program {
             "dial" => self.crowd.dial(argument(&mut words)?, argument(&mut words)?),
             "accept-all" => self.crowd.accept_all(held(&mut self.listener)?),
             "welcome" => self.crowd.welcome(held(&mut self.listener)?, argument(&mut words)?),
+            "send-all" => self.crowd.send_all(argument(&mut words)?),
+            "storm" => crowd::storm(Duration::from_secs(argument(&mut words)?)),
             "call-yourself" => call_yourself(words.next().unwrap_or_default()),
             "let-go" => self.crowd.let_go(argument(&mut words)?),
             "idle-crowd" => self.crowd.idle(argument(&mut words)?),

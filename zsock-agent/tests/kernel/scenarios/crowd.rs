@@ -52,10 +52,15 @@ fn holder(text: &str) -> Option<(u64, usize)> {
 
 /// Why this cannot be played here, if it cannot.
 pub(super) fn lacking() -> Option<String> {
+    lacking_memory(MEMORY_KIB)
+}
+
+/// What is missing where there is less free memory than this.
+pub(super) fn lacking_memory(wanted_kib: u64) -> Option<String> {
     let text = fs::read_to_string("/proc/meminfo").expect("/proc is mounted");
     let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib: u64 = available.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0);
-    (kib < MEMORY_KIB).then(|| format!("needs {MEMORY_KIB} KiB of memory, {kib} are available"))
+    (kib < wanted_kib).then(|| format!("needs {wanted_kib} KiB of memory, {kib} are available"))
 }
 
 /// What zsock wrote so far, as far as it is counted.

@@ -87,6 +87,7 @@ fn without(paths: &[&str]) -> Types {
 fn hooks(types: &Types) -> BTreeMap<String, String> {
     let options = Options {
         all_events: true,
+        stored_sockets: u32::MAX,
         buffer_bytes: 1 << 20,
         filter: Filter::NONE,
         has_log: false,

@@ -48,7 +48,13 @@ fn assembler_without(lacking: &[&str]) -> Assembler {
         Offsets::resolve(|field| Ok::<_, Infallible>(if lacking.contains(&field.name) { ABSENT } else { 0 }));
     let hz = NonZeroU32::new(1000).expect("1000 is not zero");
     let reasons = BTreeMap::from([(3, "TCP_ABORT_ON_CLOSE".to_owned())]);
-    Assembler::new(Arc::from("web-1"), Clock::fixed(0), Units::new(Jiffies::new(hz), &offsets), reasons)
+    Assembler::new(
+        Arc::from("web-1"),
+        Clock::fixed(0),
+        Units::new(Jiffies::new(hz), &offsets),
+        reasons,
+        1_000,
+    )
 }
 
 /// Whether all that `few` says is said by `all` too.

@@ -4,12 +4,17 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
+use zsock_agent::time::Time;
+
 use super::Said;
+use crate::now;
 
 /// The more local ports are taken towards one destination, the longer the kernel looks for a free one.
 const CONNECTIONS_OF_ONE_ADDRESS: usize = 2_000;
@@ -50,6 +55,14 @@ impl Crowd {
             self.connections.push(listener.accept()?.0);
         }
         Ok(Said("welcomed", count.to_string()))
+    }
+
+    /// Sends `count` bytes on each connection.
+    pub(super) fn send_all(&mut self, count: usize) -> io::Result<Said> {
+        for mut connection in &self.connections {
+            connection.write_all(&vec![b'z'; count])?;
+        }
+        Ok(Said("sent", count.to_string()))
     }
 
     /// Closes the oldest `count` connections.
@@ -107,6 +120,36 @@ fn raise_nofile(connections: usize) -> io::Result<usize> {
 
 fn too_few() -> io::Error {
     io::Error::other("too few descriptors")
+}
+
+/// Opens connections over the loopback device for so long, each closed at once, as many as it can; tells how many these were.
+///
+/// They end by a reset: with an orderly end their ports would be taken for a minute.
+pub(super) fn storm(duration: Duration) -> io::Result<Said> {
+    let end = now().after(duration);
+    let storms = [1, 2].map(|host| thread::spawn(move || storm_at(Ipv4Addr::new(127, 0, 0, host), end)));
+    let mut count = 0;
+    for storm in storms {
+        count += storm.join().expect("a storm does not panic")?;
+    }
+    Ok(Said("stormed", count.to_string()))
+}
+
+fn storm_at(host: Ipv4Addr, end: Time) -> io::Result<u64> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&SocketAddr::from((host, 0)).into())?;
+    listener.listen(4096)?;
+    let address = listener.local_addr()?;
+    let mut count = 0;
+    while now() < end {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.connect(&address)?;
+        drop(listener.accept()?);
+        drop(socket);
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Sets how many descriptors this process may have.
