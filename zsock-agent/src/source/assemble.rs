@@ -32,6 +32,9 @@ mod what;
 /// So many sockets in trouble are passed over at most where one has to be forgotten: they are asked about most.
 const PASSED_OVER: usize = 64;
 
+/// What happened to a socket that is gone may arrive so much later: where a virtual machine is not let run.
+const LATE_NS: u64 = 250_000_000;
+
 /// A socket's holders are looked up again after this long, nanoseconds: descriptors are passed on and inherited.
 const HOLDERS_AGE_NS: u64 = 1_000_000_000;
 
@@ -45,6 +48,8 @@ pub struct Assembler {
     sockets: HashMap<SocketId, Box<Tracked>>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
+    /// Sockets that the kernel has freed, and when, CLOCK_MONOTONIC nanoseconds.
+    gone: VecDeque<(u64, SocketId)>,
     /// Sockets remembered at once. Beyond them one that was heard of early and is not in trouble is forgotten.
     capacity: usize,
     processes: Processes,
@@ -81,6 +86,7 @@ impl Assembler {
             reset_reasons,
             sockets: HashMap::new(),
             heard: VecDeque::new(),
+            gone: VecDeque::new(),
             capacity,
             processes: Processes::new(units.known.owner),
             cgroups: Cgroups::default(),
@@ -158,7 +164,7 @@ impl Assembler {
     pub fn assemble(&mut self, raw: &Raw) -> Vec<Record> {
         match raw {
             Raw::Socket(Kind::Destroyed, record) => {
-                self.forget(SocketId(record.head.cookie));
+                self.let_go(SocketId(record.head.cookie), record.head.time_ns);
                 Vec::new()
             }
             Raw::Socket(kind, record) => self.event(*kind, record, None),
@@ -306,6 +312,16 @@ impl Assembler {
             }
         }
         self.heard.pop_front()
+    }
+
+    /// Forgets a socket that the kernel has freed, some time after: what happened to it just before may arrive late, and is not to be
+    /// taken for a new socket's.
+    fn let_go(&mut self, id: SocketId, time_ns: u64) {
+        self.dead.remove(&id);
+        self.gone.push_back((time_ns, id));
+        while let Some((_, id)) = self.gone.pop_front_if(|(gone_ns, _)| *gone_ns + LATE_NS <= time_ns) {
+            self.forget(id);
+        }
     }
 
     fn forget(&mut self, id: SocketId) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use zsock_common::wire::Kind;
+use zsock_common::wire::{Kind, flag};
 
 use super::Trace;
 use crate::source::assemble::Need;
@@ -19,7 +19,8 @@ const FIRST_WAIT: u64 = 3;
 /// Records wait this long for a look at who holds their socket; later ones go out without.
 const LOOK_PATIENCE: Duration = Duration::from_millis(80);
 
-/// What a pass found, and failed accepts, have no hurry, and a verdict without an owner helps nobody: they wait for longer.
+/// What a pass found, and failed accepts, have no hurry, and a verdict without an owner helps nobody: they wait for longer. So does what
+/// a timer tells of a socket whose past only a look brings: its history comes first.
 const FINDINGS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Trace {
@@ -46,7 +47,8 @@ impl Trace {
 
     fn waits_for_owner(&self, raw: &Raw, now_ns: u64) -> bool {
         let is_finding = matches!(raw, Raw::Look(_) | Raw::Socket(Kind::AcceptFailed, _));
-        is_finding
+        let needs_past = raw.head().flags & flag::PAST_ELSEWHERE != 0;
+        (is_finding || needs_past)
             && self.assembler.needs_look(raw) == Some(Need::First)
             && self.next_look_ns(Need::First) > now_ns
             && now_ns.saturating_sub(raw.head().time_ns) < nanoseconds(FINDINGS_PATIENCE)

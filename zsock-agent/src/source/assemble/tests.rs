@@ -305,6 +305,25 @@ fn the_end_of_a_life_is_told_once() {
 }
 
 #[test]
+fn what_arrives_late_of_a_socket_that_is_gone_makes_no_new_one_of_it() {
+    let history = [(0, State::CLOSE, State::SYN_SENT), (1, State::SYN_SENT, State::ESTABLISHED)];
+    let dies = [
+        past(&history),
+        happens(100, Kind::ResetReceived, |_| ()),
+        turns(100, State::ESTABLISHED, State::CLOSE, |_| ()),
+        happens(101, Kind::Destroyed, |_| ()),
+    ];
+    let late = [past(&history), happens(100, Kind::Error, |record| record.detail = 104)];
+    let mut assembler = assembler();
+    assert_eq!(told(&mut assembler, &dies).len(), 5);
+    assert_eq!(told(&mut assembler, &late), [r#"100 {"type":"error","errno":"ECONNRESET"}"#]);
+
+    // Long after, nothing is known of it any more.
+    told(&mut assembler, &[happens(500, Kind::Destroyed, |record| record.head.cookie = 8)]);
+    assert_eq!(told(&mut assembler, &late).len(), 3);
+}
+
+#[test]
 fn the_owner_is_whoever_connected_then_whoever_holds_it_and_an_orphan_keeps_its_last() {
     let mut assembler = assembler();
     let name = |event: Event| event.socket.comm.map(|comm| comm.to_string());
