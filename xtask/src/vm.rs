@@ -8,7 +8,7 @@ mod qemu;
 mod report;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -24,6 +24,8 @@ use crate::workspace::Workspace;
 
 /// The target that the C library can be linked into a program statically for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Where they are built.
+const BUILD: &str = "target/vm/build";
 
 /// What `cargo xtask vm` is asked to do.
 #[derive(Args)]
@@ -167,14 +169,31 @@ fn problems(runs: &[Run]) -> Vec<String> {
 
 /// Builds zsock with the C library inside, so that it runs where no library is.
 fn static_zsock(workspace: &Workspace) -> Result<PathBuf> {
-    let target = workspace.root.join("target/vm/build");
+    command::run(static_cargo(workspace).args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package=zsock-agent",
+    ]))?;
+    Ok(zsock_in(workspace))
+}
+
+/// A cargo whose programs have the C library inside. They are optimised, for an emulated processor is slow, but quickly built; and
+/// without symbols, for an initramfs is all in memory.
+fn static_cargo(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();
-    // Other flags than those of an ordinary build, so a place of its own. An initramfs is all in memory: no symbols.
+    // Other flags than those of an ordinary build, so a place of its own.
     cargo
-        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_TARGET_DIR", workspace.root.join(BUILD))
+        .env("CARGO_BUILD_TARGET", TARGET)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-        .args(["build", "--quiet", "--locked", "--release", "--package=zsock-agent", "--target", TARGET]);
-    command::run(&mut cargo)?;
-    Ok(target.join(TARGET).join("release/zsock"))
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    cargo
+}
+
+fn zsock_in(workspace: &Workspace) -> PathBuf {
+    workspace.root.join(BUILD).join(TARGET).join("release/zsock")
 }

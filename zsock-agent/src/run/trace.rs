@@ -257,6 +257,8 @@ impl Trace {
 
     /// Takes the hooks off and passes on all that they had to tell, so that the counts at the end are of one moment.
     fn end(mut self, began_ns: u64) -> Result<()> {
+        // To take the hooks off takes a while on a slow machine, and is no part of the trace.
+        let duration = Duration::from_nanos(self.clock.monotonic_ns().saturating_sub(began_ns));
         self.kernel.detach();
         // Looks at holders made for the last records write more.
         let mut read = None;
@@ -276,7 +278,6 @@ impl Trace {
             sockets_unstored: forgotten,
             ..End::default()
         };
-        let duration = Duration::from_nanos(now_ns.saturating_sub(began_ns));
         self.output.end(self.clock.at(now_ns), duration, counted)
     }
 

@@ -25,6 +25,13 @@ pub(crate) fn note(start: &Line) {
     known.extend(lacking.map(|(name, _)| name.clone()));
 }
 
+/// What zsock said but for what it says at every start on a kernel that lacks hooks or fields.
+pub(crate) fn beside_lacks(said: &str) -> String {
+    let is_of_lack =
+        |line: &&str| line.contains(" WARN ] hook ") || line.contains(" WARN ] this kernel's types lack ");
+    said.split_inclusive('\n').filter(|line| !is_of_lack(line)).collect()
+}
+
 /// Whether this kernel has what it takes to tell such a line.
 pub(crate) fn tells(line: &str) -> bool {
     let known = LACKING.lock().unwrap_or_else(PoisonError::into_inner);

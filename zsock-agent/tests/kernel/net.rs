@@ -186,6 +186,15 @@ impl Namespace {
         done.unwrap_or_else(|error| panic!("write {value} to /proc/sys/{key}: {error}"));
     }
 
+    /// Makes the retransmission time-out of new IPv4 connections at least so long, as `ip-route(8)` writes it.
+    pub(crate) fn raise_rto_min(&self, rto_min: &str) {
+        let shown = Command::new("ip").args(["-n", &self.name, "route", "show", "default"]).output();
+        let shown = shown.expect("`ip` was found at the start").stdout;
+        let route = String::from_utf8(shown).expect("a route is ASCII");
+        let change = ["-n", &self.name, "route", "change"].into_iter().chain(route.split_whitespace());
+        ip(&change.chain(["rto_min", rto_min]).collect::<Vec<_>>());
+    }
+
     fn nft(&self, script: &str) {
         self.enter(|| nft(&["-f", "-"], script)).unwrap_or_else(|why| panic!("nft {script}: {why}"));
     }

@@ -195,7 +195,9 @@ struct Group {
 impl Group {
     /// Makes one, or says why it cannot be made.
     fn make(name: &[u8]) -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+        // Other scenarios mount what is not UTF-8.
+        let mounts = fs::read("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+        let mounts = String::from_utf8_lossy(&mounts);
         let unified = mounts.lines().find(|line| line.contains(" - cgroup2 "));
         let unified = unified.and_then(|line| line.split(' ').nth(4)).ok_or("no cgroup2 is mounted")?;
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;

@@ -32,7 +32,7 @@ const MEMORY_KIB: u64 = 4 << 20;
 pub(super) fn lacking(name: &str) -> Option<String> {
     let needs_crowd = name.contains("crowd_is_tracked") || name.contains("control_group");
     let memory = || needs_crowd.then(|| super::crowd::lacking_memory(MEMORY_KIB)).flatten();
-    clock::lacking(name).or_else(cgroup::lacking).or_else(memory)
+    cgroup::lacking().or_else(memory)
 }
 
 /// How long each goes on, where that was said.

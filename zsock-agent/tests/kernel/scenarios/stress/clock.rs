@@ -1,6 +1,5 @@
 //! The wall clock is set while zsock runs.
 
-use std::env;
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
@@ -11,14 +10,6 @@ use crate::net::Net;
 use crate::now;
 
 const HOUR: Duration = Duration::from_hours(1);
-
-/// Why the clock cannot be set here, if it cannot: everything else on the machine would notice.
-pub(super) fn lacking(name: &str) -> Option<String> {
-    let is_allowed = env::var("ZSOCK_MAY_SET_CLOCK").is_ok_and(|value| value == "1");
-    (name.contains("clock") && !is_allowed).then(|| {
-        "sets the clock of the whole machine: only with ZSOCK_MAY_SET_CLOCK=1, on one of its own".to_owned()
-    })
-}
 
 /// An hour forth and then back: no time stamp moves, and the verdict comes.
 pub(crate) fn the_clock_is_stepped() {
