@@ -7,9 +7,15 @@
 
 use anyhow::{Context, Result};
 
+use crate::source::process;
+
 pub mod capabilities;
 pub mod landlock;
 pub mod system_calls;
+
+/// What is lost where `/proc` hides processes, and what to do.
+const HIDDEN: &str = "/proc hides other users' processes (its mount option hidepid): of those zsock tells no fd_pressure, no blocked_threads and not whether \
+     they have exited. Grant CAP_SYS_PTRACE, or a group for which /proc is mounted (gid=)";
 
 /// Says which capabilities are missing and what that costs, then gives up what a running zsock does not need, for this thread and those that it starts from here on. `still_works` tries whether the
 /// kernel still lets it do its work.
@@ -18,6 +24,9 @@ pub mod system_calls;
 /// When a capability that is held cannot be given up. That the kernel lacks a way to confine zsock is no error: it is logged.
 pub fn give_up(still_works: impl FnMut() -> bool) -> Result<()> {
     capabilities::report_unmet();
+    if process::proc_hides_others() {
+        log::warn!("{HIDDEN}");
+    }
     let kept = capabilities::give_up(still_works).context("give up capabilities")?;
     log::info!("capabilities kept: {}", capabilities::names(&kept));
     nix::sys::prctl::set_no_new_privs().context("forbid new privileges (PR_SET_NO_NEW_PRIVS)")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::record::{self, ProcessSample};
 use crate::source::clock::Clock;
-use crate::source::process::{self, Process};
+use crate::source::process::{self, Found, Process};
 use crate::time::Time;
 
 mod proc;
@@ -85,7 +85,7 @@ impl FdWatch {
             if !is_watched && !usage.exceeds(WATCHED_PERCENT) {
                 continue;
             }
-            let Some(process) = Process::find(pid) else { continue };
+            let Found::Runs(process) = Process::find(pid) else { continue };
             let (known, former) = split(before.remove(&pid), &process);
             samples.extend(former.and_then(Watched::exited));
             let mut watched = known.unwrap_or_else(|| Watched::new(&process));
@@ -99,10 +99,13 @@ impl FdWatch {
         }
         for (pid, watched) in before {
             // What could not be read this time is no end.
-            match split(Some(watched), &Process::find(pid).unwrap_or_else(nobody)) {
-                (Some(known), _) => drop(self.watched.insert(pid, known)),
-                (None, former) => samples.extend(former.and_then(Watched::exited)),
-            }
+            let (known, former) = match Process::find(pid) {
+                Found::Runs(process) => split(Some(watched), &process),
+                Found::Gone => (None, Some(watched)),
+                Found::Unknown => (Some(watched), None),
+            };
+            self.watched.extend(known.map(|known| (pid, known)));
+            samples.extend(former.and_then(Watched::exited));
         }
         samples
     }
@@ -119,9 +122,13 @@ impl FdWatch {
             return None;
         }
         let pid = process.pid;
-        let Some(found) = Process::find(pid) else {
-            self.watched.remove(&pid);
-            return Some(end_of(process.clone()));
+        let found = match Process::find(pid) {
+            Found::Runs(found) => found,
+            Found::Gone => {
+                self.watched.remove(&pid);
+                return Some(end_of(process.clone()));
+            }
+            Found::Unknown => return None,
         };
         let usage = self.counter.usage(pid, true)?;
         let (known, _) = split(self.watched.remove(&pid), &found);
@@ -183,11 +190,6 @@ impl Budget {
 
 fn in_ns(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A process that is no process.
-fn nobody() -> Process {
-    Process { pid: 0, start_ns: 0, cgroup_id: 0, comm: "".into(), comm_hex: None }
 }
 
 /// What is watched, as of `process` or of a former one that had its id.

@@ -1,9 +1,17 @@
 //! What `/proc` knows of a process: its control group, its container, whether it still exists.
+//!
+//! That `/proc` does not show a process does not mean that there is none: it may hide those of other users (`hidepid`), or zsock be out of
+//! descriptors. Only the kernel's word for it does.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{Pid, getpgid};
 
 use crate::record;
 use crate::source::clock;
@@ -26,6 +34,17 @@ pub struct Process {
     pub comm_hex: Option<Arc<str>>,
 }
 
+/// What can be said of the process that has some id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This one runs.
+    Runs(Process),
+    /// None runs. One that exited and waits for its parent runs no more.
+    Gone,
+    /// There is one, and `/proc` does not let it be read.
+    Unknown,
+}
+
 impl Process {
     /// The process of a wire record; `None` where it names none.
     #[must_use]
@@ -35,27 +54,47 @@ impl Process {
         (wire.tgid != 0).then(|| Self::named(wire.tgid, wire.start_ns, wire.cgroup, comm))
     }
 
-    /// The process that has this id now; `None` where none runs.
+    /// The process that has this id now.
     #[must_use]
-    pub fn find(pid: u32) -> Option<Self> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let (comm, ticks) = name_and_start(&stat)?;
-        let in_proc_ns = ticks.checked_mul(1_000_000_000 / TICKS_PER_SECOND)?;
-        let start_ns = in_proc_ns.wrapping_sub(clock::boottime_in_proc_ns(0));
-        Some(Self::named(pid, start_ns, 0, comm))
+    pub fn find(pid: u32) -> Found {
+        let stat = match fs::read(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat,
+            Err(_) if is_nobody(pid) => return Found::Gone,
+            Err(_) => return Found::Unknown,
+        };
+        let Some(Stat { comm, ticks, is_dead }) = Stat::read(&stat) else { return Found::Unknown };
+        let in_proc_ns = ticks.checked_mul(1_000_000_000 / TICKS_PER_SECOND);
+        match in_proc_ns.map(|ns| ns.wrapping_sub(clock::boottime_in_proc_ns(0))) {
+            Some(_) if is_dead => Found::Gone,
+            Some(start_ns) => Found::Runs(Self::named(pid, start_ns, 0, comm)),
+            None => Found::Unknown,
+        }
     }
 
-    /// Whether it runs no more. A process that exited and waits for its parent runs no more. `None` in a PID namespace,
-    /// whose `/proc` has other ids and not every process.
+    /// Whether it runs no more. A process that exited and waits for its parent runs no more. `None` where that cannot be told: of one that
+    /// `/proc` hides, and in a PID namespace, whose `/proc` has other ids and not every process.
     #[must_use]
     pub fn has_exited(&self) -> Option<bool> {
-        proc_has_our_ids().then(|| !self.is_in_proc())
+        if !proc_has_our_ids() {
+            return None;
+        }
+        match self.stat() {
+            Ok(stat) => Some(!self.is_alive_in(&stat)),
+            Err(_) => is_nobody(self.pid).then_some(true),
+        }
     }
 
     /// Whether `/proc` has it, alive and no later process of the same id.
     fn is_in_proc(&self) -> bool {
-        let start_ns = clock::boottime_in_proc_ns(self.start_ns);
-        fs::read(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| is_same_and_alive(&stat, start_ns))
+        self.stat().is_ok_and(|stat| self.is_alive_in(&stat))
+    }
+
+    fn stat(&self) -> io::Result<Vec<u8>> {
+        fs::read(format!("/proc/{}/stat", self.pid))
+    }
+
+    fn is_alive_in(&self, stat: &[u8]) -> bool {
+        is_same_and_alive(stat, clock::boottime_in_proc_ns(self.start_ns))
     }
 
     /// Same process, whatever its name is by now.
@@ -118,6 +157,21 @@ pub fn proc_has_our_ids() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
 }
 
+/// Whether `/proc` keeps from zsock what other users' processes do (`hidepid`): it shows nothing of the first process, which is always
+/// there.
+#[must_use]
+pub fn proc_hides_others() -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    let first = fs::read("/proc/1/stat");
+    proc_has_our_ids() && first.is_err_and(|error| matches!(error.kind(), NotFound | PermissionDenied))
+}
+
+/// Whether the kernel says that no process has this id, not even one that waits for its parent. It says so whatever `/proc` shows, without
+/// a descriptor, and to whoever asks.
+fn is_nobody(pid: u32) -> bool {
+    libc::pid_t::try_from(pid).is_ok_and(|pid| getpgid(Some(Pid::from_raw(pid))) == Err(Errno::ESRCH))
+}
+
 /// The inode number of the socket that a link in `/proc/PID/fd` leads to; `None` for other files.
 #[must_use]
 pub fn socket_inode(link: &Path) -> Option<u64> {
@@ -138,18 +192,29 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Whether `/proc/PID/stat` is of a process that started then and runs.
 fn is_same_and_alive(stat: &[u8], start_ns: u64) -> bool {
-    name_and_start(stat).is_some_and(|(_, ticks)| ticks == start_ns / (1_000_000_000 / TICKS_PER_SECOND))
+    let ticks = start_ns / (1_000_000_000 / TICKS_PER_SECOND);
+    Stat::read(stat).is_some_and(|stat| !stat.is_dead && stat.ticks == ticks)
 }
 
-/// Name and start, in ticks, of `/proc/PID/stat`: the state is field 3, the start field 22; the name before them may hold anything.
-/// `None` of a process that runs no more.
-fn name_and_start(stat: &[u8]) -> Option<(&[u8], u64)> {
-    let name_from = stat.iter().position(|byte| *byte == b'(')? + 1;
-    let name_to = stat.iter().rposition(|byte| *byte == b')').filter(|end| *end >= name_from)?;
-    let mut fields = std::str::from_utf8(&stat[name_to + 1..]).ok()?.split_ascii_whitespace();
-    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
-    let ticks = fields.nth(18)?.parse().ok()?;
-    (!is_dead).then_some((&stat[name_from..name_to], ticks))
+/// What of `/proc/PID/stat` is of use.
+struct Stat<'a> {
+    comm: &'a [u8],
+    /// When it started.
+    ticks: u64,
+    /// It runs no more.
+    is_dead: bool,
+}
+
+impl<'a> Stat<'a> {
+    /// The state is field 3, the start field 22; the name before them may hold anything.
+    fn read(stat: &'a [u8]) -> Option<Self> {
+        let name_from = stat.iter().position(|byte| *byte == b'(')? + 1;
+        let name_to = stat.iter().rposition(|byte| *byte == b')').filter(|end| *end >= name_from)?;
+        let mut fields = std::str::from_utf8(&stat[name_to + 1..]).ok()?.split_ascii_whitespace();
+        let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
+        let ticks = fields.nth(18)?.parse().ok()?;
+        Some(Self { comm: &stat[name_from..name_to], ticks, is_dead })
+    }
 }
 
 /// The path in a `/proc/PID/cgroup` table: of the unified hierarchy, or where that says nothing, of a hierarchy of version 1.
@@ -187,9 +252,10 @@ pub(crate) fn read_any(bytes: &[u8]) {
     use std::os::unix::ffi::OsStrExt as _;
 
     let text = String::from_utf8_lossy(bytes);
-    if let Some((name, ticks)) = name_and_start(bytes) {
-        assert!(name.len() < bytes.len());
-        assert!(is_same_and_alive(bytes, ticks.saturating_mul(10_000_000)) || ticks > u64::MAX / 10_000_000);
+    if let Some(Stat { comm, ticks, is_dead }) = Stat::read(bytes) {
+        assert!(comm.len() < bytes.len());
+        let is_alive = is_same_and_alive(bytes, ticks.saturating_mul(10_000_000));
+        assert!(is_alive != is_dead || ticks > u64::MAX / 10_000_000);
     }
     let _ = path_of(&text).map(container_of);
     assert!(container_of(&text).is_none_or(|id| id.len() == 64));
@@ -241,11 +307,30 @@ mod tests {
 
     #[test]
     fn a_process_is_found_in_proc_and_a_former_one_of_its_id_is_not() {
-        let process = Process::find(std::process::id()).unwrap();
+        let Found::Runs(process) = Process::find(std::process::id()) else { panic!("it runs") };
         let start_ns = process.start_ns;
         let former = Process { start_ns: start_ns.wrapping_sub(1_000_000_000), ..process.clone() };
         assert_eq!((process.is_in_proc(), process.cgroup().is_some()), (true, true));
         assert_eq!((former.is_in_proc(), former.cgroup()), (false, None));
+        assert_eq!(former.has_exited(), proc_has_our_ids().then_some(true));
+    }
+
+    #[test]
+    fn only_who_has_an_id_no_more_is_gone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_nobody(pid) && matches!(Process::find(pid), Found::Runs(_)));
+        child.kill().unwrap();
+        let waits =
+            || fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| Stat::read(&stat).unwrap().is_dead);
+        while !waits() {
+            std::thread::yield_now();
+        }
+        assert!(!is_nobody(pid) && Process::find(pid) == Found::Gone, "it waits for its parent");
+        child.wait().unwrap();
+        assert!(is_nobody(pid) && Process::find(pid) == Found::Gone);
+        // No process has such an id, and the kernel is not asked for it.
+        assert_eq!(Process::find(u32::MAX), Found::Unknown);
     }
 
     #[test]

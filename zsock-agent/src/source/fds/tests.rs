@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use nix::libc;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use rlimit::Resource;
 
 use super::proc::{soft_limit, table_size};
@@ -14,7 +16,7 @@ use crate::detect::story::at;
 use crate::record::PeerSockets;
 
 fn watched() -> Watched {
-    Watched::new(&nobody())
+    Watched::new(&Process { pid: 0, start_ns: 0, cgroup_id: 0, comm: "".into(), comm_hex: None })
 }
 
 /// At which second of these counts there was something to tell.
@@ -158,6 +160,60 @@ fn a_real_process_is_told_with_its_numbers_and_its_end() {
     assert_eq!((end.exited, end.open_fds, &end.process), (true, None, &sample.process));
     assert_eq!(of(&[pid], watch.pass(at(4_000), &|_| 0)), []);
     assert_eq!(watch.sample_of(&end.process, at(4_000), &|_| 0).as_ref(), Some(end));
+}
+
+/// Makes the calling thread one of a user without rights, to whom `/proc` shows no other user's process. Takes root, and that the host
+/// lets it mount `/proc`.
+fn hide_others() -> nix::Result<()> {
+    let (proc, nothing) = (Some("proc"), None::<&str>);
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+    mount(proc, "/proc", proc, MsFlags::empty(), Some("hidepid=2"))?;
+    let nobody: libc::c_long = 65_534;
+    // The C library would make all threads that user's.
+    // SAFETY: of these calls only the first has a pointer, to no groups.
+    let done = unsafe {
+        [
+            libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()),
+            libc::syscall(libc::SYS_setresgid, nobody, nobody, nobody),
+            libc::syscall(libc::SYS_setresuid, nobody, nobody, nobody),
+        ]
+    };
+    assert_eq!(done, [0; 3]);
+    Ok(())
+}
+
+#[test]
+fn a_process_that_proc_does_not_show_has_not_exited() {
+    // It ends when nobody writes to it any more.
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let Found::Runs(process) = Process::find(pid) else { panic!("it runs") };
+    let mut watch = FdWatch { is_active: true, ..FdWatch::new(80, Clock::start().unwrap()) };
+    let mut known = Watched::new(&process);
+    known.step(at(0), Usage { open_fds: 9, limit: 10 }, 0, 80);
+    known.told_as = Some(process.as_record());
+    known.told = known.now;
+    watch.watched.insert(pid, known);
+    let hidden = || {
+        hide_others()?;
+        let told = (Process::find(pid), process.has_exited(), process::proc_hides_others());
+        let sampled = watch.sample_of(&process.as_record(), at(1_000), &|_| 0);
+        let passed = of(&[pid], watch.pass(at(2_000), &|_| 0));
+        child.wait().unwrap();
+        let ended = of(&[pid], watch.pass(at(3_000), &|_| 0));
+        Ok::<_, nix::Error>((told, (sampled, passed), (Process::find(pid), process.has_exited(), ended)))
+    };
+    let told = std::thread::scope(|scope| scope.spawn(hidden).join()).unwrap();
+    let Ok((hidden, samples, (found, has_exited, ended))) = told else {
+        println!("nobody can be hidden from: {:?}", told.err());
+        return;
+    };
+    let has_our_ids = process::proc_has_our_ids();
+    assert_eq!(hidden, (Found::Unknown, None, has_our_ids));
+    assert_eq!(samples, (None, vec![]));
+    assert_eq!((found, has_exited), (Found::Gone, has_our_ids.then_some(true)));
+    assert_eq!(ended.iter().map(|sample| sample.exited).collect::<Vec<_>>(), [true]);
 }
 
 #[test]
