@@ -1,8 +1,10 @@
 //! Runs what the command line asks for.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context, Result};
+use rlimit::Resource;
 
 use crate::cli::{Cli, Command};
 use crate::record::printable;
@@ -23,6 +25,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Trace(arguments) => {
             log_to_stderr(arguments.verbose);
+            allow_files()?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -30,6 +33,27 @@ pub fn run(cli: Cli) -> Result<()> {
             runtime.block_on(trace::run(arguments))
         }
     }
+}
+
+/// More than zsock opens to start: some sixty for its programs, maps and hooks. The rest leaves room for the network namespaces of a small
+/// host, two or three for each.
+const NEEDED_FILES: usize = 128;
+
+/// Raises the limit of open files as far as zsock may by itself, and fails where that is not enough: here, where it can say what to do. Later
+/// each place would fail in its own way, and the runtime panic.
+fn allow_files() -> Result<()> {
+    let raised = Resource::NOFILE.get().and_then(|(_, hard)| Resource::NOFILE.set(hard, hard));
+    if let Err(error) = raised {
+        log::debug!("raise the soft limit of open files: {error}");
+    }
+    let stdin = io::stdin();
+    let open: io::Result<Vec<OwnedFd>> =
+        (0..NEEDED_FILES).map(|_| stdin.as_fd().try_clone_to_owned()).collect();
+    open.map(drop).with_context(|| {
+        format!(
+            "open {NEEDED_FILES} files: allow zsock more (`ulimit -n 1024`, or LimitNOFILE=1024 in its unit)"
+        )
+    })
 }
 
 /// Any bytes in the place of what `/proc` says of a process's parent and signals.

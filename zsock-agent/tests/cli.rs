@@ -10,7 +10,7 @@
 //! | the same before `start`, of more signals than one, of SIGHUP; SIGPIPE ends nothing | `kernel exit::whatever_the_signals_it_ends_once_and_in_order` |
 //! | a closed stdout ends it quietly, status 0, within a second even when there is nothing to print | `kernel exit::a_closed_stdout_ends_it_quietly`, from the start on `without_a_stdout_there_is_nothing_to_trace_for` |
 //! | a verdict still open is not closed by the end | `kernel exit::an_open_verdict_stays_open` |
-//! | status 1: failed, one line `error: …` that says what to do, the causes below | `a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause`, `what_cannot_be_written_is_a_failure`, `kernel exit::a_full_disk_is_a_failure_that_says_what_to_do`, `kernel exit::without_privileges_it_says_what_to_do` |
+//! | status 1: failed, one line `error: …` that says what to do, the causes below | `a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause`, `what_cannot_be_written_is_a_failure`, `too_few_files_are_a_failure_that_says_what_to_do`, `kernel exit::a_full_disk_is_a_failure_that_says_what_to_do`, `kernel exit::without_privileges_it_says_what_to_do` |
 //! | status 2: wrong usage | `wrong_usage_ends_with_status_2_and_the_rule_that_it_broke`, `nothing_at_all_is_no_value`, `arguments_of_any_bytes_are_refused_in_words` |
 //! | an unknown threshold or a value of the wrong kind is wrong usage | `wrong_usage_ends_with_status_2_and_the_rule_that_it_broke` |
 //! | selectors, repeatable, OR-ed and AND-ed | `kernel selectors::each_kind_selects_by_what_it_names`, the tests of `select` |
@@ -205,6 +205,22 @@ fn arguments_of_any_bytes_are_refused_in_words() {
         for line in said.lines() {
             assert_eq!(zsock_agent::record::printable(line), line);
         }
+    }
+}
+
+/// Wherever it runs out of them.
+#[test]
+fn too_few_files_are_a_failure_that_says_what_to_do() {
+    // What whoever runs the tests left open is closed.
+    const LIMITED: &str = "ulimit -n \"$0\"; exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
+    let expected = "error: open 128 files: allow zsock more (`ulimit -n 1024`, or LimitNOFILE=1024 in its unit)\n  \
+                    because: Too many open files (os error 24)\n";
+    for limit in ["4", "6", "9", "12", "30", "60", "100", "130"] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", LIMITED, limit, env!("CARGO_BIN_EXE_zsock"), "trace", "--duration", "1s"]);
+        let Output { status, stderr, .. } = shell.stdin(Stdio::null()).output().expect("every Linux has it");
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!((status.code(), &*said), (Some(1), expected), "with {limit}");
     }
 }
 
