@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::{io, thread};
 
+use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
 use super::mountinfo::{self, Mount};
@@ -30,28 +32,37 @@ pub fn all() -> BTreeMap<u64, File> {
     found
 }
 
-/// Runs `work` once in each of `namespaces`, on a thread of its own, so that nobody else's namespace changes. What a namespace
-/// that cannot be entered gives is its error.
+/// Runs `work` once in each of `namespaces`: here in the own one, in the others on a thread, so that nobody else's namespace changes. What
+/// a namespace that cannot be entered gives is its error.
 pub fn in_each<T: Send>(
     namespaces: &BTreeMap<u64, File>,
     mut work: impl FnMut(u64) -> T + Send,
-) -> Vec<(u64, Result<T, nix::Error>)> {
+) -> Vec<(u64, Result<T>)> {
     let own = fs::metadata(OWN).ok().map(|metadata| metadata.ino());
-    std::thread::scope(|scope| {
-        let walk = scope.spawn(|| {
-            // The own one first: to enter it takes a capability, to be in it does not.
-            let is_own = |inode: &u64| Some(*inode) == own;
-            let mut done = Vec::new();
-            for (inode, _) in namespaces.iter().filter(|(inode, _)| is_own(inode)) {
-                done.push((*inode, Ok(work(*inode))));
-            }
-            for (inode, namespace) in namespaces.iter().filter(|(inode, _)| !is_own(inode)) {
-                done.push((*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode))));
-            }
-            done
-        });
-        walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let (own, others): (Vec<_>, Vec<_>) = namespaces.iter().partition(|(inode, _)| Some(**inode) == own);
+    // To enter the own one takes a capability, to be in it does not.
+    let mut done: Vec<_> = own.into_iter().map(|(inode, _)| (*inode, Ok(work(*inode)))).collect();
+    if others.is_empty() {
+        return done;
+    }
+    let enter = |namespace| setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace");
+    let entered = thread::scope(|scope| {
+        let walk = thread::Builder::new().spawn_scoped(scope, || {
+            let walked =
+                others.iter().map(|(inode, namespace)| (**inode, enter(namespace).map(|()| work(**inode))));
+            walked.collect::<Vec<_>>()
+        })?;
+        Ok::<_, io::Error>(walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    match entered {
+        Ok(entered) => done.extend(entered),
+        // As where the limit of processes is reached, when it matters most to go on.
+        Err(error) => {
+            let failed = |inode: u64| (inode, Err(anyhow!("start a thread that enters it: {error}")));
+            done.extend(others.iter().map(|(inode, _)| failed(**inode)));
+        }
+    }
+    done
 }
 
 fn of_processes() -> impl Iterator<Item = PathBuf> {
@@ -78,7 +89,34 @@ pub(crate) fn read_any(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::env::consts::ARCH;
+
+    use nix::libc;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
     use super::*;
+
+    #[test]
+    fn without_a_thread_more_the_own_namespace_is_walked_all_the_same() {
+        let own = fs::metadata(OWN).unwrap().ino();
+        let namespaces = [own, 1, 2].map(|inode| (inode, File::open(OWN).unwrap())).into();
+        let starts_none = || {
+            let calls = [libc::SYS_clone, libc::SYS_clone3].map(|call| (call, Vec::new())).into();
+            let refused = SeccompAction::Errno(libc::EAGAIN.cast_unsigned());
+            let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, ARCH.try_into().unwrap());
+            seccompiler::apply_filter(&BpfProgram::try_from(filter.unwrap()).unwrap()).unwrap();
+            in_each(&namespaces, |inode| inode)
+        };
+        let walked = thread::scope(|scope| scope.spawn(starts_none).join()).unwrap();
+        let told: Vec<_> = walked
+            .into_iter()
+            .map(|(inode, result)| (inode, result.map_err(|error| error.to_string())))
+            .collect();
+        let refused = || {
+            Err("start a thread that enters it: Resource temporarily unavailable (os error 11)".to_owned())
+        };
+        assert_eq!(told, [(own, Ok(own)), (1, refused()), (2, refused())]);
+    }
 
     #[test]
     fn mounted_namespaces_are_found_by_their_root() {

@@ -20,8 +20,11 @@ pub(super) fn with<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
         return Ok(work());
     }
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| mount_privately().map(|()| work()));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || mount_privately().map(|()| work()));
+        thread
+            .context("start a thread with mounts of its own")?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
