@@ -39,7 +39,6 @@ impl Output {
         thresholds: Thresholds,
         selectors: Selectors,
     ) -> Result<Self> {
-        use std::io::IsTerminal as _;
         let stdout = stdout::open().context("open stdout")?;
         let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
         let renderer = match arguments.output {

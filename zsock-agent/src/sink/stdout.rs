@@ -1,11 +1,12 @@
 //! The descriptor that records go to, and whether anybody can read from it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -32,8 +33,33 @@ pub fn was_closed() -> bool {
 ///
 /// # Errors
 /// The descriptor cannot be duplicated.
-pub fn open() -> io::Result<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+pub fn open() -> io::Result<Stdout> {
+    io::stdout().as_fd().try_clone_to_owned().map(|stdout| Stdout(stdout.into()))
+}
+
+/// The process's stdout. That nobody is left to read it is told as of a pipe, whatever it is.
+#[derive(Debug)]
+pub struct Stdout(File);
+
+impl Stdout {
+    /// Whether it is a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes);
+        // What a terminal says that hung up; a disk says it as well.
+        let has_failed = written.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EIO));
+        if has_failed && is_abandoned(&self.0) { Err(io::ErrorKind::BrokenPipe.into()) } else { written }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Whether nobody can read any more what is written to `output`: the pipe's reader is gone, or the terminal hung up.
@@ -49,8 +75,26 @@ pub fn is_abandoned(output: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::pipe;
+    use std::os::fd::{FromRawFd as _, OwnedFd};
 
     use super::*;
+
+    #[test]
+    fn a_terminal_that_hung_up_is_a_reader_that_is_gone() {
+        let (mut screen, mut terminal) = (-1, -1);
+        let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
+        // SAFETY: both numbers are there to be written to, and the kernel chooses what is not given.
+        let opened = unsafe { libc::openpty(&raw mut screen, &raw mut terminal, name, settings, size) };
+        assert_eq!(opened, 0);
+        // SAFETY: both were opened here, and nobody else has them.
+        let [screen, terminal] = [screen, terminal].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut stdout = Stdout(terminal.into());
+        assert!(stdout.is_terminal() && !is_abandoned(&stdout.0));
+        stdout.write_all(b"seen").unwrap();
+        drop(screen);
+        assert!(is_abandoned(&stdout.0));
+        assert_eq!(stdout.write(b"unseen").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 
     #[test]
     fn an_output_is_abandoned_when_its_reader_is_gone_and_not_before() {
