@@ -1,12 +1,15 @@
 //! Where a socket lives: its network namespace and its owner's control group.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
+use nix::libc;
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 /// A network namespace as the user named it.
@@ -45,18 +48,31 @@ impl NetnsArg {
             Self::Path(path) => path,
         };
         let shown = path.display();
-        let looked_up = fs::metadata(path).and_then(|file| Ok((file.ino(), statfs(path)?.filesystem_type())));
-        let (inode, filesystem) = looked_up.with_context(|| {
+        let looked_up = fs::metadata(path).and_then(|file| Ok((file.ino(), is_network_namespace(path)?)));
+        let (inode, is_one) = looked_up.with_context(|| {
             format!(
                 "cannot look up network namespace {shown}; `ip netns` and `lsns -t net` list those that exist"
             )
         })?;
         ensure!(
-            filesystem == NSFS_MAGIC,
+            is_one,
             "{shown} is no network namespace; give a file such as /run/netns/NAME or /proc/PID/ns/net, or an inode number"
         );
         u32::try_from(inode).with_context(|| format!("inode number {inode} of {shown} has more than 32 bits"))
     }
+}
+
+/// Whether a file is a namespace, and of that kind.
+fn is_network_namespace(path: &Path) -> io::Result<bool> {
+    /// Asks for a namespace's kind.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // To open any other file may be to wait.
+    if statfs(path)?.filesystem_type() != NSFS_MAGIC {
+        return Ok(false);
+    }
+    let file = File::open(path)?;
+    // SAFETY: the call has no argument, and the descriptor is open.
+    Ok(unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } == libc::CLONE_NEWNET)
 }
 
 /// A control group and all below it.
@@ -112,10 +128,10 @@ mod tests {
             "cannot look up network namespace /run/netns/no-such-name; `ip netns` and `lsns -t net` list those that exist: \
              No such file or directory (os error 2)"
         );
-        assert_eq!(
-            refused("/"),
-            "/ is no network namespace; give a file such as /run/netns/NAME or /proc/PID/ns/net, or an inode number"
-        );
+        for path in ["/", "/proc/self/ns/mnt"] {
+            let rule = "give a file such as /run/netns/NAME or /proc/PID/ns/net, or an inode number";
+            assert_eq!(refused(path), format!("{path} is no network namespace; {rule}"));
+        }
         for text in ["0", "4294967296"] {
             assert_eq!(netns(text), Err("an inode number is a number from 1 to 4294967295".to_owned()));
         }
