@@ -14,8 +14,8 @@ pub mod landlock;
 pub mod system_calls;
 
 /// What is lost where `/proc` hides processes, and what to do.
-const HIDDEN: &str = "/proc hides other users' processes (its mount option hidepid): of those zsock tells no fd_pressure, no blocked_threads and not whether \
-     they have exited. Grant CAP_SYS_PTRACE, or a group for which /proc is mounted (gid=)";
+const HIDDEN: &str = "/proc hides other users' processes (its mount option hidepid): of those zsock tells fd_pressure only once an accept fails, no \
+     blocked_threads, and not whether they have exited. Grant CAP_SYS_PTRACE, or a group for which /proc is mounted (gid=)";
 
 /// Says which capabilities are missing and what that costs, then gives up what a running zsock does not need, for this thread and those that it starts from here on. `still_works` tries whether the
 /// kernel still lets it do its work.

@@ -4,10 +4,12 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context, Result};
+use env_logger::Target;
 use rlimit::Resource;
 
 use crate::cli::{Cli, Command};
 use crate::record::printable;
+use crate::sink::aside::Aside;
 
 mod beside;
 mod facts;
@@ -74,6 +76,7 @@ fn log_to_stderr(verbose: u8) {
     // The libraries' own diagnosis drowns zsock's: it takes one `-v` more.
     let of_libraries = if verbose > 2 { level } else { log::LevelFilter::Warn };
     env_logger::Builder::new()
+        .target(Target::Pipe(Box::new(Aside::new(io::stderr()))))
         .filter_level(of_libraries)
         .filter_module("zsock", level)
         .format(|out, said| {

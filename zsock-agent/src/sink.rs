@@ -6,6 +6,7 @@ use crate::engine::Timeline;
 use crate::record::Record;
 use crate::time::Time;
 
+pub mod aside;
 mod ndjson;
 mod palette;
 mod quantity;

@@ -108,6 +108,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         exit::a_blocked_stdout_loses_records_and_says_so,
         privileges::root_gives_up_what_it_needs_no_more,
         privileges::each_capability_taken_away,
+        privileges::a_process_that_proc_hides_has_not_exited,
         privileges::a_kill_leaves_nothing_in_the_kernel,
         privileges::two_side_by_side_tell_the_same,
         ways::to_follow_the_timers,

@@ -17,8 +17,10 @@ use crate::net::{Ip, Net};
 use crate::proc::{await_recovery, await_state, await_timeouts};
 use crate::zsock::{Zsock, program};
 
+mod hidden;
 mod matrix;
 
+pub(super) use hidden::a_process_that_proc_hides_has_not_exited;
 pub(super) use matrix::each_capability_taken_away;
 
 /// The kernel's number of the state.
