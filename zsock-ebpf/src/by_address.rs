@@ -32,9 +32,15 @@ struct Lodger {
 #[btf_map]
 static LODGERS: LruHashMap<u64, Lodger, 64> = LruHashMap::new();
 
-/// What a new lodger begins with: too large for a program's stack.
+/// What a new lodger begins with, all zeroes for good: too large for a program's stack.
 #[btf_map]
 static BLANK: PerCpuArray<Lodger, 1> = PerCpuArray::new();
+
+/// The number of `sk`; 0 where it has none.
+#[inline(always)]
+pub(crate) fn cookie(sk: Sock) -> u64 {
+    cookie_at(slots::address(sk))
+}
 
 /// The number of `sk`, which gets one if it has none; 0 where there is no room.
 #[inline(always)]
@@ -124,17 +130,21 @@ fn cookie_at(address: u64) -> u64 {
     }
 }
 
+/// What lodges at `address`, made if nothing does.
 #[inline(always)]
 fn lodge(address: u64) -> Option<&'static mut Lodger> {
     if let Some(lodger) = lodger(address) {
         return Some(lodger);
     }
-    // SAFETY: a slot of this CPU's own whose memory stays blank; a program that interrupts this one leaves another new number.
-    let blank = BLANK.get_ptr_mut(0).map(|blank| unsafe { &mut *blank })?;
-    blank.cookie = new_cookie();
-    // Where another CPU was first, its number counts.
-    let _ = LODGERS.insert(address, &*blank, u64::from(BPF_NOEXIST));
-    lodger(address)
+    // SAFETY: nobody writes there.
+    let blank = BLANK.get_ptr(0).map(|blank| unsafe { &*blank })?;
+    let is_ours = LODGERS.insert(address, blank, u64::from(BPF_NOEXIST)).is_ok();
+    let lodger = lodger(address)?;
+    // Where another CPU was first, its number counts; until that is there the socket has none.
+    if is_ours {
+        lodger.cookie = new_cookie();
+    }
+    (lodger.cookie != 0).then_some(lodger)
 }
 
 #[inline(always)]

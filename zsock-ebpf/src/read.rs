@@ -132,9 +132,12 @@ impl Sock {
         unsafe { bpf_get_socket_cookie(self.0) }
     }
 
-    /// The socket's cookie; 0 where the kernel has not made it yet.
+    /// The socket's cookie, or the number that stands for it; 0 where it has neither yet, or no more.
     #[inline(always)]
     pub(crate) fn known_cookie(self) -> u64 {
+        if setting!(by_address) != 0 {
+            return by_address::cookie(self);
+        }
         field::<Direct, u64>(self.0, offset!(skc_cookie))
     }
 

@@ -78,6 +78,10 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     }
     // From here on the socket has a cookie, by which the timers' hooks know it.
     let cookie = sk.cookie();
+    if cookie == 0 {
+        emit::unnamed(ctx);
+        return false;
+    }
     if control.look == look::SEED {
         maps::count(|counters| &mut counters.existed);
         return false;

@@ -45,6 +45,7 @@ pub(super) fn whatever_the_signals_it_ends_once_and_in_order() {
         }
         let left = zsock.stop_with(signals);
         left.assert_in_order();
+        assert_eq!(kernel::beside_lacks(&String::from_utf8_lossy(&left.stderr)), "");
         let told = String::from_utf8(left.stdout).expect("JSON is UTF-8");
         let kinds: Vec<_> = told.lines().map(|line| Line::new(line, now())).collect();
         let kinds: Vec<_> =
