@@ -328,7 +328,9 @@ impl Assembler {
             tracked.is_gone = true;
         }
         self.gone.push_back((time_ns, id));
-        while let Some((_, id)) = self.gone.pop_front_if(|(gone_ns, _)| *gone_ns + LATE_NS <= time_ns) {
+        while let Some((_, id)) =
+            self.gone.pop_front_if(|(gone_ns, _)| gone_ns.saturating_add(LATE_NS) <= time_ns)
+        {
             if self.sockets.get(&id).is_some_and(|tracked| tracked.is_gone) {
                 self.forget(id);
             }

@@ -79,7 +79,7 @@ fn load_object(
         reset_has_reason: has_third("tcp_send_reset"),
         by_address: u32::from(by_address),
         wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
-        stored_sockets: options.stored_sockets,
+        stored_sockets: if by_address { options.stored_sockets.min(LODGERS) } else { options.stored_sockets },
         filter: options.filter,
     });
     let offsets = Plain(*offsets);

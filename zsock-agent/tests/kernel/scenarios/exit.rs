@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::proc::await_timeouts;
 use crate::story::{Connection, Line, assert_near};
 use crate::zsock::{Zsock, exit_after_closed_stdout, is_left_out, program};
-use crate::{kernel, now};
+use crate::{kernel, now, slowness};
 
 pub(super) fn sigint_and_sigterm_end_it_in_order() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -155,7 +155,7 @@ pub(super) fn a_blocked_stdout_loses_records_and_says_so() {
     zsock.pause();
     let mut client = Peer::start(&net.client, "churn");
     let address = Ip::V4.server(server_port);
-    client.ask(&format!("churn {address} 20000")).expect("churned");
+    client.ask(&format!("churn {address} {}", 20_000 / slowness())).expect("churned");
     zsock.resume();
 
     let Some(seen) = zsock.stop() else { return };
