@@ -30,28 +30,35 @@ pub fn all() -> BTreeMap<u64, File> {
     found
 }
 
-/// Runs `work` once in each of `namespaces`, on a thread of its own, so that nobody else's namespace changes. What a namespace
-/// that cannot be entered gives is its error.
+/// Runs `work` once in each of `namespaces`, in others than the own on a thread that ends with it, so that nobody's namespace changes. What
+/// a namespace that cannot be entered gives is its error; that of want of a thread, where the kernel allows no more of them.
 pub fn in_each<T: Send>(
     namespaces: &BTreeMap<u64, File>,
     mut work: impl FnMut(u64) -> T + Send,
 ) -> Vec<(u64, Result<T, nix::Error>)> {
     let own = fs::metadata(OWN).ok().map(|metadata| metadata.ino());
-    std::thread::scope(|scope| {
-        let walk = scope.spawn(|| {
-            // The own one first: to enter it takes a capability, to be in it does not.
-            let is_own = |inode: &u64| Some(*inode) == own;
-            let mut done = Vec::new();
-            for (inode, _) in namespaces.iter().filter(|(inode, _)| is_own(inode)) {
-                done.push((*inode, Ok(work(*inode))));
-            }
-            for (inode, namespace) in namespaces.iter().filter(|(inode, _)| !is_own(inode)) {
-                done.push((*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode))));
-            }
-            done
-        });
-        walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let (own, others): (Vec<_>, Vec<_>) =
+        namespaces.iter().map(|(inode, file)| (*inode, file)).partition(|(inode, _)| Some(*inode) == own);
+    let mut done: Vec<_> = own.into_iter().map(|(inode, _)| (inode, Ok(work(inode)))).collect();
+    if others.is_empty() {
+        return done;
+    }
+    let enter = |(inode, namespace): &(u64, &File)| {
+        (*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode)))
+    };
+    let walked = std::thread::scope(|scope| {
+        let walk =
+            std::thread::Builder::new().spawn_scoped(scope, || others.iter().map(enter).collect::<Vec<_>>());
+        walk.map(|walk| walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    match walked {
+        Ok(walked) => done.extend(walked),
+        Err(error) => {
+            let errno = error.raw_os_error().map_or(nix::Error::EAGAIN, nix::Error::from_raw);
+            done.extend(others.iter().map(|(inode, _)| (*inode, Err(errno))));
+        }
+    }
+    done
 }
 
 fn of_processes() -> impl Iterator<Item = PathBuf> {

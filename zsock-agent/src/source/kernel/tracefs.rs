@@ -20,7 +20,8 @@ pub(super) fn with<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
         return Ok(work());
     }
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| mount_privately().map(|()| work()));
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || mount_privately().map(|()| work()));
+        let thread = thread.context("start a thread with mounts of its own")?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
