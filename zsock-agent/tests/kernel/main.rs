@@ -116,6 +116,7 @@ fn now() -> Time {
 ///
 /// For facts that the kernel shows but announces to nobody.
 fn await_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(limit);
     let end = now().after(limit);
     loop {
         if let Some(found) = look() {

@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::proc::await_timeouts;
 use crate::story::{Connection, Line, assert_near};
 use crate::zsock::{Zsock, exit_after_closed_stdout, is_left_out, program};
-use crate::{kernel, now, slowness};
+use crate::{kernel, now, patience, slowness};
 
 pub(super) fn sigint_and_sigterm_end_it_in_order() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -144,7 +144,7 @@ pub(super) fn a_closed_stdout_ends_it_quietly() {
     let Some((status, took, complaints)) = exit_after_closed_stdout(&["--events", "none"]) else { return };
     assert!(status.success(), "ended with {status}");
     assert_eq!(kernel::beside_lacks(&complaints), "");
-    assert!(took <= Duration::from_secs(3), "noticed only after {took:?}");
+    assert!(took <= patience(Duration::from_secs(3)), "noticed only after {took:?}");
 }
 
 /// Some 80 MB of records that nobody reads: far more than zsock may keep.
