@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_parts_together_stay_within_the_whole() {
         for (mib, buffer) in
-            [(72, None), (96, None), (128, None), (128, Some(8 << 20)), (1024, None), (8192, Some(1 << 30))]
+            [(82, None), (96, None), (128, None), (128, Some(8 << 20)), (1024, None), (8192, Some(1 << 30))]
         {
             let budget = Budget::divide(mib * MIB, buffer).unwrap();
             let sockets = budget.engine_bytes as u64

@@ -22,7 +22,7 @@ pub use values::{buffer_size_bytes, comm};
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0  done: ended by --duration, SIGINT, SIGTERM or a closed stdout
+  0  done: ended by --duration, SIGINT, SIGTERM, SIGHUP or a closed stdout
   1  failed: one line `error: …` says what to do next, the lines below it why
   2  wrong usage";
 

@@ -41,7 +41,7 @@ pub fn run(cli: Cli) -> Result<()> {
 /// host, two or three for each.
 const NEEDED_FILES: usize = 128;
 
-/// Raises the limit of open files as far as zsock may by itself, and fails where that is not enough: here, where it can say what to do. Later
+/// Raises the limit of open files as far as zsock may by itself, for a look holds one for each network namespace, and fails where that is not enough: here, where it can say what to do. Later
 /// each place would fail in its own way, and the runtime panic.
 fn allow_files() -> Result<()> {
     let raised = Resource::NOFILE.get().and_then(|(_, hard)| Resource::NOFILE.set(hard, hard));

@@ -76,7 +76,8 @@ pub struct Counters {
     pub lost: u64,
     /// Looks and events that found no memory to be had for their socket; its past is unknown.
     pub forgotten: u64,
-    /// Events of sockets without a cookie, in a network namespace that could not be entered at the start.
+    /// Events of sockets without a cookie: in a network namespace that could not be entered at the start or, where sockets are known by
+    /// address, for want of room or after the socket's end.
     pub unnamed: u64,
     /// TCP sockets that the look at the start found.
     pub existed: u64,

@@ -74,6 +74,7 @@ fields! {
     skc_cookie: 8 required "sock.__sk_common.skc_cookie";
     skc_flags: 4 required "sock.__sk_common.skc_flags";
     sk_protocol: 2 required "sock.sk_protocol";
+    sk_type: 2 optional "sock.sk_type";
     sk_err: 4 required "sock.sk_err";
     sk_err_soft: 4 optional "sock.sk_err_soft";
     sk_shutdown: 1 required "sock.sk_shutdown";

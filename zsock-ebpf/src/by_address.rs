@@ -1,22 +1,22 @@
 //! Sockets of kernels that let a program neither ask a socket for its cookie nor give it storage (before 5.12). There a socket is known
 //! by its address, from its first event to its end, under a number that stands for the cookie.
 //!
-//! What has no slot lodges in a map that evicts what was not asked for the longest. A healthy socket that it evicts loses its past
-//! and comes back under another number; one in trouble is asked for all the time.
+//! What has no slot lodges in a map. Where that is full, a socket has no number, and nothing is told of it but that it is so.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{HashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_kernel};
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::Past;
 
 use crate::emit;
-use crate::maps::WOKEN_NS;
+use crate::maps::{self, WOKEN_NS};
+use crate::memory;
 use crate::read::{self, Direct, Probed, Sock};
-use crate::rodata::offset;
+use crate::rodata::{offset, setting};
 use crate::slots;
 
 /// A socket without a slot.
@@ -30,18 +30,24 @@ struct Lodger {
 
 /// By address, as [`slots::address`] counts it. The agent makes room where it is needed.
 #[btf_map]
-static LODGERS: LruHashMap<u64, Lodger, 64> = LruHashMap::new();
+static LODGERS: HashMap<u64, Lodger, 64> = HashMap::new();
 
-/// What a new lodger begins with: too large for a program's stack.
+/// What a new lodger begins with, all zeroes for good: too large for a program's stack.
 #[btf_map]
 static BLANK: PerCpuArray<Lodger, 1> = PerCpuArray::new();
+
+/// The number of `sk`; 0 where it has none.
+#[inline(always)]
+pub(crate) fn cookie(sk: Sock) -> u64 {
+    cookie_at(slots::address(sk))
+}
 
 /// The number of `sk`, which gets one if it has none; 0 where there is no room.
 #[inline(always)]
 pub(crate) fn cookie_or_new(sk: Sock) -> u64 {
     let address = slots::address(sk);
     match cookie_at(address) {
-        0 => lodge(address).map_or(0, |lodger| lodger.cookie),
+        0 => lodge(address, setting!(stored_sockets)).map_or(0, |lodger| lodger.cookie),
         cookie => cookie,
     }
 }
@@ -61,7 +67,8 @@ impl Unnamed {
     #[inline(always)]
     pub(crate) fn of_file(file: *const c_void) -> Option<Self> {
         let sk = read::socket_of_file::<Direct>(file);
-        (read::field::<Probed, u16>(sk, offset!(sk_protocol)) == read::IPPROTO_TCP).then_some(Self(sk))
+        let is_tcp = read::field::<Probed, u16>(sk, offset!(sk_protocol)) == read::IPPROTO_TCP;
+        (is_tcp && read::is_stream::<Probed>(sk)).then_some(Self(sk))
     }
 
     /// Its address.
@@ -85,7 +92,7 @@ impl Unnamed {
     pub(crate) fn memory_or_new(self) -> Option<&'static mut Past> {
         match self.memory() {
             Some(past) => Some(past),
-            None => lodge(address_behind(self.0)).map(|lodger| &mut lodger.past),
+            None => lodge(address_behind(self.0), memory::for_healthy()).map(|lodger| &mut lodger.past),
         }
     }
 }
@@ -96,16 +103,18 @@ pub(crate) fn find(sk: Sock) -> Option<&'static mut Past> {
     lodger(slots::address(sk)).map(|lodger| &mut lodger.past)
 }
 
-/// The same, made if it has none.
+/// The same, made if it has none and fewer than `at_most` others have some.
 #[inline(always)]
-pub(crate) fn find_or_new(sk: Sock) -> Option<&'static mut Past> {
-    lodge(slots::address(sk)).map(|lodger| &mut lodger.past)
+pub(crate) fn find_or_new(sk: Sock, at_most: u32) -> Option<&'static mut Past> {
+    lodge(slots::address(sk), at_most).map(|lodger| &mut lodger.past)
 }
 
 /// Forgets `sk`, whose address may be another socket's soon.
 #[inline(always)]
 pub(crate) fn release(sk: Sock) {
-    let _ = LODGERS.remove(slots::address(sk));
+    if LODGERS.remove(slots::address(sk)).is_ok() {
+        maps::stored_one_less();
+    }
 }
 
 /// A number that no other socket has had: the time, which passes between two calls on one CPU, and the CPU.
@@ -124,17 +133,25 @@ fn cookie_at(address: u64) -> u64 {
     }
 }
 
+/// What lodges at `address`, made if nothing does.
 #[inline(always)]
-fn lodge(address: u64) -> Option<&'static mut Lodger> {
+fn lodge(address: u64, at_most: u32) -> Option<&'static mut Lodger> {
     if let Some(lodger) = lodger(address) {
         return Some(lodger);
     }
-    // SAFETY: a slot of this CPU's own whose memory stays blank; a program that interrupts this one leaves another new number.
-    let blank = BLANK.get_ptr_mut(0).map(|blank| unsafe { &mut *blank })?;
-    blank.cookie = new_cookie();
-    // Where another CPU was first, its number counts.
-    let _ = LODGERS.insert(address, &*blank, u64::from(BPF_NOEXIST));
-    lodger(address)
+    if !maps::has_room(at_most) {
+        return None;
+    }
+    // SAFETY: nobody writes there.
+    let blank = BLANK.get_ptr(0).map(|blank| unsafe { &*blank })?;
+    let is_ours = LODGERS.insert(address, blank, u64::from(BPF_NOEXIST)).is_ok();
+    let lodger = lodger(address)?;
+    // Where another CPU was first, its number counts; until that is there the socket has none.
+    if is_ours {
+        maps::stored_one_more();
+        lodger.cookie = new_cookie();
+    }
+    (lodger.cookie != 0).then_some(lodger)
 }
 
 #[inline(always)]

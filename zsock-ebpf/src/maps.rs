@@ -115,24 +115,24 @@ pub(crate) struct TimerMark {
     pub(crate) retransmitted: u8,
 }
 
-/// How many sockets have storage of their own.
+/// How many sockets have memory of their own, beside the slots.
 static STORED: Shared = Shared::new(0);
 
 /// The storage of `sk`, made if it has none; `None` where `at_most` so many others have some or the kernel has no memory for it.
 #[inline(always)]
 pub(crate) fn storage_or_new(sk: Sock, at_most: u32) -> Option<&'static mut Past> {
     if setting!(by_address) != 0 {
-        return by_address::find_or_new(sk);
+        return by_address::find_or_new(sk, at_most);
     }
     if let Some(past) = storage_with(sk, 0) {
         return Some(past);
     }
-    if STORED.load() >= u64::from(at_most) {
+    if !has_room(at_most) {
         return None;
     }
     let made = storage_with(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE));
     if made.is_some() {
-        STORED.add(1);
+        stored_one_more();
     }
     made
 }
@@ -141,8 +141,26 @@ pub(crate) fn storage_or_new(sk: Sock, at_most: u32) -> Option<&'static mut Past
 #[inline(always)]
 pub(crate) fn storage_ends(sk: Sock) {
     if STORED.load() != 0 && storage_with(sk, 0).is_some() {
-        STORED.add(u64::MAX);
+        stored_one_less();
     }
+}
+
+/// Whether fewer sockets than `at_most` have memory of their own.
+#[inline(always)]
+pub(crate) fn has_room(at_most: u32) -> bool {
+    STORED.load() < u64::from(at_most)
+}
+
+/// Notes that one more socket has memory of its own.
+#[inline(always)]
+pub(crate) fn stored_one_more() {
+    STORED.add(1);
+}
+
+/// Notes that a socket's own memory is gone.
+#[inline(always)]
+pub(crate) fn stored_one_less() {
+    STORED.add(u64::MAX);
 }
 
 /// The storage of `sk`, if it has one.
@@ -170,9 +188,10 @@ pub(crate) fn count(pick: impl FnOnce(&mut Counters) -> &mut u64) {
     }
 }
 
-/// Adds to a number in one step that nothing can come between.
+/// Adds to a number in one step that nothing can come between. It does not tell the sum: a kernel before 5.12 refuses a program in which
+/// any instruction does, even one that never runs.
 #[inline(always)]
-fn add(place: *mut u64, more: u64) {
+pub(crate) fn add(place: *mut u64, more: u64) {
     // SAFETY: works on `place` alone, a number in a map. The language's own way is not there for this target.
     unsafe { asm!("lock *(u64 *)({place} + 0) += {more}", place = in(reg) place, more = in(reg) more) };
 }

@@ -72,11 +72,17 @@ pub(crate) fn release(sk: Sock) {
     }
 }
 
-/// Storage for `sk`; the last eighth of it is kept for sockets that are in trouble.
+/// How many sockets may have storage before a healthy one gets none: the last eighth is for those in trouble.
+#[inline(always)]
+pub(crate) fn for_healthy() -> u32 {
+    let all = setting!(stored_sockets);
+    all - all / 8
+}
+
+/// Storage for `sk`.
 #[inline(always)]
 fn storage_or_new(sk: Sock, in_trouble: bool) -> Option<&'static mut Past> {
-    let all = setting!(stored_sockets);
-    let past = maps::storage_or_new(sk, if in_trouble { all } else { all - all / 8 });
+    let past = maps::storage_or_new(sk, if in_trouble { setting!(stored_sockets) } else { for_healthy() });
     if past.is_none() {
         maps::count(|counters| &mut counters.forgotten);
     }

@@ -17,6 +17,7 @@ use crate::rodata::{offset, setting};
 const AF_INET6: u16 = 10;
 /// `sk_protocol` of TCP.
 pub(crate) const IPPROTO_TCP: u16 = 6;
+const SOCK_STREAM: u16 = 1;
 /// `S_IFMT` and `S_IFSOCK` of `i_mode`.
 const FILE_TYPE: u16 = 0o170_000;
 const SOCKET: u16 = 0o140_000;
@@ -132,9 +133,12 @@ impl Sock {
         unsafe { bpf_get_socket_cookie(self.0) }
     }
 
-    /// The socket's cookie; 0 where the kernel has not made it yet.
+    /// The socket's cookie, or the number that stands for it; 0 where it has neither yet, or no more.
     #[inline(always)]
     pub(crate) fn known_cookie(self) -> u64 {
+        if setting!(by_address) != 0 {
+            return by_address::cookie(self);
+        }
         field::<Direct, u64>(self.0, offset!(skc_cookie))
     }
 
@@ -153,6 +157,12 @@ pub(crate) fn cookie_behind(sk: *const c_void) -> u64 {
         return by_address::cookie_behind(sk);
     }
     field::<Probed, u64>(sk, offset!(skc_cookie))
+}
+
+/// Whether the socket is of the kind that TCP's are: raw sockets and netlink's may bear the number of TCP as well.
+#[inline(always)]
+pub(crate) fn is_stream<R: Read>(sk: *const c_void) -> bool {
+    offset!(sk_type) == ABSENT || field::<R, u16>(sk, offset!(sk_type)) == SOCK_STREAM
 }
 
 /// The socket behind an open file; null for a file that is no socket. The verifier knows no type of it.

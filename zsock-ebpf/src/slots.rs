@@ -5,13 +5,11 @@
 //! again finds memory that is still in the cache. Of two sockets that meet the first has the slot, the other gets storage
 //! of its own. A slot belongs to the socket whose cookie it bears, and no cookie is given twice.
 
-use core::arch::asm;
-
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::Past;
 
-use crate::maps::WOKEN_NS;
+use crate::maps::{self, WOKEN_NS};
 use crate::read::Sock;
 use crate::rodata::setting;
 use crate::words;
@@ -28,7 +26,7 @@ struct Slot {
     cookie: u64,
     /// That socket's address, as [`address`] counts it; 0 for none.
     address: u64,
-    /// How many sockets have claimed it since it was free: it is the first one's.
+    /// How many sockets have it or are about to claim it.
     claims: u64,
     past: Past,
 }
@@ -76,11 +74,15 @@ pub(crate) fn claim(sk: Sock, cookie: u64) -> Option<&'static mut Past> {
     is_ours.then_some(&mut slot.past)
 }
 
-/// Claims a free slot. Of two that claim at once neither may be the first: such a slot stays unused.
+/// Claims a free slot. Each of those that claim at once sees the others: at most one of them is the first.
 #[inline(always)]
 fn is_first(slot: &mut Slot) -> bool {
-    add(&mut slot.claims, 1);
-    load(&slot.claims) == 1
+    maps::add(&mut slot.claims, 1);
+    let is_first = load(&slot.claims) == 1;
+    if !is_first {
+        maps::add(&mut slot.claims, u64::MAX);
+    }
+    is_first
 }
 
 /// Takes the slot back that [`find`] found for `sk`.
@@ -92,7 +94,7 @@ pub(crate) fn release(sk: Sock) {
     {
         words::clear(&mut slot.address);
         words::clear(&mut slot.cookie);
-        words::clear(&mut slot.claims);
+        maps::add(&mut slot.claims, u64::MAX);
     }
 }
 
@@ -131,18 +133,4 @@ fn at(address: u64) -> Option<&'static mut Slot> {
 fn load(place: &u64) -> u64 {
     // SAFETY: a reference can be read.
     unsafe { core::ptr::from_ref(place).read_volatile() }
-}
-
-/// Adds in a step that no other CPU can come between. It does not tell the sum: a kernel before 5.12 refuses a program in which any
-/// instruction does, even one that never runs.
-#[inline(always)]
-pub(crate) fn add(place: &mut u64, number: i64) {
-    // SAFETY: works on `place` alone. The language's own way is not there for this target, whose oldest processors lack it.
-    unsafe {
-        asm!(
-            "lock *(u64 *)({place} + 0) += {number}",
-            place = in(reg) place,
-            number = in(reg) number,
-        );
-    }
 }

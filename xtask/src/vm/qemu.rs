@@ -20,8 +20,8 @@ use crate::workspace::Workspace;
 const ENDED: &str = "zsock-vm: the job ended with status ";
 /// So much of the console is shown where a run ends badly.
 const TAIL_LINES: usize = 40;
-/// What the kernel says where something is wrong with it.
-const CALAMITIES: [&str; 4] = ["Kernel panic", "BUG:", "Oops:", "WARNING: CPU"];
+/// What the kernel says where something is wrong with it: of each, all of these words.
+const CALAMITIES: [&[&str]; 4] = [&["Kernel panic"], &["BUG:"], &["Oops:"], &["WARNING: ", " at "]];
 
 /// QEMU and busybox on this machine's disk.
 pub(crate) struct Qemu {
@@ -167,7 +167,9 @@ fn now() -> Instant {
 }
 
 fn judge(status: std::result::Result<i32, String>, console: &str) -> Ended {
-    let calamity = console.lines().find(|line| CALAMITIES.iter().any(|calamity| line.contains(calamity)));
+    let is_calamity =
+        |line: &&str| CALAMITIES.iter().any(|words| words.iter().all(|word| line.contains(word)));
+    let calamity = console.lines().find(is_calamity);
     let why = match (status, calamity) {
         (Ok(status), None) => return Ended::WithStatus(status),
         (_, Some(calamity)) => format!("the kernel says: {}", calamity.trim()),
@@ -226,6 +228,15 @@ mod tests {
         assert_eq!((status, told), (Ok(3), vec!["one".to_owned(), String::new()]));
         let (status, told) = followed(&["one, unfinishedzsock-vm: the job ended with status 0"]);
         assert_eq!((status, told), (Ok(0), vec!["one, unfinished".to_owned()]));
+    }
+
+    #[test]
+    fn a_warning_of_any_kernel_is_a_calamity_and_talk_of_warnings_is_none() {
+        let is_calamity = |line: &str| matches!(judge(Ok(0), line), Ended::Badly(_));
+        assert!(is_calamity("[  3.1] WARNING: CPU: 1 PID: 77 at net/ipv4/tcp.c:123 tcp_foo+0x1/0x2"));
+        assert!(is_calamity("[  3.1] WARNING: net/ipv4/tcp.c:123 at tcp_foo+0x1/0x2, CPU#1: zsock/77"));
+        assert!(is_calamity("[  3.1] BUG: kernel NULL pointer dereference, address: 0000000000000000"));
+        assert!(!is_calamity("[  0.1] x86/cpu: WARNING: SGX disabled by BIOS"));
     }
 
     #[test]

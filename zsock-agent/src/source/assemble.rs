@@ -48,7 +48,7 @@ pub struct Assembler {
     sockets: HashMap<SocketId, Box<Tracked>>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
-    /// Sockets that the kernel has freed, and when, CLOCK_MONOTONIC nanoseconds.
+    /// Sockets that were let go, and when, CLOCK_MONOTONIC nanoseconds.
     gone: VecDeque<(u64, SocketId)>,
     /// Sockets remembered at once. Beyond them one that was heard of early and is not in trouble is forgotten.
     capacity: usize,
@@ -167,7 +167,13 @@ impl Assembler {
                 self.let_go(SocketId(record.head.cookie), record.head.time_ns);
                 Vec::new()
             }
-            Raw::Socket(kind, record) => self.event(*kind, record, None),
+            Raw::Socket(kind, record) => {
+                let told = self.event(*kind, record, None);
+                if is_after_the_end(*kind, record) {
+                    self.let_go(SocketId(record.head.cookie), record.head.time_ns);
+                }
+                told
+            }
             Raw::Look(look) => self.event(Kind::Look, &look.event, Some(look)),
             Raw::SynAck(record) => vec![self.syn_ack(record)],
             Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => Vec::new(),
@@ -254,7 +260,7 @@ impl Assembler {
             story.tell(at, closed, tcp);
         }
         if tracked.is_closed && !tracked.is_announced {
-            self.forget(id);
+            self.let_go(id, record.head.time_ns);
         }
         story.records
     }
@@ -314,13 +320,20 @@ impl Assembler {
         self.heard.pop_front()
     }
 
-    /// Forgets a socket that the kernel has freed, some time after: what happened to it just before may arrive late, and is not to be
-    /// taken for a new socket's.
+    /// Forgets a socket that is done with, some time after: what happened to it just before may arrive late, and is not to be taken for a
+    /// new socket's. One that connects again is kept.
     fn let_go(&mut self, id: SocketId, time_ns: u64) {
         self.dead.remove(&id);
+        if let Some(tracked) = self.sockets.get_mut(&id) {
+            tracked.is_gone = true;
+        }
         self.gone.push_back((time_ns, id));
-        while let Some((_, id)) = self.gone.pop_front_if(|(gone_ns, _)| *gone_ns + LATE_NS <= time_ns) {
-            self.forget(id);
+        while let Some((_, id)) =
+            self.gone.pop_front_if(|(gone_ns, _)| gone_ns.saturating_add(LATE_NS) <= time_ns)
+        {
+            if self.sockets.get(&id).is_some_and(|tracked| tracked.is_gone) {
+                self.forget(id);
+            }
         }
     }
 
@@ -377,6 +390,11 @@ fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
         owner_exited: None,
         listener: None,
     }
+}
+
+/// Whether it happened to a socket that may have been freed already: to data for one the kernel answers with a reset. Nothing more comes of it.
+fn is_after_the_end(kind: Kind, record: &SocketRecord) -> bool {
+    kind == Kind::ResetSent && State(record.tcp.state) == State::CLOSE && is_orphan(&record.tcp)
 }
 
 /// An id that is the same for every SYN-ACK of a handshake and that no cookie has.

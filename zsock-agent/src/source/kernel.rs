@@ -106,7 +106,7 @@ impl Kernel {
     /// # Errors
     /// As above.
     pub fn attach_by(types: &Types, options: &Options) -> Result<Self> {
-        load::raise_limits();
+        load::raise_limit();
         let (offsets, missing) = types.offsets()?;
         if !missing.is_empty() {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));

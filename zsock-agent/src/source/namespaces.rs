@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::{io, thread};
 
-use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
 use super::mountinfo::{self, Mount};
@@ -32,34 +30,32 @@ pub fn all() -> BTreeMap<u64, File> {
     found
 }
 
-/// Runs `work` once in each of `namespaces`: here in the own one, in the others on a thread, so that nobody else's namespace changes. What
-/// a namespace that cannot be entered gives is its error.
+/// Runs `work` once in each of `namespaces`, in others than the own on a thread that ends with it, so that nobody's namespace changes. What
+/// a namespace that cannot be entered gives is its error; that of want of a thread, where the kernel allows no more of them.
 pub fn in_each<T: Send>(
     namespaces: &BTreeMap<u64, File>,
     mut work: impl FnMut(u64) -> T + Send,
-) -> Vec<(u64, Result<T>)> {
+) -> Vec<(u64, Result<T, nix::Error>)> {
     let own = fs::metadata(OWN).ok().map(|metadata| metadata.ino());
-    let (own, others): (Vec<_>, Vec<_>) = namespaces.iter().partition(|(inode, _)| Some(**inode) == own);
-    // To enter the own one takes a capability, to be in it does not.
-    let mut done: Vec<_> = own.into_iter().map(|(inode, _)| (*inode, Ok(work(*inode)))).collect();
+    let (own, others): (Vec<_>, Vec<_>) =
+        namespaces.iter().map(|(inode, file)| (*inode, file)).partition(|(inode, _)| Some(*inode) == own);
+    let mut done: Vec<_> = own.into_iter().map(|(inode, _)| (inode, Ok(work(inode)))).collect();
     if others.is_empty() {
         return done;
     }
-    let enter = |namespace| setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace");
-    let entered = thread::scope(|scope| {
-        let walk = thread::Builder::new().spawn_scoped(scope, || {
-            let walked =
-                others.iter().map(|(inode, namespace)| (**inode, enter(namespace).map(|()| work(**inode))));
-            walked.collect::<Vec<_>>()
-        })?;
-        Ok::<_, io::Error>(walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let enter = |(inode, namespace): &(u64, &File)| {
+        (*inode, setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| work(*inode)))
+    };
+    let walked = std::thread::scope(|scope| {
+        let walk =
+            std::thread::Builder::new().spawn_scoped(scope, || others.iter().map(enter).collect::<Vec<_>>());
+        walk.map(|walk| walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    match entered {
-        Ok(entered) => done.extend(entered),
-        // As where the limit of processes is reached, when it matters most to go on.
+    match walked {
+        Ok(walked) => done.extend(walked),
         Err(error) => {
-            let failed = |inode: u64| (inode, Err(anyhow!("start a thread that enters it: {error}")));
-            done.extend(others.iter().map(|(inode, _)| failed(**inode)));
+            let errno = error.raw_os_error().map_or(nix::Error::EAGAIN, nix::Error::from_raw);
+            done.extend(others.iter().map(|(inode, _)| (*inode, Err(errno))));
         }
     }
     done
@@ -107,15 +103,9 @@ mod tests {
             seccompiler::apply_filter(&BpfProgram::try_from(filter.unwrap()).unwrap()).unwrap();
             in_each(&namespaces, |inode| inode)
         };
-        let walked = thread::scope(|scope| scope.spawn(starts_none).join()).unwrap();
-        let told: Vec<_> = walked
-            .into_iter()
-            .map(|(inode, result)| (inode, result.map_err(|error| error.to_string())))
-            .collect();
-        let refused = || {
-            Err("start a thread that enters it: Resource temporarily unavailable (os error 11)".to_owned())
-        };
-        assert_eq!(told, [(own, Ok(own)), (1, refused()), (2, refused())]);
+        let walked = std::thread::scope(|scope| scope.spawn(starts_none).join()).unwrap();
+        let refused = Err(nix::Error::EAGAIN);
+        assert_eq!(walked, [(own, Ok(own)), (1, refused), (2, refused)]);
     }
 
     #[test]

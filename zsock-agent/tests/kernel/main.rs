@@ -93,7 +93,8 @@ fn lacking_set_up() -> Option<String> {
 
 /// How many times slower than an ordinary machine this one is, by `ZSOCK_TEST_SLOWNESS`: one that is emulated in software says so.
 ///
-/// It scales how much is done where the amount proves nothing, and how soon things have to be done: never what is told.
+/// It scales how much is done where the amount proves nothing, how soon things have to be done and how far off times may be: never which
+/// records come, nor their order.
 fn slowness() -> u32 {
     env::var("ZSOCK_TEST_SLOWNESS").map_or(1, |times| {
         times.parse().unwrap_or_else(|error| panic!("ZSOCK_TEST_SLOWNESS is {times:?}: {error}"))
@@ -115,6 +116,7 @@ fn now() -> Time {
 ///
 /// For facts that the kernel shows but announces to nobody.
 fn await_some<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(limit);
     let end = now().after(limit);
     loop {
         if let Some(found) = look() {

@@ -130,11 +130,25 @@ pub(crate) fn sets_the_clock(name: &str) -> bool {
     name == "stress::the_clock_is_stepped"
 }
 
+/// Scenarios that start zsock many times and ask nothing of the kernel.
+const OF_THE_PROCESS: [&str; 4] = [
+    "exit::whatever_the_signals_it_ends_once_and_in_order",
+    "exit::a_full_disk_is_a_failure_that_says_what_to_do",
+    "exit::a_closed_stderr_changes_nothing",
+    "exit::colour_is_for_terminals_or_on_demand",
+];
+
 /// What this machine lacks for the scenario of this name, if anything.
 pub(crate) fn lacking(name: &str) -> Option<String> {
     let group = name.split("::").next();
     if slowness() > 1 && matches!(group, Some("crowd" | "stress")) && !sets_the_clock(name) {
         return Some("needs more work in a second than an emulated processor does".to_owned());
+    }
+    if slowness() > 1 && OF_THE_PROCESS.contains(&name) {
+        return Some(
+            "is about the process and not the kernel, and each start takes an emulated processor seconds"
+                .to_owned(),
+        );
     }
     match group {
         Some("postgres") => postgres::lacking(),

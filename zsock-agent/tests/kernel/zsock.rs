@@ -335,9 +335,7 @@ impl Running {
     }
 
     fn await_exit(&mut self) -> ExitStatus {
-        await_some("zsock to exit", patience(LIMIT), || {
-            self.child.try_wait().expect("a child can be waited for")
-        })
+        await_some("zsock to exit", LIMIT, || self.child.try_wait().expect("a child can be waited for"))
     }
 
     fn complaints(&mut self) -> String {

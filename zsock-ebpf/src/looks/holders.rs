@@ -50,7 +50,9 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     if socket.is_null() {
         return 0;
     }
-    if let Some(sk) = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut()) {
+    if let Some(sk) = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut())
+        && read::is_stream::<Direct>(sk.as_ptr())
+    {
         looked(&Row(row), sk, task, control);
     }
     0

@@ -14,7 +14,7 @@ use crate::looks::pass::{self, Queue};
 use crate::looks::quiet;
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
-use crate::rodata::offset;
+use crate::rodata::{offset, setting};
 use crate::{filter, memory, words};
 
 #[repr(C)]
@@ -77,7 +77,12 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         return false;
     }
     // From here on the socket has a cookie, by which the timers' hooks know it.
-    let cookie = sk.cookie();
+    let may_name = setting!(by_address) == 0 || maps::has_room(memory::for_healthy());
+    let cookie = if may_name { sk.cookie() } else { sk.known_cookie() };
+    if cookie == 0 {
+        emit::unnamed(ctx);
+        return false;
+    }
     if control.look == look::SEED {
         maps::count(|counters| &mut counters.existed);
         return false;

@@ -22,7 +22,7 @@ use crate::emit::{self, Event};
 use crate::probes::timer;
 use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
-use crate::{filter, process, slots};
+use crate::{filter, maps, process};
 
 /// Records a second for one process and errno; what fails beyond them is counted in [`ACCEPT_FAILURES`]. A server that spins on a
 /// full table of descriptors fails a million times a second.
@@ -165,7 +165,7 @@ fn count(key: u64, time_ns: u64) -> Option<u32> {
     }
     // SAFETY: integers; only the total must be exact, and it is added to in one step.
     let failures = unsafe { &mut *ACCEPT_FAILURES.get_ptr_mut(key)? };
-    slots::add(&mut failures.total, 1);
+    maps::add(&mut failures.total, 1);
     let total = failures.total;
     if time_ns.wrapping_sub(failures.second_ns) >= SECOND_NS {
         failures.second_ns = time_ns;

@@ -40,6 +40,10 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
         return;
     }
     let cookie = sk.cookie();
+    if cookie == 0 {
+        emit::unnamed(ctx);
+        return;
+    }
     let mut event = Event::now(Kind::Retransmit, cookie);
     memory::announce(ctx, sk, cookie, event.time_ns);
     event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | error.unsigned_abs() << 16;

@@ -69,6 +69,10 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
         return;
     }
     let cookie = sk.cookie();
+    if cookie == 0 {
+        emit::unnamed(ctx);
+        return;
+    }
     if in_trouble {
         memory::announce_past(ctx, past, cookie, time_ns);
     }

@@ -34,6 +34,8 @@ pub(super) struct Tracked {
     pub(super) has_failed_sends: bool,
     pub(super) was_orphan: bool,
     pub(super) is_closed: bool,
+    /// It is about to be forgotten.
+    pub(super) is_gone: bool,
     /// When its holders were last looked up, CLOCK_MONOTONIC nanoseconds.
     pub(super) looked_ns: Option<u64>,
     /// The look that found its holders.
@@ -58,6 +60,7 @@ impl Tracked {
             has_failed_sends: false,
             was_orphan: false,
             is_closed: false,
+            is_gone: false,
             looked_ns: None,
             look: 0,
         }
@@ -128,6 +131,7 @@ impl Tracked {
 
     /// Begins a connection. The socket may have had one before: one that was refused may connect again.
     fn begin_life(&mut self, at: Time) {
+        self.is_gone = false;
         if std::mem::take(&mut self.is_closed) {
             // The port of the life before is put back, though the socket still shows it until it gets another.
             self.ends.local = None;

@@ -34,7 +34,7 @@ impl Kernel {
         for (index, (name, target)) in rung.programs.iter().enumerate() {
             let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
             if let Err(error) = attach(program, target, btf) {
-                for (name, _) in &rung.programs[..index] {
+                for (name, _) in &rung.programs[..=index] {
                     // Without its companion it would only cost; whether it goes, nobody could act on.
                     let _ = self.ebpf.program_mut(name).map(unload);
                 }

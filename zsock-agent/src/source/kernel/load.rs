@@ -15,14 +15,10 @@ use crate::source::btf::Types;
 /// Sockets that the map `LODGERS` has room for where sockets are known by address: 30 MB.
 const LODGERS: u32 = 65_536;
 
-/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK, and a look holds a descriptor for each network namespace. Where a limit
-/// cannot be raised, whatever meets it says so.
-pub(super) fn raise_limits() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK. Where it cannot be raised, whatever meets it says so.
+pub(super) fn raise_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
@@ -79,7 +75,7 @@ fn load_object(
         reset_has_reason: has_third("tcp_send_reset"),
         by_address: u32::from(by_address),
         wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
-        stored_sockets: options.stored_sockets,
+        stored_sockets: if by_address { options.stored_sockets.min(LODGERS) } else { options.stored_sockets },
         filter: options.filter,
     });
     let offsets = Plain(*offsets);

@@ -143,7 +143,7 @@ impl Kernel {
         let opened = namespaces::in_each(namespaces, |_| open(iterator));
         let mut pass = Pass { walks: VecDeque::new(), step_bytes, failed: Vec::new() };
         for (namespace, result) in opened {
-            match result.flatten() {
+            match result.map_err(|errno| anyhow!(errno).context("enter the network namespace")).flatten() {
                 Ok(file) => pass.walks.push_back((namespace, file)),
                 Err(error) => pass.failed.push((namespace, error)),
             }

@@ -21,10 +21,8 @@ pub(super) fn with<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, || mount_privately().map(|()| work()));
-        thread
-            .context("start a thread with mounts of its own")?
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = thread.context("start a thread with mounts of its own")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

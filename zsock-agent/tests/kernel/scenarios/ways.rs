@@ -1,7 +1,9 @@
 //! Each way to attach a hook tells the same of the same packets: one zsock for each way that this kernel offers, side by side.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use zsock_agent::source::btf::{Types, VMLINUX};
 use zsock_agent::source::kernel::hooks;
 
 use super::{Client, Pair, echo_server};
@@ -117,7 +119,10 @@ impl Side {
             let all = options.iter().map(String::as_str).chain(chosen).collect::<Vec<_>>();
             match Zsock::start_if_offered(&all) {
                 Ok(zsock) => sides.push(Self { way: choices.join(" "), zsock }),
-                Err(why) => println!("not offered here: {}: {why}", choices.join(" ")),
+                Err(why) => {
+                    assert!(!is_expected(way), "this kernel should offer {choices:?}: {why}");
+                    println!("not offered here: {}: {why}", choices.join(" "));
+                }
             }
         }
         assert!(!sides.is_empty(), "this kernel offers no way to attach {hooks:?}");
@@ -145,6 +150,22 @@ impl Side {
             }
         }
         first.map(|(_, told)| told)
+    }
+}
+
+/// Whether this kernel has what the way needs, told by other means than trying it.
+fn is_expected(way: &str) -> bool {
+    let types = Types::read(Path::new(VMLINUX)).expect("a kernel that zsock runs on shows its types");
+    // One with kprobes has what fentry needs as well; without them it may be either.
+    let has_probes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+    let has_registers = types.has_function("bpf_task_pt_regs");
+    match way {
+        "timer" | "address" | "sys_exit" => true,
+        "cookie" => types.has_function("bpf_get_socket_ptr_cookie"),
+        "tracepoint" => has_registers,
+        "kretprobe" => has_probes && has_registers,
+        "fentry" | "fexit" | "kprobe" => has_probes,
+        unknown => panic!("say what {unknown} needs"),
     }
 }
 

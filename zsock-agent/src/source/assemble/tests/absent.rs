@@ -19,10 +19,11 @@ mod blank;
 mod story;
 
 /// Fields that kernels lack without anything being lost, and why.
-const HARMLESS: [(&str, &str); 7] = [
+const HARMLESS: [(&str, &str); 8] = [
     ("icsk_timeout", "kernels that lack it keep no deadline beside the timer's own"),
     ("total_rto", "shows only how old the kernel is"),
     ("tcp_clock_cache", "the clock is read instead"),
+    ("sk_type", "raw sockets are remembered beside TCP's, and nothing is told of them"),
     ("regs_first_argument", "registers have other names on other processors"),
     ("regs_code_segment", "registers have other names on other processors"),
     ("regs_number_x86", "registers have other names on other processors"),
