@@ -17,6 +17,12 @@ pub mod system_calls;
 const HIDDEN: &str = "/proc hides other users' processes (its mount option hidepid): of those zsock tells fd_pressure only once an accept fails, no \
      blocked_threads, and not whether they have exited. Grant CAP_SYS_PTRACE, or a group for which /proc is mounted (gid=)";
 
+/// The same where zsock is in a PID namespace. The kernel's walk over all files is one over the processes of the caller's.
+const OUTSIDE: &str = "zsock runs in a PID namespace: of the processes outside of it those are known that connect, listen or close meanwhile, not those that \
+     hold a socket already or accept one; fd_pressure comes only once an accept fails, without numbers; there are neither blocked_threads \
+     nor owner_exited, and network namespaces that are mounted nowhere are not found. Run it in the host's (`docker run --pid=host`, \
+     `hostPID: true`)";
+
 /// Says which capabilities are missing and what that costs, then gives up what a running zsock does not need, for this thread and those that it starts from here on. `still_works` tries whether the
 /// kernel still lets it do its work.
 ///
@@ -24,7 +30,9 @@ const HIDDEN: &str = "/proc hides other users' processes (its mount option hidep
 /// When a capability that is held cannot be given up. That the kernel lacks a way to confine zsock is no error: it is logged.
 pub fn give_up(still_works: impl FnMut() -> bool) -> Result<()> {
     capabilities::report_unmet();
-    if process::proc_hides_others() {
+    if !process::proc_has_our_ids() {
+        log::warn!("{OUTSIDE}");
+    } else if process::proc_hides_others() {
         log::warn!("{HIDDEN}");
     }
     let kept = capabilities::give_up(still_works).context("give up capabilities")?;
