@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::mountinfo::{self, Mount};
 
@@ -23,7 +24,10 @@ pub fn all() -> BTreeMap<u64, File> {
         if found.contains_key(&metadata.ino()) {
             continue;
         }
-        if let Ok(file) = File::open(&path) {
+        // A mount that another covers shows a plain file at its place.
+        if let Ok(file) = File::open(&path)
+            && fstatfs(&file).is_ok_and(|system| system.filesystem_type() == NSFS_MAGIC)
+        {
             found.insert(metadata.ino(), file);
         }
     }
