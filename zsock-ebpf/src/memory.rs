@@ -9,6 +9,8 @@ use crate::read::Sock;
 use crate::rodata::setting;
 use crate::{by_address, slots, words};
 
+const CLOSE: u8 = 7;
+
 /// The memory of `sk`, if it has any.
 #[inline(always)]
 pub(crate) fn of(sk: Sock) -> Option<&'static mut Past> {
@@ -56,9 +58,23 @@ fn of_newborn_by_address(sk: Sock) -> Option<&'static mut Past> {
 #[inline(always)]
 pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
     match of(sk) {
+        // The end of a former socket at the same address went by unseen.
+        Some(past) if setting!(by_address) != 0 && has_ended(past) => {
+            release(sk);
+            of_newborn(sk)
+        }
         Some(past) => Some(past),
         None => of_newborn(sk),
     }
+}
+
+/// Whether the last change that it remembers ended a connection.
+#[inline(always)]
+fn has_ended(past: &Past) -> bool {
+    let count = past.count as usize;
+    count != 0
+        && count <= MAX_TRANSITIONS
+        && past.transitions[(count - 1) & (MAX_TRANSITIONS - 1)].to == CLOSE
 }
 
 /// Forgets `sk`, which is gone.

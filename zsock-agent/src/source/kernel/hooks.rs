@@ -153,6 +153,8 @@ pub const BY_ADDRESS: Rung = Rung { name: "address", label: "by address", progra
 
 /// Every hook.
 pub const ALL: &[Hook] = &[
+    // Before the hook that sees sockets begin: an address whose end is not seen would pass its memory on.
+    tracepoint!("teardown", "tcp_destroy_sock", "end of a socket: the agent remembers it for longer"),
     tracepoint!(
         "state",
         "inet_sock_set_state",
@@ -176,7 +178,6 @@ pub const ALL: &[Hook] = &[
         "tcp_cong_state_set",
         "recovery at the moment it happens: the next pass finds it"
     ),
-    tracepoint!("teardown", "tcp_destroy_sock", "end of a socket: the agent remembers it for longer"),
     timer!(
         "keepalive",
         "tcp_keepalive_timer",
