@@ -36,8 +36,11 @@ pub(crate) struct Options {
     /// Runs only the tests whose names contain this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Runs every test, which takes twice as long, not only those that ask most of a kernel.
+    #[arg(long, conflicts_with_all = ["only", "run"])]
+    all: bool,
     /// Writes the table of kernels into README.md.
-    #[arg(long, conflicts_with_all = ["only", "run", "versions"])]
+    #[arg(long, conflicts_with_all = ["all", "only", "run", "versions"])]
     bless: bool,
     /// Runs these shell commands in each machine instead of the tests, and exits with their status.
     #[arg(long, value_name = "COMMANDS", conflicts_with = "only")]
@@ -81,7 +84,7 @@ impl Lab {
     /// # Errors
     /// When programs or machines cannot be made.
     pub(crate) fn test(&self, workspace: &Workspace) -> Result<(Tally, Vec<String>)> {
-        let runs = self.run_tests(workspace, None)?;
+        let runs = self.run_tests(workspace, matrix::Choice::Core)?;
         let mut problems = problems(&runs);
         if let Err(error) = report::keep(&workspace.root.join("README.md"), &runs, false) {
             problems.push(format!("{error:#}"));
@@ -89,10 +92,10 @@ impl Lab {
         Ok((total(&runs), problems))
     }
 
-    fn run_tests(&self, workspace: &Workspace, only: Option<&str>) -> Result<Vec<Run>> {
+    fn run_tests(&self, workspace: &Workspace, choice: matrix::Choice<'_>) -> Result<Vec<Run>> {
         let programs = matrix::Programs::build(workspace)?;
         let machines = workspace.root.join("target/vm/machines");
-        let runs = matrix::run(&self.qemu, &self.kernels, &programs, &machines, only)?;
+        let runs = matrix::run(&self.qemu, &self.kernels, &programs, &machines, choice)?;
         println!("\n{}", report::table(&runs, false));
         println!("Kernels: {}.\n\n{}", report::versions(&runs), report::table(&runs, true));
         Ok(runs)
@@ -135,7 +138,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     if let Some(commands) = &options.run {
         return lab.run_commands(workspace, commands, options);
     }
-    let runs = lab.run_tests(workspace, options.only.as_deref())?;
+    let choice = match &options.only {
+        Some(text) => matrix::Choice::Only(text),
+        None if options.all => matrix::Choice::All,
+        None => matrix::Choice::Core,
+    };
+    let runs = lab.run_tests(workspace, choice)?;
     let mut problems = problems(&runs);
     if options.bless && problems.is_empty() {
         report::keep(&workspace.root.join("README.md"), &runs, true)?;

@@ -103,13 +103,15 @@ pub(super) fn a_hang_that_began_before_zsock_is_told_at_once() {
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
     let mut connection = seen.of_local_port(&net.client, client.port);
-    // How many more there are depends on how long zsock took to start.
-    connection.lines.retain(|line| line.text("type") != Some("retransmit"));
+    // How many more there are depends on how long zsock took to start; and whether a pass finds it first or one of them, which has
+    // overwritten when data was last sent.
+    connection.lines.retain(|line| {
+        let is_lasting = matches!(line.text("fact"), Some("last_received" | "retransmitting_since"));
+        line.text("type") != Some("retransmit") && (line.text("type") != Some("sample") || is_lasting)
+    });
     connection.assert_story(&[
         "sample last_received inferred",
-        "sample last_sent inferred",
         "sample retransmitting_since inferred",
-        "sample idle",
         "verdict stuck_retransmission opened",
         "state ESTABLISHED CLOSE",
         "closed fd_open",
