@@ -67,10 +67,10 @@ impl Choice<'_> {
         }
     }
 
-    fn has(self, test: &str) -> bool {
+    fn has(self, name: &str) -> bool {
         match self {
             Self::All | Self::Core => true,
-            Self::Only(text) => test.contains(text),
+            Self::Only(text) => name.contains(text),
         }
     }
 }
