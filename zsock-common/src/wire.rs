@@ -421,6 +421,8 @@ pub mod past_flag {
     pub const ANNOUNCED: u32 = 1;
     /// Its opener was not seen opening it but found holding it.
     pub const OPENER_FOUND: u32 = 2;
+    /// Its last state change ended a connection.
+    pub const ENDED: u32 = 4;
 }
 
 /// Bits of `sk->sk_flags`.

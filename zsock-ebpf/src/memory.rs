@@ -59,22 +59,13 @@ fn of_newborn_by_address(sk: Sock) -> Option<&'static mut Past> {
 pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
     match of(sk) {
         // The end of a former socket at the same address went by unseen.
-        Some(past) if setting!(by_address) != 0 && has_ended(past) => {
+        Some(past) if setting!(by_address) != 0 && past.flags & past_flag::ENDED != 0 => {
             release(sk);
             of_newborn(sk)
         }
         Some(past) => Some(past),
         None => of_newborn(sk),
     }
-}
-
-/// Whether the last change that it remembers ended a connection.
-#[inline(always)]
-fn has_ended(past: &Past) -> bool {
-    let count = past.count as usize;
-    count != 0
-        && count <= MAX_TRANSITIONS
-        && past.transitions[(count - 1) & (MAX_TRANSITIONS - 1)].to == CLOSE
 }
 
 /// Forgets `sk`, which is gone.
@@ -110,6 +101,7 @@ fn storage_or_new(sk: Sock, in_trouble: bool) -> Option<&'static mut Past> {
 pub(crate) fn restart(past: &mut Past, time_ns: u64) {
     past.birth_ns = time_ns;
     past.count = 0;
+    past.flags &= !past_flag::ENDED;
     words::clear(&mut past.watch);
     words::clear(&mut past.closer);
 }
@@ -123,6 +115,9 @@ pub(crate) fn remember(past: &mut Past, time_ns: u64, from: u8, to: u8) {
         words::write(&mut past.transitions[count & (MAX_TRANSITIONS - 1)], [time_ns, states]);
     }
     past.count += 1;
+    if to == CLOSE {
+        past.flags |= past_flag::ENDED;
+    }
 }
 
 /// When the last of the kept state changes was; 0 where there is none.
