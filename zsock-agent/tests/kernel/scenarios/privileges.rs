@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use caps::{CapSet, CapsHashSet};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use zsock_agent::privileges::capabilities::{NEEDS, Need, When};
 
@@ -176,6 +177,8 @@ fn as_nobody(held: &CapsHashSet) -> Command {
     let become_nobody = move || {
         let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
         let _still_open = &binary;
+        // Kernels before 5.11 count maps against it, which is another matter.
+        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
         caps::securebits::set_keepcaps(true).map_err(std::io::Error::other)?;
         setgroups(&[])?;
         setresgid(group, group, group)?;
