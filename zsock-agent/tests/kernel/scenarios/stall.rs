@@ -87,14 +87,15 @@ pub(super) fn a_slow_reader_is_left_alone() {
     let mut pair = Pair::connect(&net, "writer", "slow-reader");
     // A window opens once a sixteenth of the buffer is free: each sip is more than that.
     pair.server.ask("receive-buffer 100000").expect("set");
-    pair.client.tell("write 4000000");
-    await_closed_window(&net.client, pair.port);
     // Before it is accepted nobody could read it.
     let mut late = Peer::start(&net.server, "late");
     let mut early = Peer::start(&net.client, "early");
     let late_port = late.listen();
     early.ask(&format!("connect {}", Ip::V4.server(late_port))).expect("connected");
     early.ask("write 100").expect("wrote");
+    // Only now, so that the window is closed for no longer than the sips leave it.
+    pair.client.tell("write 4000000");
+    await_closed_window(&net.client, pair.port);
     let sipped = pair.server.ask(&format!("sip {BYTES} {TIMES}"));
     assert!(
         sipped.expect("sipped").parse::<u32>().is_ok_and(|bytes| bytes > BYTES * TIMES / 2),
