@@ -51,15 +51,20 @@ impl Run {
     }
 }
 
-/// The name and outcome in a line such as `test nat::a_gateway ... ok`.
+/// The name and outcome in a line such as `RESULT nat::a_gateway: passed` or `SKIPPED nat::a_gateway: needs this`. What another thread
+/// was about to write may stand before it.
 fn result(line: &str) -> Option<(String, Outcome)> {
-    let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    let outcome = match outcome {
-        "ok" => Outcome::Passed,
+    let of = |word: &str| line.split_once(word)?.1.split_once(": ");
+    if let Some((name, reason)) = of("SKIPPED ") {
+        return Some((name.to_owned(), Outcome::Cannot(reason.trim_end().to_owned())));
+    }
+    let (name, outcome) = of("RESULT ")?;
+    let outcome = match outcome.trim_end() {
+        "passed" => Outcome::Passed,
         "FAILED" => Outcome::Failed,
-        _ => Outcome::Cannot(outcome.strip_prefix("ignored (")?.strip_suffix(')')?.to_owned()),
+        _ => return None,
     };
-    Some((name.trim_end().to_owned(), outcome))
+    Some((name.to_owned(), outcome))
 }
 
 /// A table of test against kernel, and what each kernel cannot do.
@@ -167,15 +172,20 @@ mod tests {
                 "running 3 tests",
                 "SKIPPED ways::to_accept: needs fexit: it has none",
                 "test ways::to_accept             ... ignored (needs fexit: it has none)",
+                "test nat::a_g... RESULT nat::a_gateway: passed",
                 "test nat::a_gateway              ... ok",
-                "test nat::another                ... FAILED",
+                "RESULT nat::another: FAILED",
                 "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
             ],
         );
         assert_eq!(old.tally(), Tally { passed: 1, failed: 1, skipped: 1 });
         let new = run(
             "7.x",
-            &["test ways::to_accept ... ok", "test nat::a_gateway ... ok", "test nat::another ... ok"],
+            &[
+                "RESULT ways::to_accept: passed",
+                "RESULT nat::a_gateway: passed",
+                "RESULT nat::another: passed",
+            ],
         );
         let expected = "| tests | 5.10 | 7.x |
 |---|---|---|
@@ -192,7 +202,7 @@ mod tests {
         let mut broken = run("6.1", &[]);
         broken.trouble = Some("the kernel says: Oops".to_owned());
         assert_eq!(broken.tally(), Tally { passed: 0, failed: 1, skipped: 0 });
-        let fine = run("6.12", &["test nat::a_gateway ... ok"]);
+        let fine = run("6.12", &["RESULT nat::a_gateway: passed"]);
         let expected = "| tests | 6.1 | 6.12 |\n|---|---|---|\n| `nat::a_gateway` | no result | 1 passed |\n";
         assert_eq!(table(&[broken, fine], false), expected);
     }

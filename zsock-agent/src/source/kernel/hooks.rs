@@ -226,7 +226,7 @@ mod tests {
     fn what_is_no_hook_or_no_rung_of_it_is_told_what_there_is() {
         let refused = |text: &str| text.parse::<Choice>().unwrap_err();
         assert_eq!(refused("keepalive"), "a hook and one of its rungs, such as keepalive=kprobe");
-        assert!(refused("keep=fentry").starts_with("no such hook; there are sockets, state, retransmit, "));
+        assert!(refused("keep=fentry").starts_with("no such hook; there are sockets, teardown, state, "));
         assert_eq!(refused("keepalive="), "keepalive can be attached by fentry, kprobe, timer");
         assert_eq!(refused("state=kprobe"), "state can be attached by tp_btf");
     }
