@@ -74,7 +74,7 @@ fn log_to_stderr(verbose: u8) {
         _ => log::LevelFilter::Trace,
     };
     // The libraries' own diagnosis drowns zsock's: it takes one `-v` more.
-    let of_libraries = if verbose > 2 { level } else { log::LevelFilter::Warn };
+    let of_libraries = if verbose > 2 { level } else { log::LevelFilter::Error };
     env_logger::Builder::new()
         .target(Target::Pipe(Box::new(Aside::new(io::stderr()))))
         .filter_level(of_libraries)
