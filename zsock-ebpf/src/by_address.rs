@@ -162,6 +162,7 @@ fn lodger(address: u64) -> Option<&'static mut Lodger> {
 
 /// What [`slots::address`] gives for the same socket. Of an address that is a number already no pointer can be subtracted.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a pointer has eight bytes")]
 fn address_behind(sk: *const c_void) -> u64 {
     let origin = &raw const WOKEN_NS;
     let mut from = MaybeUninit::<u64>::zeroed();

@@ -77,10 +77,10 @@ pub(crate) fn claim(sk: Sock, cookie: u64) -> Option<&'static mut Past> {
 /// Claims a free slot. Each of those that claim at once sees the others: at most one of them is the first.
 #[inline(always)]
 fn is_first(slot: &mut Slot) -> bool {
-    maps::add(&mut slot.claims, 1);
+    maps::add(&raw mut slot.claims, 1);
     let is_first = load(&slot.claims) == 1;
     if !is_first {
-        maps::add(&mut slot.claims, u64::MAX);
+        maps::add(&raw mut slot.claims, u64::MAX);
     }
     is_first
 }
@@ -94,7 +94,7 @@ pub(crate) fn release(sk: Sock) {
     {
         words::clear(&mut slot.address);
         words::clear(&mut slot.cookie);
-        maps::add(&mut slot.claims, u64::MAX);
+        maps::add(&raw mut slot.claims, u64::MAX);
     }
 }
 

@@ -165,7 +165,7 @@ fn count(key: u64, time_ns: u64) -> Option<u32> {
     }
     // SAFETY: integers; only the total must be exact, and it is added to in one step.
     let failures = unsafe { &mut *ACCEPT_FAILURES.get_ptr_mut(key)? };
-    maps::add(&mut failures.total, 1);
+    maps::add(&raw mut failures.total, 1);
     let total = failures.total;
     if time_ns.wrapping_sub(failures.second_ns) >= SECOND_NS {
         failures.second_ns = time_ns;
