@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::budget::Budget;
 use crate::record::{State, VerdictName};
@@ -280,10 +280,18 @@ impl SelectorArgs {
     }
 }
 
+/// The options of `zsock trace` that take a value, such as `--port`.
+#[must_use]
+pub fn options_with_values() -> Vec<String> {
+    let command = Cli::command();
+    let trace = command.find_subcommand("trace");
+    let arguments = trace.into_iter().flat_map(clap::Command::get_arguments);
+    let with_values = arguments.filter(|argument| argument.get_action().takes_values());
+    with_values.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

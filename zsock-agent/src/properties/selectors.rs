@@ -8,27 +8,6 @@ use crate::cli::{self, Command};
 use crate::select::{Endpoint, NetnsArg};
 use crate::time::parse_duration;
 
-/// The options that take a value.
-const OPTIONS: [&str; 17] = [
-    "--pid",
-    "--comm",
-    "--port",
-    "--local",
-    "--remote",
-    "--netns",
-    "--cgroup",
-    "--state",
-    "--verdict",
-    "--threshold",
-    "--duration",
-    "--scan-interval",
-    "--assume-idle-timeout",
-    "--buffer-size",
-    "--events",
-    "--output",
-    "--color",
-];
-
 /// A command line of any arguments, and one that gives them to the options: each is read, or refused in words that a terminal may be sent.
 ///
 /// # Panics
@@ -37,9 +16,9 @@ pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
     command_line(values.clone());
-    for (value, option) in
-        values.iter().zip(OPTIONS.iter().cycle().skip(usize::from(bytes.first().copied().unwrap_or(0))))
-    {
+    let options = cli::options_with_values();
+    let begin = usize::from(bytes.first().copied().unwrap_or(0));
+    for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
         let mut argument = OsString::from(format!("{option}="));
         argument.push(value);
         command_line(vec![argument]);
