@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use crate::time::Time;
 
+mod audit;
 mod body;
 mod names;
 mod socket;
 mod subject;
 mod verdict;
 
+pub use audit::{ArmedTimer, Found, Group, Line, Noticed, Summary, TimerKind};
 pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
     Progress, Request, Reset, Retransmit, Sample, Start, StateChange, What, ZeroWindowProbe,

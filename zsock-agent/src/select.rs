@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 
-use crate::record::{Body, Destination, Event, Process, Record, Socket, State, Subject, VerdictName, What};
+use crate::record::{
+    Body, Destination, Event, Found, Process, Record, Socket, State, Subject, VerdictName, What,
+};
 
 mod endpoint;
 mod places;
@@ -49,6 +51,14 @@ impl Selectors {
             Body::Process(sample) => self.matches_process(&sample.process),
             Body::Destination(sample) => self.matches_destination(sample.destination),
         }
+    }
+
+    /// Whether a socket that one look found is selected; a verdict is the one that its facts alone give.
+    #[must_use]
+    pub fn matches_found(&self, found: &Found) -> bool {
+        self.matches_socket(&found.socket)
+            && any(&self.states, |state| found.tcp.state == Some(*state))
+            && any(&self.verdicts, |verdict| found.verdict == Some(*verdict))
     }
 
     fn matches_subject(&self, subject: &Subject) -> bool {

@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::time::Time;
 
 pub mod aside;
-mod ndjson;
+pub mod ndjson;
 mod palette;
 mod quantity;
 pub mod stdout;

@@ -7,6 +7,7 @@ pub mod accepts;
 pub mod assemble;
 pub mod blocked;
 pub mod btf;
+pub mod census;
 pub mod cgroup;
 pub mod clock;
 pub mod decode;

@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use serde::Serialize as _;
+use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use crate::record::{Record, printable};
+use crate::record::printable;
 
 /// Room for the line of an event, so that it need not grow bit by bit.
 const USUAL_BYTES: usize = 1024;
 
 /// The line of a record.
-pub(super) fn render(record: &Record) -> Vec<u8> {
+///
+/// # Panics
+/// On maps whose keys are no strings, of which records have none.
+pub fn render<T: Serialize>(record: &T) -> Vec<u8> {
     let mut line = Vec::with_capacity(USUAL_BYTES);
     write(record, &mut line, CompactFormatter);
     // JSON escapes the control characters by itself. Only beyond plain ASCII is there anything to look for, and that is rare.
@@ -25,7 +28,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
     line
 }
 
-fn write(record: &Record, line: &mut Vec<u8>, formatter: impl Formatter) {
+fn write<T: Serialize>(record: &T, line: &mut Vec<u8>, formatter: impl Formatter) {
     record
         .serialize(&mut Serializer::with_formatter(line, formatter))
         .expect("the maps of a record have strings for keys, and a Vec takes every byte");
@@ -58,6 +61,7 @@ impl Formatter for Printable {
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::record::Record;
 
     #[test]
     fn every_record_is_one_line_of_json() {
