@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 const KERNEL: u32 = 0;
 
 /// A line to the kernel, in the network namespace of the thread that opened it.
-pub(super) struct Exchange {
+pub struct Exchange {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
@@ -37,7 +37,10 @@ pub(super) struct Ending {
 
 impl Exchange {
     /// Opens a line.
-    pub(super) fn open() -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When the kernel has no such thing, or the process no descriptor left.
+    pub fn open() -> Result<Self, Error> {
         let refused = |error: std::io::Error| {
             let errno = errno(&error);
             let is_unknown = errno == Errno::EPROTONOSUPPORT;
