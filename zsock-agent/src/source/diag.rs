@@ -11,6 +11,8 @@ use thiserror::Error;
 mod destroy;
 mod entry;
 mod exchange;
+#[cfg(test)]
+mod tests;
 
 pub use destroy::{Outcome, Target, destroy};
 pub use entry::{Entry, Info, Timer};
@@ -108,4 +110,13 @@ fn request(id: &SocketId, extensions: ExtensionFlags) -> InetRequest {
         states: StateFlags::from_bits_retain(STATES),
         socket_id: id.clone(),
     }
+}
+
+/// Any bytes in the place of what the kernel answers.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let sequence = bytes.get(8..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let _ = exchange::read(bytes, sequence, &mut exchange::Ending::default(), |bytes| {
+        let _ = Entry::parse(bytes);
+    });
 }

@@ -17,6 +17,8 @@ use crate::time::Time;
 
 mod facts;
 mod holders;
+#[cfg(test)]
+mod tests;
 
 use facts::{has_process, tcp, timer};
 use holders::Holders;
@@ -175,4 +177,21 @@ fn judge(at: Time, entry: &Entry, found: Found, thresholds: &Thresholds) -> Foun
 /// Whether a user namespace, by its `uid_map`, gives every user its number of the initial one.
 fn has_all_users(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Any bytes in the place of what the kernel tells of a socket: the record of it can be written and read back.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let thresholds = Thresholds::default();
+    let mut teller = Teller {
+        holders: Holders::default(),
+        thresholds: &thresholds,
+        has_our_users: true,
+        listeners: HashSet::new(),
+    };
+    let Some(entry) = Entry::parse(bytes) else { return };
+    let found = teller.tell(&entry, 1, Time::from_unix_ns(0)).found;
+    let json = serde_json::to_string(&found).expect("a record can be written");
+    let read: Found = serde_json::from_str(&json).expect("what is written can be read");
+    assert_eq!(read, found, "{json}");
 }
