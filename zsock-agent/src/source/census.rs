@@ -131,6 +131,9 @@ impl Holders {
             let Some(process) = Process::from_wire(&row.process) else { return };
             self.processes.push(Arc::new(process));
         }
+        if row.cookie == 0 {
+            return;
+        }
         let Ok(number) = u32::try_from(self.processes.len() - 1) else { return };
         let held = (number, row.fd);
         let processes = &self.processes;
