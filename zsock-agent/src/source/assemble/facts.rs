@@ -47,17 +47,26 @@ impl Ends {
     /// The ends in a wire record.
     #[must_use]
     pub fn of(wire: &Endpoints, known: &Known) -> Self {
-        let written = |address: [u8; 16]| Ipv6Addr::from(address).to_canonical();
-        let (local, remote) = (written(wire.local), written(wire.remote));
-        let is_known = wire.family != AF_INET6 || known.ipv6_ends;
-        let end =
-            |address: IpAddr, port: u16| (port != 0 && is_known).then(|| SocketAddr::new(address, port));
+        let is_ipv6 = wire.family == AF_INET6;
+        let addresses = [wire.local, wire.remote].map(|address| Ipv6Addr::from(address).into());
+        let mut ends = Self::between(is_ipv6, addresses, [wire.local_port, wire.remote_port]);
+        if is_ipv6 && !known.ipv6_ends {
+            (ends.local, ends.remote) = (None, None);
+        }
+        ends
+    }
+
+    /// The ends of a socket, of IPv6 or not: ours and the peer's. An end without a port is not known.
+    #[must_use]
+    pub fn between(is_ipv6: bool, addresses: [IpAddr; 2], [local_port, remote_port]: [u16; 2]) -> Self {
+        let [local, remote] = addresses.map(|address| address.to_canonical());
+        let end = |address: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(address, port));
         let is_ipv4 = local.is_ipv4() || remote.is_ipv4();
         Self {
             family: if is_ipv4 { Family::Ipv4 } else { Family::Ipv6 },
-            v4mapped: is_ipv4 && wire.family == AF_INET6,
-            local: end(local, wire.local_port),
-            remote: end(remote, wire.remote_port),
+            v4mapped: is_ipv4 && is_ipv6,
+            local: end(local, local_port),
+            remote: end(remote, remote_port),
         }
     }
 }
