@@ -169,3 +169,6 @@ impl Holders {
         Some((number as usize, Holder { process: Arc::clone(process), fd }))
     }
 }
+
+#[cfg(test)]
+mod tests;
