@@ -4,10 +4,14 @@
 
 use clap::ValueEnum;
 
+mod advice;
+mod offenders;
 mod row;
 mod tally;
 mod worst;
 
+pub use advice::advice;
+pub use offenders::Offenders;
 pub use row::{Owner, Queued, Row, Settings, Shared, Size, Span};
 pub use tally::Tally;
 pub use worst::{Key, Worst};

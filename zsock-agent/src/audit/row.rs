@@ -73,8 +73,7 @@ impl Span {
         match u32::try_from(ms) {
             Ok(ms) if ms < Self::IN_SECONDS => Self(ms),
             _ => Self(
-                Self::IN_SECONDS
-                    | u32::try_from(ms / 1000).unwrap_or(u32::MAX).min(Self::IN_SECONDS - 2),
+                Self::IN_SECONDS | u32::try_from(ms / 1000).unwrap_or(u32::MAX).min(Self::IN_SECONDS - 2),
             ),
         }
     }
@@ -202,10 +201,9 @@ impl Row {
             sent: Span::of(tcp.last_sent_ms),
             received: Span::of(tcp.last_received_ms),
             noticed_in: Span::of(found.noticed_in_ms),
-            queued: found.accept_queue.map_or(bytes, |queue| Queued::Connections {
-                waiting: queue.queue,
-                backlog: queue.backlog,
-            }),
+            queued: found
+                .accept_queue
+                .map_or(bytes, |queue| Queued::Connections { waiting: queue.queue, backlog: queue.backlog }),
             timer: found.timer.map(|timer| (timer.kind, Span::of(Some(timer.in_ms)))),
             state: tcp.state,
             verdict: found.verdict,
@@ -290,10 +288,9 @@ mod tests {
         assert_eq!(kept(10_000_000_999), Some(10_000_000_000));
         assert!(kept(u64::MAX).is_some(), "the longest is no unknown one");
         assert_eq!(Span::of(None).ms(), None);
-        assert_eq!([Some(0), Some(u64::MAX), None].map(|size| Size::of(size).bytes()), [
-            Some(0),
-            Some(u64::from(u32::MAX) - 1),
-            None
-        ]);
+        assert_eq!(
+            [Some(0), Some(u64::MAX), None].map(|size| Size::of(size).bytes()),
+            [Some(0), Some(u64::from(u32::MAX) - 1), None]
+        );
     }
 }

@@ -57,7 +57,8 @@ pub(crate) fn found(id: u64) -> Found {
 /// Its keepalive is on, with the kernel's defaults.
 pub(crate) fn guarded_late(id: u64) -> Found {
     let mut found = found(id);
-    found.tcp.keepalive = found.tcp.keepalive.map(|keepalive| KeepaliveSettings { enabled: true, ..keepalive });
+    found.tcp.keepalive =
+        found.tcp.keepalive.map(|keepalive| KeepaliveSettings { enabled: true, ..keepalive });
     found.timer = Some(ArmedTimer { kind: TimerKind::Keepalive, in_ms: 6_801_000 });
     Found { noticed: Some(Noticed::Hours), noticed_in_ms: Some(7_476_000), ..found }
 }
@@ -65,12 +66,8 @@ pub(crate) fn guarded_late(id: u64) -> Found {
 /// Waits for an acknowledgement, under the kernel's defaults.
 pub(crate) fn stuck(id: u64) -> Found {
     let mut found = found(id);
-    found.tcp = Tcp {
-        unacked_bytes: Some(312),
-        unsent_bytes: Some(20_480),
-        last_sent_ms: Some(1_600),
-        ..found.tcp
-    };
+    found.tcp =
+        Tcp { unacked_bytes: Some(312), unsent_bytes: Some(20_480), last_sent_ms: Some(1_600), ..found.tcp };
     Found {
         idle_ms: Some(1_600),
         timer: Some(ArmedTimer { kind: TimerKind::Retransmission, in_ms: 3_500 }),

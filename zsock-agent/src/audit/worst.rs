@@ -35,9 +35,14 @@ impl<T> Worst<T> {
         Self { sort, limit, kept: Vec::new(), last: None }
     }
 
-    /// Takes in a socket, of which `keep` makes what is kept, where it counts.
-    pub fn admit(&mut self, found: &Found, keep: impl FnOnce() -> T) {
-        let key = key(self.sort, found);
+    /// The place of a socket.
+    #[must_use]
+    pub fn place(&self, found: &Found) -> Key {
+        key(self.sort, found)
+    }
+
+    /// Takes in what `keep` makes of the socket that has this place, where it counts.
+    pub fn admit(&mut self, key: Key, keep: impl FnOnce() -> T) {
         if self.limit == 0 || self.last.is_some_and(|last| key > last) {
             return;
         }
@@ -149,7 +154,9 @@ mod tests {
     /// The ids in order.
     fn sorted(sort: Sort, limit: Option<usize>, sockets: &[Found]) -> Vec<u64> {
         let mut worst = Worst::new(sort, limit);
-        sockets.iter().for_each(|found| worst.admit(found, || found.socket.id.0));
+        for found in sockets {
+            worst.admit(worst.place(found), || found.socket.id.0);
+        }
         worst.sorted().copied().collect()
     }
 
@@ -179,7 +186,11 @@ mod tests {
         let order = |sort| sorted(sort, None, &all());
         assert_eq!(order(Sort::Noticed)[..4], [1, 5, 2, 3]);
         assert_eq!(order(Sort::Idle)[..3], [1, 2, 5]);
-        assert_eq!(order(Sort::Queue)[..3], [3, 9, 6], "312 B and 20 KiB, the same of the orphan, 3 connections");
+        assert_eq!(
+            order(Sort::Queue)[..3],
+            [3, 9, 6],
+            "312 B and 20 KiB, the same of the orphan, 3 connections"
+        );
         assert_eq!(order(Sort::Process), [8, 1, 2, 3, 5, 6, 9, 4, 7, 10]);
         assert_eq!(order(Sort::Remote), [5, 1, 2, 3, 7, 8, 9, 4, 10, 6]);
         assert_eq!(order(Sort::Local), [5, 6, 4, 10, 1, 2, 3, 7, 9, 8]);
@@ -201,7 +212,7 @@ mod tests {
         let mut worst = Worst::new(Sort::Idle, Some(20));
         let mut made = 0;
         for id in 0..100_000 {
-            worst.admit(&Found { idle_ms: Some(100_000 - id), ..found(id) }, || made += 1);
+            worst.admit(worst.place(&Found { idle_ms: Some(100_000 - id), ..found(id) }), || made += 1);
         }
         assert!(worst.kept.len() <= 2 * LEAST_KEPT && made <= 2 * LEAST_KEPT, "{made}");
     }

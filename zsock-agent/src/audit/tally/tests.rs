@@ -14,7 +14,9 @@ fn coverage() -> Coverage {
 
 fn summed(grouping: Grouping, sockets: &[Found]) -> Summary {
     let mut tally = Tally::new(grouping);
-    sockets.iter().for_each(|found| tally.add(found));
+    for found in sockets {
+        tally.add(found);
+    }
     tally.summary(10, &coverage(), Duration::from_millis(12))
 }
 
@@ -38,7 +40,8 @@ fn groups(grouping: Grouping, sockets: &[Found]) -> Vec<String> {
 #[test]
 fn everything_is_counted_where_it_belongs() {
     let summary = summed(Grouping::None, &all());
-    let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| (Arc::from(*name), *count)).collect();
+    let counts =
+        |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| (Arc::from(*name), *count)).collect();
     let expected = Summary {
         sockets: 10,
         states: counts(&[("ESTABLISHED", 7), ("FIN_WAIT1", 1), ("LISTEN", 1), ("TIME_WAIT", 1)]),
@@ -103,11 +106,7 @@ fn groups_are_of_process_and_destination_and_the_worst_come_first() {
     );
     assert_eq!(
         groups(Grouping::Process, &sockets),
-        [
-            "812 – 5: 1 minutes, 1 hours, 3 never",
-            "– – 2: 1 seconds, 1 minutes",
-            "33 – 1: 1 seconds",
-        ]
+        ["812 – 5: 1 minutes, 1 hours, 3 never", "– – 2: 1 seconds, 1 minutes", "33 – 1: 1 seconds",]
     );
     assert_eq!(groups(Grouping::None, &sockets), Vec::<String>::new());
 }
@@ -139,7 +138,9 @@ fn groups_beyond_the_bound_are_counted_and_not_kept() {
 #[test]
 fn how_many_are_at_least_so_bad_is_known_while_counting() {
     let mut tally = Tally::new(Grouping::None);
-    all().iter().for_each(|found| tally.add(found));
+    for found in &all() {
+        tally.add(found);
+    }
     let at_least = Noticed::ALL.map(|noticed| tally.at_least(noticed));
     assert_eq!((at_least, tally.unknown()), ([2, 3, 5, 7], 1));
 }
