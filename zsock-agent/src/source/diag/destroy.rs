@@ -66,7 +66,7 @@ pub enum Outcome {
     Gone,
     /// The kernel answered that it was done, and the socket is still there: before 6.12 it destroys none that no process holds.
     Survived,
-    /// It is there, and the kernel does not find it by its addresses: of listeners that share them by `SO_REUSEPORT` it finds one.
+    /// It is there, and the kernel does not find it by its addresses, as one of very many listeners that share them.
     NotReached,
     /// That takes `CAP_NET_ADMIN` in the user namespace to which the network namespace belongs.
     NotPermitted,
@@ -86,12 +86,17 @@ pub fn destroy(target: &Target) -> Result<Outcome, Error> {
         return Ok(first);
     }
     // One that is bound to an interface is found by no other, and a record does not tell of it.
-    match exchange.find(&unbound)? {
-        None => Ok(Outcome::Gone),
-        Some(found) if found.interface_id == 0 => Ok(Outcome::NotReached),
-        Some(found) => exchange.destroy(&found),
-    }
+    let Some(found) = exchange.find(&unbound)? else { return Ok(Outcome::Gone) };
+    let again = match target.remote {
+        Some(_) => exchange.destroy(&found)?,
+        None => exchange.destroy_listener(found)?,
+    };
+    let is_out_of_reach = again == Outcome::Gone && exchange.find(&unbound)?.is_some();
+    Ok(if is_out_of_reach { Outcome::NotReached } else { again })
 }
+
+/// So many peers are made up to find one of the listeners that share an address: of 256 each is found but for one time in 3000.
+const PEERS: u16 = 2048;
 
 impl Exchange {
     fn destroy(&mut self, id: &inet::SocketId) -> Result<Outcome, Error> {
@@ -104,6 +109,18 @@ impl Exchange {
             Some(Errno::EOPNOTSUPP) => Ok(Outcome::NotBuiltIn),
             Some(errno) => Err(Error::Refused { step: "destroy a socket", errno }),
         }
+    }
+
+    /// Of listeners that share their address by `SO_REUSEPORT`, a peer's port decides which one is found.
+    fn destroy_listener(&mut self, mut id: inet::SocketId) -> Result<Outcome, Error> {
+        for port in 0..PEERS {
+            id.destination_port = port;
+            let outcome = self.destroy(&id)?;
+            if outcome != Outcome::Gone {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Gone)
     }
 
     /// Whether the kernel finds the very socket.

@@ -1,10 +1,12 @@
 //! What zsock asks and has done through `sock_diag`, without BPF.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use caps::{CapSet, Capability};
 use socket2::{Domain, Socket, Type};
+use zsock_agent::record::SocketId;
 use zsock_agent::source::diag::{self, Entry, Exchange, Outcome, Target};
 
 use super::echo_server;
@@ -54,6 +56,55 @@ pub(super) fn a_connection_bound_to_an_interface_is_destroyed() {
     });
 }
 
+/// By its address alone the kernel finds any of them.
+pub(super) fn the_very_one_of_listeners_that_share_a_port_is_destroyed() {
+    let namespace = Namespace::new("shared");
+    namespace.enter(|| {
+        let first = sharing(0);
+        let port = first.local_addr().ok().and_then(|local| local.as_socket()).expect("it is bound").port();
+        let listeners: Vec<Socket> = iter::once(first).chain((1..16).map(|_| sharing(port))).collect();
+        let mut cookies: BTreeSet<u64> =
+            listeners.iter().map(|listener| listener.cookie().expect("every socket has one")).collect();
+        let listening = || -> BTreeSet<u64> { all().iter().map(|entry| entry.socket_id().0).collect() };
+        let target = target_of(&entry(port, 0));
+        for doomed in cookies.clone() {
+            assert_eq!(listening(), cookies);
+            let target = Target { id: SocketId(doomed), ..target };
+            assert_eq!(diag::destroy(&target), Ok(Outcome::Destroyed));
+            assert_eq!(diag::destroy(&target), Ok(Outcome::Gone));
+            cookies.remove(&doomed);
+        }
+    });
+}
+
+/// A listener that others may share its port with.
+fn sharing(port: u16) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket is to be had");
+    socket.set_reuse_port(true).expect("any process may");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("the port is shared");
+    socket.listen(1).expect("it is bound");
+    socket
+}
+
+/// Kernels before 6.12 say that it is done, and leave it.
+pub(super) fn of_an_orphan_it_is_told_whether_it_is_gone() {
+    let net = Net::routed();
+    let (_server, server_port) = echo_server(&net);
+    let mut client = Peer::start(&net.client, "client");
+    let port = client.connect(&Ip::V4.server(server_port));
+    client.exchange();
+    net.block();
+    client.ask("write 100").expect("wrote");
+    client.ask("close").expect("closed");
+    let target = target(&net.client, port, server_port);
+    let (outcome, is_left) = net.client.enter(|| {
+        let outcome = diag::destroy(&target).expect("root may");
+        (outcome, entries().contains_key(&(port, server_port)))
+    });
+    let expected = if is_left { Outcome::Survived } else { Outcome::Destroyed };
+    assert_eq!(outcome, expected);
+}
+
 pub(super) fn without_the_right_nothing_is_destroyed() {
     let net = Net::routed();
     let (_server, server_port) = echo_server(&net);
@@ -69,16 +120,18 @@ pub(super) fn without_the_right_nothing_is_destroyed() {
     client.exchange();
 }
 
-/// The sockets of the calling thread's network namespace by their ports.
-fn entries() -> BTreeMap<(u16, u16), Entry> {
-    let mut entries = BTreeMap::new();
-    let dumped = Exchange::open().and_then(|mut exchange| {
-        exchange.dump(|entry| {
-            entries.insert((entry.id.source_port, entry.id.destination_port), entry);
-        })
-    });
+/// The sockets of the calling thread's network namespace.
+fn all() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let dumped = Exchange::open().and_then(|mut exchange| exchange.dump(|entry| entries.push(entry)));
     assert_eq!(dumped, Ok(diag::Dumped::default()));
     entries
+}
+
+/// The same by their ports.
+fn entries() -> BTreeMap<(u16, u16), Entry> {
+    let with_ports = |entry: Entry| ((entry.id.source_port, entry.id.destination_port), entry);
+    all().into_iter().map(with_ports).collect()
 }
 
 fn entry(port: u16, peer_port: u16) -> Entry {
