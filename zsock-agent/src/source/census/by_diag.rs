@@ -67,13 +67,13 @@ fn exchanges(namespaces: &BTreeMap<u64, File>) -> Vec<(u64, Result<Exchange>)> {
 
 fn not_told(holders: &Holders, dumped: Dumped) -> Vec<String> {
     let always = [
-        "keepalive intervals and user timeouts, and so when most deaths would be noticed",
-        "who opened a connection: where something listens on its local port, the peer is taken to have",
+        "keepalive settings and user timeouts (and so when most deaths would be noticed)",
+        "who opened a connection (taken to be the peer where something listens on the local port)",
     ];
     let owners = holders.not_told();
-    let holes = dumped.is_interrupted.then(|| "sockets that moved while they were listed".to_owned());
+    let holes = dumped.is_interrupted.then(|| "sockets that came or went while they were listed".to_owned());
     let unreadable = (dumped.unreadable > 0)
-        .then(|| format!("{} sockets that the kernel told in a way that cannot be read", dumped.unreadable));
+        .then(|| format!("sockets of which the kernel told what cannot be read ({})", dumped.unreadable));
     always.map(str::to_owned).into_iter().chain(owners).chain(holes).chain(unreadable).collect()
 }
 

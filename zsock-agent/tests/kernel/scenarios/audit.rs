@@ -191,7 +191,7 @@ pub(super) fn every_kind_of_socket_is_told_for_what_it_is() {
     assert_near(
         "TIME_WAIT",
         at(over.port).millis("timer.in_ms"),
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         Duration::from_secs(8),
     );
     assert_eq!(at(over.port).get("noticed"), None);

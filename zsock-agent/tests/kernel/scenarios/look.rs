@@ -124,7 +124,7 @@ pub(super) fn without_any_right_it_tells_of_sockets_and_what_it_cannot_tell() {
     let why = &why.expect("its mount shows that it exists").1;
     assert!(why.starts_with("enter the network namespace: EPERM"), "{why}");
     let not_told = coverage.not_told.join("\n");
-    assert!(not_told.contains("processes hold that /proc does not open to this user"), "{not_told}");
+    assert!(not_told.contains("what processes hold that /proc does not open to this user ("), "{not_told}");
 }
 
 type Sockets = BTreeMap<(u32, u16, u16), Counted>;

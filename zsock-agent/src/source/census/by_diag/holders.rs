@@ -47,14 +47,14 @@ impl Holders {
     pub(super) fn not_told(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.is_foreign {
-            words.push("owners: /proc shows a PID namespace of its own; run in the host's".to_owned());
+            words.push("owners (/proc shows a PID namespace of its own)".to_owned());
         }
         if self.has_hidden {
-            words.push("owners that /proc hides (hidepid); run as root".to_owned());
+            words.push("owners that /proc hides (hidepid)".to_owned());
         }
         if self.refused > 0 {
             words.push(format!(
-                "what {} processes hold that /proc does not open to this user, and the network namespaces that only they are in; run as root",
+                "what processes hold that /proc does not open to this user ({}) and network namespaces of theirs alone",
                 self.refused
             ));
         }
