@@ -139,7 +139,7 @@ pub(crate) fn stranger(id: u64) -> Found {
     found.socket.comm = Some(Arc::from("\u{1b}[2J\n日本\u{202e}"));
     found.socket.local = None;
     found.tcp = Tcp { state: Some(State::ESTABLISHED), ..Tcp::default() };
-    Found { idle_ms: None, accepted: false, verdict: None, noticed: None, ..found }
+    Found { idle_ms: None, verdict: None, noticed: None, ..found }
 }
 
 /// No process holds it any more.
@@ -153,9 +153,9 @@ pub(crate) fn orphan(id: u64) -> Found {
 
 /// No process has accepted it yet.
 pub(crate) fn unaccepted(id: u64) -> Found {
-    let mut found = Found { unaccepted: true, ..accepted(id) };
+    let mut found = accepted(id);
     found.socket = Socket { pid: None, comm: None, inode: None, cgroup: None, ..found.socket };
-    found
+    Found { unaccepted: true, ..found }
 }
 
 /// One of each kind.

@@ -120,8 +120,7 @@ impl Tally {
             return;
         }
         self.connections.add(found);
-        let is_orphan = found.socket.orphan;
-        self.orphans += u64::from(is_orphan);
+        self.orphans += u64::from(found.socket.orphan);
         self.unaccepted += u64::from(found.unaccepted);
         self.group(found);
     }

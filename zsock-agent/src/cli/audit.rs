@@ -69,7 +69,7 @@ pub struct AuditArgs {
     ///
     /// List so many sockets and groups of connections; 0 for the sums alone. With `-o json` too. [default: 20 sockets and 10 groups; every
     /// socket with -o json]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = values::count)]
     pub limit: Option<usize>,
 
     /// What connections are counted together by

@@ -73,6 +73,11 @@ pub(super) fn scan_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// A number of things, which may be none.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a count is a whole number, such as 20; 0 is none".to_owned())
+}
+
 /// A process id.
 pub(super) fn pid(text: &str) -> Result<u32, String> {
     match text.parse() {

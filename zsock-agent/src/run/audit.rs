@@ -67,8 +67,11 @@ fn warn_of_gaps(coverage: &Coverage, arguments: &AuditArgs, unknown: u64) {
             coverage.failed.len()
         );
     }
-    for what in &coverage.not_told {
-        log::warn!("not told: {what}");
+    // Text says it beside the sums.
+    if arguments.output == Output::Json {
+        for what in &coverage.not_told {
+            log::warn!("not told by {}: {what}", coverage.source);
+        }
     }
     if arguments.fail_on.is_some() && unknown > 0 {
         log::warn!(

@@ -91,11 +91,11 @@ impl Report<'_> {
         text += &self.labelled("of them", unheld);
         text += &self.labelled("verdicts", verdicts);
         text += &self.warned("not seen", not_seen);
-        let not_told = summary.not_told.iter().map(|fact| printable(fact).into_owned());
-        let not_told = not_told.collect::<Vec<_>>().join(", ");
-        let not_told =
-            (!not_told.is_empty()).then(|| format!("by {}: {not_told}", printable(&summary.source)));
-        text + &self.warned("not told", not_told)
+        for (number, fact) in summary.not_told.iter().enumerate() {
+            let label = if number == 0 { "not told" } else { "" };
+            text += &self.warned(label, [format!("by {}: {}", printable(&summary.source), printable(fact))]);
+        }
+        text
     }
 
     /// How many connections would hang for how long.

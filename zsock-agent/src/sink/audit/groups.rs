@@ -11,8 +11,8 @@ const COLUMNS: [Column; 7] = [
     Column::number("minutes", Fit::Whole),
     Column::number("seconds", Fit::LeaveOut(2)),
     Column::number("not known", Fit::LeaveOut(1)),
-    Column::text("process", Fit::CutAfter(12)),
-    Column::text("destination", Fit::CutBefore(24)),
+    Column::text("process", Fit::CutAfter(22, 12)),
+    Column::text("destination", Fit::CutBefore(36, 22)),
 ];
 
 pub(super) fn tell(report: &Report<'_>, emit: &mut dyn FnMut(&str)) {

@@ -14,11 +14,11 @@ use crate::sink::quantity::{UNKNOWN, bytes, known, milliseconds};
 
 const COLUMNS: [Column; 12] = [
     Column::text("noticed in", Fit::Whole),
-    Column::text("process", Fit::CutAfter(12)),
-    Column::text("local → remote", Fit::CutBefore(24)),
+    Column::text("process", Fit::CutAfter(22, 12)),
+    Column::text("local → remote", Fit::CutBefore(45, 24)),
     Column::text("state", Fit::Whole),
-    Column::text("idle", Fit::LeaveOut(7)),
-    Column::text("verdict", Fit::LeaveOut(8)),
+    Column::text("idle", Fit::LeaveOutLate(1)),
+    Column::text("verdict", Fit::LeaveOutLate(2)),
     Column::text("queued", Fit::LeaveOut(6)),
     Column::text("keepalive", Fit::LeaveOut(5)),
     Column::text("user timeout", Fit::LeaveOut(4)),

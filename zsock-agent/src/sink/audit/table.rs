@@ -16,12 +16,25 @@ const GAP: usize = 2;
 pub(super) enum Fit {
     /// It stays.
     Whole,
-    /// The beginning of what is longer than this is cut off.
-    CutBefore(usize),
-    /// The end of what is longer than this is cut off.
-    CutAfter(usize),
-    /// It is left out, the lowest number first.
+    /// The beginning is cut off of what is longer than the first number, which reads well, or where that is not enough, the second.
+    CutBefore(usize, usize),
+    /// The same of the end.
+    CutAfter(usize, usize),
+    /// It is left out rather than that a text is cut to less than reads well; the lowest number first.
     LeaveOut(u8),
+    /// It is left out where cutting texts is not enough; the lowest number first.
+    LeaveOutLate(u8),
+}
+
+/// How short texts are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// To what reads well.
+    Well,
+    /// To what can be read.
+    Short,
+    /// To half of that.
+    Shortest,
 }
 
 /// A column.
@@ -91,51 +104,61 @@ impl<const N: usize> Table<N> {
         self
     }
 
-    /// Fits the lines into so many columns of the terminal. Long texts are cut before anything is left out, and more is cut of them where
-    /// nothing is left that could be.
+    /// Fits the lines into so many columns of the terminal.
     pub(super) fn fitted(mut self, columns: Option<usize>) -> Self {
         let Some(columns) = columns else { return self };
-        let mut rest = self.droppable();
-        while self.width_with(1) > columns
-            && let Some(place) = rest.pop()
-        {
-            self.is_left_out[place] = true;
+        let droppable = self.droppable();
+        for (cut, place) in &droppable {
+            self.is_left_out[*place] = self.is_left_out[*place] || self.width(*cut) > columns;
         }
-        let part = if self.width_with(1) > columns { 2 } else { 1 };
-        let mut room = columns.saturating_sub(self.width_with(part));
-        for place in 0..N {
-            let least = self.least(place, part);
+        // One that went first may have room again where a wider one went after it.
+        for (cut, place) in droppable.iter().rev().filter(|(_, place)| self.is_told[*place]) {
+            self.is_left_out[*place] = false;
+            self.is_left_out[*place] = self.width(*cut) > columns;
+        }
+        let fits = |cut: &Cut| self.width(*cut) <= columns;
+        let cut = [Cut::Well, Cut::Short].into_iter().find(fits).unwrap_or(Cut::Shortest);
+        let mut room = columns.saturating_sub(self.width(cut));
+        for place in (0..N).filter(|place| !self.is_left_out[*place]) {
+            let least = self.least(place, cut);
             let width = self.widths[place].min(least + room);
-            if !self.is_left_out[place] {
-                room -= width - least;
-            }
             self.widths[place] = width;
+            room -= width - least;
         }
         self
     }
 
-    /// The places of columns that may be left out, the last to go first: those with nothing to say go before all others.
-    fn droppable(&self) -> Vec<usize> {
+    /// The places of columns that may be left out, in order, and how short texts are cut before: those with nothing to say go before all
+    /// others.
+    fn droppable(&self) -> Vec<(Cut, usize)> {
         let rank = |place: usize| match self.columns[place].fit {
-            Fit::LeaveOut(rank) => Some((self.is_told[place], rank)),
-            Fit::Whole | Fit::CutBefore(_) | Fit::CutAfter(_) => None,
+            Fit::LeaveOut(rank) => Some((self.is_told[place], false, rank)),
+            Fit::LeaveOutLate(rank) => Some((self.is_told[place], true, rank)),
+            Fit::Whole | Fit::CutBefore(..) | Fit::CutAfter(..) => None,
         };
-        let mut places: Vec<_> = (0..N).filter(|place| rank(*place).is_some()).collect();
-        places.sort_by_key(|place| std::cmp::Reverse(rank(*place)));
-        places
+        let mut ranked: Vec<_> = (0..N).filter_map(|place| Some((rank(place)?, place))).collect();
+        ranked.sort_unstable();
+        let cut = |(is_told, is_late, _)| if is_told && is_late { Cut::Short } else { Cut::Well };
+        ranked.into_iter().map(|(rank, place)| (cut(rank), place)).collect()
     }
 
-    /// The least width of a column, where texts may be cut to a `part` of what reads well.
-    fn least(&self, place: usize, part: usize) -> usize {
+    /// The least width of a column where texts are cut so short.
+    fn least(&self, place: usize, cut: Cut) -> usize {
+        let natural = self.widths[place];
         match self.columns[place].fit {
-            Fit::Whole | Fit::LeaveOut(_) => self.widths[place],
-            Fit::CutBefore(least) | Fit::CutAfter(least) => self.widths[place].min(least / part),
+            Fit::Whole | Fit::LeaveOut(_) | Fit::LeaveOutLate(_) => natural,
+            Fit::CutBefore(well, short) | Fit::CutAfter(well, short) => match cut {
+                Cut::Well => natural.min(well),
+                Cut::Short => natural.min(short),
+                Cut::Shortest => natural.min(short / 2),
+            },
         }
     }
 
-    fn width_with(&self, part: usize) -> usize {
+    /// The width of the lines where texts are cut so short.
+    fn width(&self, cut: Cut) -> usize {
         let shown = (0..N).filter(|place| !self.is_left_out[*place]);
-        let widths: usize = shown.clone().map(|place| self.least(place, part)).sum();
+        let widths: usize = shown.clone().map(|place| self.least(place, cut)).sum();
         INDENT + widths + GAP * shown.count().saturating_sub(1)
     }
 
@@ -156,7 +179,7 @@ impl<const N: usize> Table<N> {
         let mut owed = 0;
         for (place, cell) in cells.iter().enumerate().filter(|(place, _)| !self.is_left_out[*place]) {
             let (column, width) = (self.columns[place], self.widths[place]);
-            let text = cut(&cell.text, width, column.fit);
+            let text = shortened(&cell.text, width, column.fit);
             let pad = width.saturating_sub(text.width());
             let (before, after) = if column.is_number { (pad, 0) } else { (0, pad) };
             // Writing to a `String` cannot fail.
@@ -168,7 +191,7 @@ impl<const N: usize> Table<N> {
 }
 
 /// The text, or as much of it as fits into a width.
-fn cut(text: &str, width: usize, fit: Fit) -> String {
+fn shortened(text: &str, width: usize, fit: Fit) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -179,7 +202,7 @@ fn cut(text: &str, width: usize, fit: Fit) -> String {
         left = if is_in { left - width } else { 0 };
         is_in
     };
-    if matches!(fit, Fit::CutBefore(_)) {
+    if matches!(fit, Fit::CutBefore(..)) {
         let kept: Vec<_> = text.chars().rev().take_while(|c| fits(c)).collect();
         std::iter::once('…').chain(kept.into_iter().rev()).collect()
     } else {

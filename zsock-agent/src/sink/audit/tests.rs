@@ -121,39 +121,63 @@ fn shares_are_neither_rounded_up_to_all_nor_down_to_none() {
     assert!(text.contains("    for hours                        0    0 %\n"), "{text}");
 }
 
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column; 5] = [
     Column::number("n", Fit::Whole),
-    Column::text("name", Fit::CutAfter(8)),
-    Column::text("path", Fit::CutBefore(8)),
+    Column::text("name", Fit::CutAfter(10, 8)),
+    Column::text("path", Fit::CutBefore(10, 8)),
     Column::text("more", Fit::LeaveOut(1)),
+    Column::text("late", Fit::LeaveOutLate(1)),
 ];
 
-fn lines(columns: Option<usize>) -> Vec<String> {
-    let rows = [["1", "日本日本日本", "/var/lib/thing", "–"], ["10", "short", "–", "moreover"]];
+fn table(columns: Option<usize>) -> [String; 3] {
+    let rows = [["1", "日本日本日本", "/var/lib/thing", "–", "x"], ["10", "short", "–", "moreover", "–"]];
     let cells = rows.map(|row| row.map(|text| Cell::plain(text.to_owned())));
     let table = Table::of(&COLUMNS, cells.iter().cloned()).fitted(columns);
-    let heading = table.heading(Style::new());
-    std::iter::once(heading).chain(cells.iter().map(|cells| table.line(cells))).collect()
+    [table.heading(Style::new()), table.line(&cells[0]), table.line(&cells[1])]
 }
 
 #[test]
 fn columns_fit_by_cutting_long_texts_then_by_leaving_out_then_by_cutting_more() {
+    let whole = [
+        "     n  name          path            more      late\n",
+        "     1  日本日本日本  /var/lib/thing  –         x\n",
+        "    10  short         –               moreover  –\n",
+    ];
+    assert_eq!(table(None), whole);
+    assert_eq!(table(Some(52)), whole);
     assert_eq!(
-        lines(None),
+        table(Some(46)),
         [
-            "     n  name          path            more\n",
-            "     1  日本日本日本  /var/lib/thing  –\n",
-            "    10  short         –               moreover\n",
+            "     n  name        path        more      late\n",
+            "     1  日本日本…   …lib/thing  –         x\n",
+            "    10  short       –           moreover  –\n",
         ]
     );
+    let first = |columns| table(Some(columns))[1].clone();
+    assert_eq!(first(45), "     1  日本日本日本  /var/lib/thing  x\n", "there is room again");
+    assert_eq!(first(36), "     1  日本日本…   …lib/thing  x\n");
+    assert_eq!(first(32), "     1  日本日…   …b/thing  x\n");
+    assert_eq!(first(31), "     1  日本日本日…  …lib/thing\n");
+    assert_eq!(first(20), "     1  日本…   …ing\n");
+    for columns in 18..60 {
+        for line in table(Some(columns)) {
+            assert!(line.trim_end().width() <= columns, "{columns}: {line}");
+        }
+    }
+}
+
+#[test]
+fn columns_with_nothing_to_say_go_first_and_are_not_missed() {
+    let left_out = |row: [&str; 5], columns| {
+        let cells = row.map(|text| Cell::plain(text.to_owned()));
+        Table::of(&COLUMNS, std::iter::once(cells)).fitted(Some(columns)).left_out()
+    };
+    assert_eq!(left_out(["1", "name", "path", "more", "–"], 26), Vec::<&str>::new());
+    assert_eq!(left_out(["1", "name", "path", "more", "late"], 26), ["more"]);
+    assert_eq!(left_out(["1", "name", "path", "more", "late"], 20), ["more", "late"]);
     assert_eq!(
-        lines(Some(40)),
-        [
-            "     n  name          path      more\n",
-            "     1  日本日本日本  …b/thing  –\n",
-            "    10  short         –         moreover\n",
-        ]
+        left_out(["1", "name", "path", "m", "much too late"], 28),
+        ["late"],
+        "there was room for one of the two"
     );
-    assert_eq!(lines(Some(27))[1], "     1  日本日本…  …b/thing\n");
-    assert_eq!(lines(Some(20))[1], "     1  日本…   …ing\n");
 }
