@@ -14,9 +14,11 @@ use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
+mod doctor;
 mod usage;
 mod values;
 
+pub use doctor::DoctorArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -80,6 +82,12 @@ pub enum Command {
         after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
     )]
     Trace(TraceArgs),
+    /// Examine this host: which hooks its kernel offers, and which settings let zombies live
+    #[command(
+        after_help = "Needs nothing; with root it can tell more. `--help` has more, and examples.",
+        after_long_help = doctor::NOTES,
+    )]
+    Doctor(DoctorArgs),
 }
 
 /// The options of `zsock trace`.
@@ -343,7 +351,7 @@ mod tests {
             "--verdict",
             "silent_death",
         ]);
-        let Command::Trace(arguments) = cli.unwrap().command;
+        let Command::Trace(arguments) = cli.unwrap().command else { panic!("trace was asked for") };
         let expected = Selectors {
             pids: vec![7, 8],
             comms: vec!["nginx".to_owned()],

@@ -28,7 +28,7 @@ pub(crate) mod story;
 mod stuck_retransmission;
 mod threshold;
 mod unguarded_idle;
-mod words;
+pub(crate) mod words;
 mod zero_window_stall;
 
 pub(crate) use fd_pressure::Descriptors;

@@ -12,6 +12,7 @@ use crate::record::printable;
 use crate::sink::aside::Aside;
 
 mod beside;
+mod doctor;
 mod facts;
 mod filter;
 mod output;
@@ -33,6 +34,10 @@ pub fn run(cli: Cli) -> Result<()> {
                 .build()
                 .context("start the runtime")?;
             runtime.block_on(trace::run(arguments))
+        }
+        Command::Doctor(arguments) => {
+            log_to_stderr(arguments.verbose);
+            doctor::run(&arguments, allow_files())
         }
     }
 }

@@ -7,9 +7,10 @@ use crate::record::Record;
 use crate::time::Time;
 
 pub mod aside;
+pub mod doctor;
 pub mod ndjson;
 mod palette;
-mod quantity;
+pub(crate) mod quantity;
 pub mod stdout;
 mod text;
 pub mod writer;

@@ -43,7 +43,7 @@ pub fn parse_from(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 
 /// The command line, where what it wants fits into the memory that it allows.
 fn within_memory(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let Command::Trace(trace) = &cli.command;
+    let Command::Trace(trace) = &cli.command else { return Ok(cli) };
     let Err(refusal) = trace.budget() else { return Ok(cli) };
     let mut command = Cli::command().color(help_color(arguments));
     command.build();

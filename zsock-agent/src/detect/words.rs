@@ -54,7 +54,7 @@ pub(super) fn gives_up(in_ms: Option<u64>) -> String {
 
 /// Half of an idle time in whole seconds, at least one, the least that `TCP_KEEPIDLE` takes: a probe in time meets a path that
 /// was seen to forget after no more than `idle`.
-pub(super) fn half_in_seconds(idle: Duration) -> u64 {
+pub(crate) fn half_in_seconds(idle: Duration) -> u64 {
     (idle.as_secs() / 2).max(1)
 }
 

@@ -36,7 +36,7 @@ fn command_line(values: Vec<OsString>) {
     let arguments = ["zsock", "trace"].map(OsString::from).into_iter().chain(values);
     match cli::parse_from(&arguments.collect::<Vec<_>>()) {
         Ok(cli) => {
-            let Command::Trace(arguments) = cli.command;
+            let Command::Trace(arguments) = cli.command else { return };
             let mut selectors = arguments.selectors;
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

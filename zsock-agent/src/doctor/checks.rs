@@ -1,0 +1,224 @@
+//! What zsock needs of the host, each with what is lost without it.
+
+use caps::Capability;
+use nix::errno::Errno;
+use nix::sys::resource::RLIM_INFINITY;
+
+use super::Trial;
+use crate::privileges::capabilities::{NEEDS, Need};
+use crate::record::{Answer, Check};
+use crate::sink::quantity::{bytes, count};
+use crate::source::assemble::known::Loss;
+use crate::source::host::Host;
+
+mod confinement;
+
+/// Its number in every kernel, `PROC_USER_INIT_INO`.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Maps and programs, and the ring buffer of 8 MiB.
+const LOCKED_BYTES: u64 = 40 << 20;
+
+/// What everything rests on is lost without.
+const EVERYTHING: &str = "nothing works";
+const KEEPALIVE: &str = "`zsock keepalive` cannot reach the sockets of running processes";
+
+/// What the kernel's description of its own types tells.
+#[derive(Clone, Debug)]
+pub struct TypeFacts {
+    /// What is not told for want of fields.
+    pub losses: Vec<Loss>,
+    /// Whether there is a ring buffer for BPF programs.
+    pub has_ring_buffer: bool,
+    /// Whether memory of BPF is counted against `RLIMIT_MEMLOCK`.
+    pub counts_locked_memory: bool,
+}
+
+/// Network namespaces that were looked for.
+#[derive(Clone, Debug)]
+pub struct Namespaces {
+    /// How many were found.
+    pub found: usize,
+    /// How many of them could not be entered, and what the kernel said of the last.
+    pub closed: Option<(usize, Errno)>,
+}
+
+/// All checks, the weightiest first. `types` are the kernel's types, or the answer why there are none.
+#[must_use]
+pub fn all(
+    host: &Host,
+    trial: &Trial,
+    types: Result<&TypeFacts, &Answer>,
+    namespaces: &Namespaces,
+    open_files: Result<(), String>,
+) -> Vec<Check> {
+    let mut checks = vec![
+        check("trace", can_trace(trial), "neither events nor verdicts"),
+        check("btf", types.map_or_else(Clone::clone, |_| Answer::yes("/sys/kernel/btf/vmlinux")), EVERYTHING),
+        fields(types),
+        check("ring_buffer", ring_buffer(trial, types), EVERYTHING),
+    ];
+    checks.extend(NEEDS.iter().map(|need| capability(need, host)));
+    checks.extend([
+        check("initial_user_namespace", user_namespace(host), EVERYTHING),
+        check("initial_pid_namespace", confinement::pid_namespace(host), confinement::OUTSIDE),
+        check("proc_shows_all", confinement::proc_shows_all(host), confinement::HIDDEN),
+        check("no_lockdown", confinement::lockdown(&host.lockdown, host.has_securityfs), EVERYTHING),
+        check("system_calls", confinement::system_calls(&host.status, trial), EVERYTHING),
+        check("locked_memory", locked_memory(host, types), EVERYTHING),
+        check("open_files", open_files.map_or_else(Answer::no, |()| Answer::Yes { how: None }), EVERYTHING),
+        check("network_namespaces", network_namespaces(host, namespaces), "sockets and settings of those that are missed"),
+        check("sock_diag", sock_diag(host.sock_diag), "`zsock audit` needs the iterators, and `zsock kill` does not work"),
+        check("sock_destroy", sock_destroy(host), "`zsock kill` does not work"),
+        check("pidfd_getfd", pidfd_getfd(host), KEEPALIVE),
+    ]);
+    checks
+}
+
+fn check(name: &str, answer: Answer, lost: &str) -> Check {
+    let is_there = matches!(answer, Answer::Yes { .. });
+    Check { name: name.to_owned(), netns: None, lost: (!is_there).then(|| lost.to_owned()), answer }
+}
+
+fn can_trace(trial: &Trial) -> Answer {
+    match trial {
+        Trial::Impossible { why } => Answer::no(why),
+        Trial::Refused { remedy, .. } => Answer::no(remedy),
+        Trial::Done(attachments) => {
+            let missing: Vec<&str> =
+                attachments.iter().filter(|it| it.rung.is_none()).map(|it| it.hook.name).collect();
+            match missing.as_slice() {
+                [] => Answer::yes(format!("with all {} hooks", attachments.len())),
+                missing if missing.contains(&"state") => Answer::no("state changes cannot be followed"),
+                missing => Answer::yes(format!("without {}", missing.join(", "))),
+            }
+        }
+    }
+}
+
+fn fields(types: Result<&TypeFacts, &Answer>) -> Check {
+    let losses = match types {
+        Ok(facts) => &facts.losses,
+        Err(_) => return check("fields", Answer::unknown("the kernel's types cannot be read"), EVERYTHING),
+    };
+    let mut missing: Vec<&str> = losses.iter().flat_map(|loss| loss.fields.iter().copied()).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    let lost: Vec<&str> = losses.iter().map(|loss| loss.of).collect();
+    let answer = if losses.is_empty() {
+        Answer::Yes { how: None }
+    } else {
+        Answer::no(format!("this kernel's types lack {}", missing.join(", ")))
+    };
+    check("fields", answer, &lost.join("; "))
+}
+
+fn ring_buffer(trial: &Trial, types: Result<&TypeFacts, &Answer>) -> Answer {
+    match (trial, types) {
+        (Trial::Done(_), _) => Answer::yes("made one"),
+        (_, Ok(TypeFacts { has_ring_buffer: true, .. })) => Answer::yes("by the kernel's types"),
+        (_, Ok(_)) => Answer::no("this kernel has none"),
+        (_, Err(_)) => Answer::unknown("the kernel's types cannot be read"),
+    }
+}
+
+fn capability(need: &Need, host: &Host) -> Check {
+    let answer = match &host.held {
+        Err(error) => Answer::unknown(format!("read the capabilities held: {error}")),
+        Ok(held) if held.contains(&need.capability) => Answer::Yes { how: None },
+        Ok(held) => match need.instead.iter().find(|other| held.contains(other)) {
+            Some(other) => Answer::yes(format!("{other} serves")),
+            None => Answer::no(format!("zsock does not hold it; it {}", need.used_for)),
+        },
+    };
+    check(&need.capability.to_string(), answer, need.loss)
+}
+
+/// Whether a capability is held; the answer where it is not or cannot be told.
+fn require(host: &Host, capability: Capability, why: &str) -> Result<(), Answer> {
+    match &host.held {
+        Err(error) => Err(Answer::unknown(format!("read the capabilities held: {error}"))),
+        Ok(held) if held.contains(&capability) => Ok(()),
+        Ok(_) => Err(Answer::no(format!("{capability} is missing: {why}"))),
+    }
+}
+
+fn user_namespace(host: &Host) -> Answer {
+    match &host.user_namespace {
+        Ok(INITIAL_USER_NAMESPACE) => Answer::Yes { how: None },
+        Ok(_) => Answer::no("zsock runs in a user namespace, and the kernel lets it load BPF programs in the host's only"),
+        Err(error) => Answer::unknown(format!("look up /proc/self/ns/user: {error}")),
+    }
+}
+
+fn locked_memory(host: &Host, types: Result<&TypeFacts, &Answer>) -> Answer {
+    let counts = types.map(|facts| facts.counts_locked_memory);
+    let may_raise = host.held.as_ref().is_ok_and(|held| held.contains(&Capability::CAP_SYS_RESOURCE));
+    match (counts, host.locked_memory) {
+        (Ok(false), _) => Answer::yes("this kernel counts BPF memory by control groups, not against RLIMIT_MEMLOCK"),
+        _ if may_raise => Answer::yes("zsock may raise RLIMIT_MEMLOCK"),
+        (_, Ok(RLIM_INFINITY)) => Answer::yes("RLIMIT_MEMLOCK is unlimited"),
+        (_, Ok(limit)) if limit >= LOCKED_BYTES => Answer::yes(format!("RLIMIT_MEMLOCK allows {}", bytes(limit))),
+        (Ok(true), Ok(limit)) => Answer::no(format!(
+            "RLIMIT_MEMLOCK allows {}, some {} are needed: `ulimit -l unlimited`, or LimitMEMLOCK=infinity in its unit",
+            bytes(limit),
+            bytes(LOCKED_BYTES)
+        )),
+        (Err(_), Ok(_)) => Answer::unknown("the kernel's types cannot be read, which tell whether it counts against RLIMIT_MEMLOCK"),
+        (_, Err(errno)) => Answer::unknown(format!("read RLIMIT_MEMLOCK: {}", errno.desc())),
+    }
+}
+
+fn network_namespaces(host: &Host, namespaces: &Namespaces) -> Answer {
+    let found = count(u64::try_from(namespaces.found).unwrap_or(u64::MAX), "network namespace");
+    if let Some((closed, errno)) = namespaces.closed {
+        return Answer::no(format!("found {found}, of which {closed} cannot be entered: {}", errno.desc()));
+    }
+    let lacks = |capability| require(host, capability, "").is_err();
+    if lacks(Capability::CAP_SYS_PTRACE) {
+        Answer::unknown(format!("CAP_SYS_PTRACE is missing: found {found}, those of other users' processes are not looked for"))
+    } else if host.proc_has_our_ids {
+        Answer::yes(format!("found and entered {found}"))
+    } else {
+        Answer::unknown(format!("zsock runs in a PID namespace: found {found}, there may be more outside"))
+    }
+}
+
+fn sock_diag(answer: Result<(), Errno>) -> Answer {
+    match answer {
+        Ok(()) => Answer::Yes { how: None },
+        Err(Errno::ENOENT) => Answer::no("the kernel has none for TCP: `modprobe tcp_diag`, or one built with CONFIG_INET_DIAG"),
+        Err(errno) => Answer::unknown(format!("ask the kernel for sockets: {}", errno.desc())),
+    }
+}
+
+fn sock_destroy(host: &Host) -> Answer {
+    // Without sock_diag for TCP an answer of the kernel's would be about that.
+    if host.sock_diag.is_err() {
+        return Answer::unknown("sock_diag gives no answer, by which sockets are destroyed");
+    }
+    match host.sock_destroy {
+        Ok(()) | Err(Errno::EPERM) => {
+            let held = require(host, Capability::CAP_NET_ADMIN, "the kernel destroys sockets for those who hold it");
+            held.map_or_else(|answer| answer, |()| Answer::Yes { how: None })
+        }
+        Err(Errno::EOPNOTSUPP) => Answer::no("the kernel was built without CONFIG_INET_DIAG_DESTROY"),
+        Err(errno) => Answer::unknown(format!("ask the kernel to destroy a socket that does not exist: {}", errno.desc())),
+    }
+}
+
+fn pidfd_getfd(host: &Host) -> Answer {
+    match host.pidfd_getfd {
+        Ok(()) => {}
+        Err(Errno::ENOSYS) => return Answer::no("this kernel has no pidfd_getfd, which came with Linux 5.6"),
+        Err(errno) => return Answer::no(format!("pidfd_getfd is refused even for zsock's own descriptors: {}", errno.desc())),
+    }
+    if host.ptrace_scope.as_ref().is_ok_and(|scope| scope.trim() == "3") {
+        return Answer::no("kernel.yama.ptrace_scope is 3, with which nobody may; only a reboot resets it");
+    }
+    let held = require(host, Capability::CAP_SYS_PTRACE, "it takes that to get at other users' processes");
+    held.map_or_else(|answer| answer, |()| Answer::Yes { how: None })
+}
+
+#[cfg(test)]
+mod tests;
