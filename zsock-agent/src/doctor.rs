@@ -29,6 +29,17 @@ pub enum Trial {
     },
 }
 
+impl Trial {
+    /// Whether this hook was tried and could be attached.
+    fn has_attached(&self, name: &str) -> bool {
+        let attachments = match self {
+            Self::Done(attachments) => attachments.as_slice(),
+            Self::Refused { .. } | Self::Impossible { .. } => &[],
+        };
+        attachments.iter().any(|attachment| attachment.hook.name == name && attachment.rung.is_some())
+    }
+}
+
 /// All that is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
@@ -79,7 +90,8 @@ pub fn group(own: Option<u64>, namespaces: Vec<(u64, Result<Settings, String>)>)
         Group { namespaces, has_own, settings: settings.map(told) }
     };
     let mut groups: Vec<Group> = alike.into_iter().map(group).collect();
-    groups.sort_by_key(|group| (!group.has_own, group.settings.is_err(), usize::MAX - group.namespaces.len()));
+    groups
+        .sort_by_key(|group| (!group.has_own, group.settings.is_err(), usize::MAX - group.namespaces.len()));
     groups
 }
 
@@ -88,9 +100,10 @@ impl Diagnosis {
     pub fn records(&self) -> impl Iterator<Item = Examined> {
         let checks = self.checks.iter().cloned().map(Examined::Check);
         let hooks = self.hooks.iter().cloned().map(Examined::Hook);
-        let settings = self.groups.iter().flat_map(|group| {
-            group.namespaces.iter().flat_map(|netns| group.records_of(*netns))
-        });
+        let settings = self
+            .groups
+            .iter()
+            .flat_map(|group| group.namespaces.iter().flat_map(|netns| group.records_of(*netns)));
         [Examined::Doctor(self.patient.clone())].into_iter().chain(checks).chain(hooks).chain(settings)
     }
 }

@@ -63,12 +63,20 @@ pub fn all(
         check("initial_user_namespace", user_namespace(host), EVERYTHING),
         check("initial_pid_namespace", confinement::pid_namespace(host), confinement::OUTSIDE),
         check("proc_shows_all", confinement::proc_shows_all(host), confinement::HIDDEN),
-        check("no_lockdown", confinement::lockdown(&host.lockdown, host.has_securityfs), EVERYTHING),
+        check("no_lockdown", confinement::lockdown(&host.lockdown, host.has_securityfs, trial), EVERYTHING),
         check("system_calls", confinement::system_calls(&host.status, trial), EVERYTHING),
         check("locked_memory", locked_memory(host, types), EVERYTHING),
         check("open_files", open_files.map_or_else(Answer::no, |()| Answer::Yes { how: None }), EVERYTHING),
-        check("network_namespaces", network_namespaces(host, namespaces), "sockets and settings of those that are missed"),
-        check("sock_diag", sock_diag(host.sock_diag), "`zsock audit` needs the iterators, and `zsock kill` does not work"),
+        check(
+            "network_namespaces",
+            network_namespaces(host, namespaces),
+            "sockets and settings of those that are missed",
+        ),
+        check(
+            "sock_diag",
+            sock_diag(host.sock_diag),
+            "`zsock audit` needs the iterators, and `zsock kill` does not work",
+        ),
         check("sock_destroy", sock_destroy(host), "`zsock kill` does not work"),
         check("pidfd_getfd", pidfd_getfd(host), KEEPALIVE),
     ]);
@@ -106,7 +114,7 @@ fn fields(types: Result<&TypeFacts, &Answer>) -> Check {
     missing.dedup();
     let lost: Vec<&str> = losses.iter().map(|loss| loss.of).collect();
     let answer = if losses.is_empty() {
-        Answer::Yes { how: None }
+        Answer::yes("all that zsock reads")
     } else {
         Answer::no(format!("this kernel's types lack {}", missing.join(", ")))
     };
@@ -146,7 +154,9 @@ fn require(host: &Host, capability: Capability, why: &str) -> Result<(), Answer>
 fn user_namespace(host: &Host) -> Answer {
     match &host.user_namespace {
         Ok(INITIAL_USER_NAMESPACE) => Answer::Yes { how: None },
-        Ok(_) => Answer::no("zsock runs in a user namespace, and the kernel lets it load BPF programs in the host's only"),
+        Ok(_) => Answer::no(
+            "zsock runs in a user namespace, and the kernel lets it load BPF programs in the host's only",
+        ),
         Err(error) => Answer::unknown(format!("look up /proc/self/ns/user: {error}")),
     }
 }
@@ -155,16 +165,22 @@ fn locked_memory(host: &Host, types: Result<&TypeFacts, &Answer>) -> Answer {
     let counts = types.map(|facts| facts.counts_locked_memory);
     let may_raise = host.held.as_ref().is_ok_and(|held| held.contains(&Capability::CAP_SYS_RESOURCE));
     match (counts, host.locked_memory) {
-        (Ok(false), _) => Answer::yes("this kernel counts BPF memory by control groups, not against RLIMIT_MEMLOCK"),
+        (Ok(false), _) => {
+            Answer::yes("this kernel counts BPF memory by control groups, not against RLIMIT_MEMLOCK")
+        }
         _ if may_raise => Answer::yes("zsock may raise RLIMIT_MEMLOCK"),
         (_, Ok(RLIM_INFINITY)) => Answer::yes("RLIMIT_MEMLOCK is unlimited"),
-        (_, Ok(limit)) if limit >= LOCKED_BYTES => Answer::yes(format!("RLIMIT_MEMLOCK allows {}", bytes(limit))),
+        (_, Ok(limit)) if limit >= LOCKED_BYTES => {
+            Answer::yes(format!("RLIMIT_MEMLOCK allows {}", bytes(limit)))
+        }
         (Ok(true), Ok(limit)) => Answer::no(format!(
             "RLIMIT_MEMLOCK allows {}, some {} are needed: `ulimit -l unlimited`, or LimitMEMLOCK=infinity in its unit",
             bytes(limit),
             bytes(LOCKED_BYTES)
         )),
-        (Err(_), Ok(_)) => Answer::unknown("the kernel's types cannot be read, which tell whether it counts against RLIMIT_MEMLOCK"),
+        (Err(_), Ok(_)) => Answer::unknown(
+            "the kernel's types cannot be read, which tell whether it counts against RLIMIT_MEMLOCK",
+        ),
         (_, Err(errno)) => Answer::unknown(format!("read RLIMIT_MEMLOCK: {}", errno.desc())),
     }
 }
@@ -176,7 +192,9 @@ fn network_namespaces(host: &Host, namespaces: &Namespaces) -> Answer {
     }
     let lacks = |capability| require(host, capability, "").is_err();
     if lacks(Capability::CAP_SYS_PTRACE) {
-        Answer::unknown(format!("CAP_SYS_PTRACE is missing: found {found}, those of other users' processes are not looked for"))
+        Answer::unknown(format!(
+            "CAP_SYS_PTRACE is missing: found {found}, those of other users' processes are not looked for"
+        ))
     } else if host.proc_has_our_ids {
         Answer::yes(format!("found and entered {found}"))
     } else {
@@ -187,7 +205,9 @@ fn network_namespaces(host: &Host, namespaces: &Namespaces) -> Answer {
 fn sock_diag(answer: Result<(), Errno>) -> Answer {
     match answer {
         Ok(()) => Answer::Yes { how: None },
-        Err(Errno::ENOENT) => Answer::no("the kernel has none for TCP: `modprobe tcp_diag`, or one built with CONFIG_INET_DIAG"),
+        Err(Errno::ENOENT) => {
+            Answer::no("the kernel has none for TCP: `modprobe tcp_diag`, or one built with CONFIG_INET_DIAG")
+        }
         Err(errno) => Answer::unknown(format!("ask the kernel for sockets: {}", errno.desc())),
     }
 }
@@ -199,11 +219,15 @@ fn sock_destroy(host: &Host) -> Answer {
     }
     match host.sock_destroy {
         Ok(()) | Err(Errno::EPERM) => {
-            let held = require(host, Capability::CAP_NET_ADMIN, "the kernel destroys sockets for those who hold it");
+            let held =
+                require(host, Capability::CAP_NET_ADMIN, "the kernel destroys sockets for those who hold it");
             held.map_or_else(|answer| answer, |()| Answer::Yes { how: None })
         }
         Err(Errno::EOPNOTSUPP) => Answer::no("the kernel was built without CONFIG_INET_DIAG_DESTROY"),
-        Err(errno) => Answer::unknown(format!("ask the kernel to destroy a socket that does not exist: {}", errno.desc())),
+        Err(errno) => Answer::unknown(format!(
+            "ask the kernel to destroy a socket that does not exist: {}",
+            errno.desc()
+        )),
     }
 }
 
@@ -211,7 +235,12 @@ fn pidfd_getfd(host: &Host) -> Answer {
     match host.pidfd_getfd {
         Ok(()) => {}
         Err(Errno::ENOSYS) => return Answer::no("this kernel has no pidfd_getfd, which came with Linux 5.6"),
-        Err(errno) => return Answer::no(format!("pidfd_getfd is refused even for zsock's own descriptors: {}", errno.desc())),
+        Err(errno) => {
+            return Answer::no(format!(
+                "pidfd_getfd is refused even for zsock's own descriptors: {}",
+                errno.desc()
+            ));
+        }
     }
     if host.ptrace_scope.as_ref().is_ok_and(|scope| scope.trim() == "3") {
         return Answer::no("kernel.yama.ptrace_scope is 3, with which nobody may; only a reboot resets it");

@@ -27,9 +27,7 @@ pub fn tried(attachments: &[Attachment]) -> Vec<HookCheck> {
 /// What can be said where nothing could be tried, because of `why`. `lacks` tells what the kernel has not that a rung needs.
 pub fn untried(why: &str, lacks: impl Fn(&Hook, &Rung) -> Option<String>) -> Vec<HookCheck> {
     let check = |hook: &'static Hook| {
-        let missing = |rung: &'static Rung| {
-            lacks(hook, rung).map(|why| RefusedWay { way: rung.label, why })
-        };
+        let missing = |rung: &'static Rung| lacks(hook, rung).map(|why| RefusedWay { way: rung.label, why });
         let refused: Vec<_> = hook.rungs.iter().filter_map(missing).collect();
         let answer = if refused.len() == hook.rungs.len() {
             Answer::no("this kernel has nothing to attach it to")
@@ -72,7 +70,11 @@ mod tests {
                 rung: Some(&keepalive.rungs[1]),
                 refused: vec![refusal(keepalive.rungs[0].label)],
             },
-            Attachment { hook: hook("error"), rung: None, refused: vec![refusal("tp_btf/inet_sk_error_report")] },
+            Attachment {
+                hook: hook("error"),
+                rung: None,
+                refused: vec![refusal("tp_btf/inet_sk_error_report")],
+            },
         ];
         let checks = tried(&attachments);
         assert_eq!(checks[0].answer, Answer::yes("kprobe/tcp_keepalive_timer"));

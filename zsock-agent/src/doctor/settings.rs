@@ -157,7 +157,10 @@ fn retries2(value: u32, values: &Values<'_>) -> Judgement {
 fn retries1(value: u32, values: &Values<'_>) -> Judgement {
     let tries = values.in_flight(|timers| timers.retries2 = value);
     let told = |tries| {
-        format!("the kernel looks for another route after about {} without an acknowledgement", duration(tries))
+        format!(
+            "the kernel looks for another route after about {} without an acknowledgement",
+            duration(tries)
+        )
     };
     Judgement { consequence: tries.map(told), after: tries, better: None }
 }
@@ -188,8 +191,10 @@ fn orphan_retries(value: u32, values: &Values<'_>) -> Judgement {
 
 fn fin_timeout(value: u32, _: &Values<'_>) -> Judgement {
     let stays = seconds(value);
-    let consequence =
-        format!("a closed connection whose peer never closes its end stays in FIN_WAIT2 for {}", duration(stays));
+    let consequence = format!(
+        "a closed connection whose peer never closes its end stays in FIN_WAIT2 for {}",
+        duration(stays)
+    );
     // The kernel's default.
     Judgement { consequence: Some(consequence), after: Some(stays), better: (value > 60).then_some(60) }
 }
@@ -205,8 +210,9 @@ fn syn_retries(value: u32, values: &Values<'_>) -> Judgement {
             timers.syn_linear_timeouts = linear;
         })
     });
-    let told =
-        |fails| format!("a connection attempt to a host that is silent fails after about {}", duration(fails));
+    let told = |fails| {
+        format!("a connection attempt to a host that is silent fails after about {}", duration(fails))
+    };
     Judgement {
         consequence: fails.map(told),
         after: fails,
@@ -218,14 +224,18 @@ fn syn_retries(value: u32, values: &Values<'_>) -> Judgement {
 fn syn_linear_timeouts(value: u32, _: &Values<'_>) -> Judgement {
     let consequence = match value {
         0 => "the waits between a connection attempt's SYNs double from the first on".to_owned(),
-        _ => format!("the first {} of a connection attempt come a second apart", count(value.into(), "repetition")),
+        _ => format!(
+            "the first {} of a connection attempt come a second apart",
+            count(value.into(), "repetition")
+        ),
     };
     Judgement { consequence: Some(consequence), ..Judgement::default() }
 }
 
 fn somaxconn(value: u32, _: &Values<'_>) -> Judgement {
-    let consequence =
-        format!("a listener's backlog is {value} at most, whatever its process asks for; when full, it drops SYNs");
+    let consequence = format!(
+        "a listener's backlog is {value} at most, whatever its process asks for; when full, it drops SYNs"
+    );
     let better = (value < SMALL_QUEUE).then_some(USUAL_QUEUE);
     Judgement { consequence: Some(consequence), after: None, better }
 }

@@ -18,13 +18,16 @@ const LEAST: usize = 40;
 /// So many network namespaces are named, of those with the same settings.
 const NAMED: usize = 4;
 
+/// How settings of another network namespace are changed.
+const ELSEWHERE: &str = "In another network namespace, put `nsenter --net=/proc/PID/ns/net` before the command: `lsns -t net` lists a PID of each.";
+
 /// All of it, in lines of `width` columns where there is such a limit.
 #[must_use]
 pub fn render(diagnosis: &Diagnosis, host: &str, palette: Palette, width: Option<usize>) -> String {
     let mut page = Page { text: String::new(), palette, width };
     let Patient { version, kernel, .. } = &diagnosis.patient;
     let kernel = kernel.as_deref().map(|release| format!(", Linux {release}")).unwrap_or_default();
-    page.line(&format!("zsock {version} on {host}{kernel}"));
+    page.paragraph(&format!("zsock {version} on {}{kernel}", printable(host)));
     page.title("What zsock needs");
     diagnosis.checks.iter().for_each(|check| page.check(check));
     page.title("Hooks: how each can be attached here");
@@ -36,7 +39,7 @@ pub fn render(diagnosis: &Diagnosis, host: &str, palette: Palette, width: Option
     }
     if diagnosis.groups.iter().any(Group::advises_elsewhere) {
         page.line("");
-        page.paragraph("To change settings of another network namespace: nsenter --net=/proc/PID/ns/net, with a PID of `lsns -t net`, before the command.");
+        page.paragraph(ELSEWHERE);
     }
     page.text
 }
@@ -97,7 +100,11 @@ impl Page {
         let styled = said.iter().enumerate().map(|(number, line)| {
             (if number == 0 && has_reason { Style::new() } else { faint }, line.as_str())
         });
-        let head = format!("  {} {}", paint(style, &format!("{word:<ANSWER$}")), printable(&format!("{name:<NAME$}")));
+        let head = format!(
+            "  {} {}",
+            paint(style, &format!("{word:<ANSWER$}")),
+            printable(&format!("{name:<NAME$}"))
+        );
         self.beside(&head, 3 + ANSWER + NAME, &styled.collect::<Vec<_>>());
     }
 
@@ -115,7 +122,9 @@ impl Page {
         self.text.push_str(first.trim_end());
         self.text.push('\n');
         for line in lines {
-            self.text.push_str(&format!("{:indent$}{line}\n", ""));
+            self.text.extend(std::iter::repeat_n(' ', indent));
+            self.text.push_str(&line);
+            self.text.push('\n');
         }
     }
 
@@ -130,14 +139,19 @@ impl Page {
             Ok(told) => {
                 let like = if first.is_some() { ": the same, but for" } else { "" };
                 self.title(&format!("Network settings of {named}{like}"));
-                let is_new = |setting: &&SettingCheck| first.is_none_or(|first| !first.settings.contains(setting));
+                let is_new =
+                    |setting: &&SettingCheck| first.is_none_or(|first| !first.settings.contains(setting));
                 told.settings.iter().filter(is_new).for_each(|setting| self.setting(setting));
                 let gone = first.into_iter().flat_map(|first| &first.settings).filter(|setting| {
                     told.settings.iter().all(|other| other.name != setting.name)
                         && told.unread.iter().all(|(name, _)| *name != setting.name)
                 });
                 for setting in gone {
-                    self.beside(&format!("  {:<1$}", short(setting.name), NAME), 2 + NAME, &[(Style::new(), "is not there")]);
+                    self.beside(
+                        &format!("  {:<1$}", short(setting.name), NAME),
+                        2 + NAME,
+                        &[(Style::new(), "is not there")],
+                    );
                 }
                 for (name, why) in &told.unread {
                     self.row(&Answer::unknown(why.clone()), short(name), &[format!("because {why}")]);
@@ -183,6 +197,7 @@ fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     match width {
         Some(width) if !text.starts_with("sysctl -w ") => {
             let options = textwrap::Options::new(width).break_words(false);
+            let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
             textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
         }
         _ => vec![text.to_owned()],

@@ -54,7 +54,8 @@ impl Host {
             user_namespace: fs::metadata("/proc/self/ns/user").map(|metadata| metadata.ino()),
             status: fs::read("/proc/self/status").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown"),
-            has_securityfs: fs::read_dir("/sys/kernel/security").is_ok_and(|mut entries| entries.next().is_some()),
+            has_securityfs: fs::read_dir("/sys/kernel/security")
+                .is_ok_and(|mut entries| entries.next().is_some()),
             locked_memory: getrlimit(Resource::RLIMIT_MEMLOCK).map(|(_, hard)| hard),
             ptrace_scope: fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope"),
             proc_has_our_ids: process::proc_has_our_ids(),

@@ -36,7 +36,12 @@ fn of_this_thread() -> Settings {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         match fs::read(&path) {
             Ok(bytes) => Some((name, value_in(&bytes).map_err(|what| format!("{path} says {what}")))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::exists("/proc/sys/net").unwrap_or(false) => None,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && fs::exists("/proc/sys/net").unwrap_or(false) =>
+            {
+                None
+            }
             Err(error) => Some((name, Err(format!("read {path}: {error}")))),
         }
     };

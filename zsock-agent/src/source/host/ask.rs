@@ -36,12 +36,8 @@ pub(super) fn to_destroy_no_socket() -> Result<(), Errno> {
 }
 
 fn ask(kind: u16, flags: libc::c_int) -> Result<(), Errno> {
-    let netlink = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkSockDiag,
-    )?;
+    let netlink =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
     setsockopt(&netlink, sockopt::ReceiveTimeout, &ANSWER_WAIT)?;
     let request = request(kind, flags);
     let kernel = NetlinkAddr::new(0, 0);
@@ -59,7 +55,8 @@ fn request(kind: u16, flags: libc::c_int) -> [u8; REQUEST_BYTES] {
     request[..4].copy_from_slice(&length.to_ne_bytes());
     request[4..6].copy_from_slice(&kind.to_ne_bytes());
     request[6..8].copy_from_slice(&u16::try_from(flags).unwrap_or(0).to_ne_bytes());
-    let [family, protocol] = [libc::AF_INET, libc::IPPROTO_TCP].map(|number| u8::try_from(number).unwrap_or(0));
+    let [family, protocol] =
+        [libc::AF_INET, libc::IPPROTO_TCP].map(|number| u8::try_from(number).unwrap_or(0));
     request[16..18].copy_from_slice(&[family, protocol]);
     request
 }
@@ -87,7 +84,8 @@ pub(super) fn for_own_descriptor() -> Result<(), Errno> {
     // SAFETY: the call takes numbers and makes a descriptor.
     let process = own(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
     // SAFETY: as above.
-    own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), process.as_raw_fd(), 0) }).map(drop)
+    own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), process.as_raw_fd(), 0) })
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -107,8 +105,13 @@ mod tests {
         assert_eq!(outcome(&answer(libc::NLMSG_DONE, -libc::ENOENT)), Err(Errno::ENOENT));
         assert_eq!(outcome(&answer(libc::NLMSG_ERROR, 0)), Ok(()));
         assert_eq!(outcome(&answer(libc::NLMSG_DONE, 0)), Ok(()));
-        let strange =
-            [answer(77, 0), answer(libc::NLMSG_ERROR, 5), Vec::new(), vec![0; 7], answer(libc::NLMSG_DONE, 0)[..18].to_vec()];
+        let strange = [
+            answer(77, 0),
+            answer(libc::NLMSG_ERROR, 5),
+            Vec::new(),
+            vec![0; 7],
+            answer(libc::NLMSG_DONE, 0)[..18].to_vec(),
+        ];
         for strange in strange {
             assert_eq!(outcome(&strange), Err(Errno::EPROTO), "{strange:?}");
         }

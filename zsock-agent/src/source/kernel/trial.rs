@@ -55,10 +55,13 @@ impl Kernel {
 #[must_use]
 pub fn lacks(hook: &Hook, rung: &Rung, types: &Types) -> Option<String> {
     let mut targets = rung.programs.iter().map(|(_, target)| *target);
-    let function = |name: &str| (!types.has_function(name)).then(|| format!("this kernel has no function {name}"));
+    let function =
+        |name: &str| (!types.has_function(name)).then(|| format!("this kernel has no function {name}"));
     match rung.name {
         "fentry" | "fexit" => targets.find_map(function),
-        "kprobe" | "kretprobe" => lacks_kprobes(Path::new(PERF_DEVICES)).or_else(|| targets.find_map(function)),
+        "kprobe" | "kretprobe" => {
+            lacks_kprobes(Path::new(PERF_DEVICES)).or_else(|| targets.find_map(function))
+        }
         "iter" => targets.find_map(|target| {
             let is_missing = !types.has_function(&format!("bpf_iter_{target}"));
             is_missing.then(|| format!("this kernel has no iterator {target}"))
