@@ -14,10 +14,12 @@ use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
+mod audit;
 mod doctor;
 mod usage;
 mod values;
 
+pub use audit::AuditArgs;
 pub use doctor::DoctorArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
@@ -83,6 +85,14 @@ pub enum Command {
         after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
     )]
     Trace(TraceArgs),
+    /// Look once at every TCP socket: how long would the death of its peer go unnoticed?
+    #[command(
+        after_help = "`--help` has more on each option, what is needed and counted, and examples.",
+        after_long_help = audit::NOTES,
+        mut_arg("states", |states| states.help("TCP state")),
+        mut_arg("verdicts", |verdicts| verdicts.help("Verdict that the facts of this moment give")),
+    )]
+    Audit(AuditArgs),
     /// Examine this host: which hooks its kernel offers, and which settings let zombies live
     #[command(
         after_help = "Needs nothing; with root it can tell more. `--help` has more, and examples.",
@@ -289,12 +299,11 @@ impl SelectorArgs {
     }
 }
 
-/// The options of `zsock trace` that take a value, such as `--port`.
+/// The options of a command that take a value, such as `--port`.
 #[must_use]
-pub fn options_with_values() -> Vec<String> {
-    let command = Cli::command();
-    let trace = command.find_subcommand("trace");
-    let arguments = trace.into_iter().flat_map(clap::Command::get_arguments);
+pub fn options_with_values(command: &str) -> Vec<String> {
+    let cli = Cli::command();
+    let arguments = cli.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
     let with_values = arguments.filter(|argument| argument.get_action().takes_values());
     with_values.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
 }
@@ -352,7 +361,7 @@ mod tests {
             "--verdict",
             "silent_death",
         ]);
-        let Command::Trace(arguments) = cli.unwrap().command else { panic!("trace was asked for") };
+        let Command::Trace(arguments) = cli.unwrap().command else { panic!("it is a trace") };
         let expected = Selectors {
             pids: vec![7, 8],
             comms: vec!["nginx".to_owned()],

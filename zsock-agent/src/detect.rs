@@ -15,6 +15,7 @@ mod app_silence;
 mod close_wait_leak;
 mod connect_blackhole;
 mod fd_pressure;
+mod glance;
 pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
 mod open;
@@ -32,6 +33,7 @@ pub(crate) mod words;
 mod zero_window_stall;
 
 pub(crate) use fd_pressure::Descriptors;
+pub use glance::at_a_glance;
 pub(crate) use open::Open;
 pub(crate) use peer::{Peer, opposite};
 pub use threshold::{ThresholdError, Thresholds};
@@ -52,6 +54,13 @@ pub(crate) const CONDITIONS: [&Condition; 10] = [
 
 /// The verdicts on a connection that has ended, given after its conditions are closed.
 pub(crate) const FINALS: [&Final; 2] = [&silent_death::FINAL, &stale_reset::FINAL];
+
+/// How bad a verdict on a socket is; none for those on processes and destinations.
+pub(crate) fn severity(name: VerdictName) -> Option<Severity> {
+    let conditions = CONDITIONS.iter().map(|condition| (condition.name, condition.severity));
+    let finals = FINALS.iter().map(|last| (last.name, last.severity));
+    conditions.chain(finals).find_map(|(known, severity)| (known == name).then_some(severity))
+}
 
 /// A verdict on a condition that comes and goes.
 #[derive(Debug)]

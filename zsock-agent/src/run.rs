@@ -11,6 +11,7 @@ use crate::cli::{Cli, Command};
 use crate::record::printable;
 use crate::sink::aside::Aside;
 
+mod audit;
 mod beside;
 mod doctor;
 mod facts;
@@ -34,6 +35,11 @@ pub fn run(cli: Cli) -> Result<()> {
                 .build()
                 .context("start the runtime")?;
             runtime.block_on(trace::run(arguments))
+        }
+        Command::Audit(arguments) => {
+            log_to_stderr(arguments.verbose);
+            allow_files()?;
+            audit::run(&arguments)
         }
         Command::Doctor(arguments) => {
             log_to_stderr(arguments.verbose);

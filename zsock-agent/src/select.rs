@@ -206,8 +206,8 @@ mod tests {
     fn selectors(arguments: &str) -> Selectors {
         use clap::Parser as _;
         let arguments = ["zsock", "trace"].into_iter().chain(arguments.split_whitespace());
-        let cli = crate::cli::Cli::try_parse_from(arguments).unwrap();
-        let crate::cli::Command::Trace(trace) = cli.command else { panic!("trace was asked for") };
+        let command = crate::cli::Cli::try_parse_from(arguments).unwrap().command;
+        let crate::cli::Command::Trace(trace) = command else { panic!("it is a trace") };
         trace.selectors.resolve().unwrap()
     }
 

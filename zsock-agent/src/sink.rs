@@ -7,6 +7,7 @@ use crate::record::Record;
 use crate::time::Time;
 
 pub mod aside;
+pub mod audit;
 pub mod doctor;
 pub mod ndjson;
 mod palette;

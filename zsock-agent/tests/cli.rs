@@ -58,6 +58,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("help", transcript("--help"));
     insta::assert_snapshot!("trace_help_short", transcript("trace -h"));
     insta::assert_snapshot!("trace_help", transcript("trace --help"));
+    insta::assert_snapshot!("audit_help_short", transcript("audit -h"));
+    insta::assert_snapshot!("audit_help", transcript("audit --help"));
 }
 
 #[test]
@@ -126,6 +128,18 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --cgroup system.slice",
         "trace --state ESTABLISH",
         "trace --verdict silent_deth",
+        "audit extra",
+        "audit --group destinations",
+        "audit --sort harmless",
+        "audit --limit -1",
+        "audit --limit many",
+        "audit --all --limit 5",
+        "audit --fail-on ever",
+        "audit --fail-on",
+        "audit --threshold unguarded_idle=2",
+        "audit --assume-idle-timeout 0s",
+        "audit --duration 5s",
+        "audit --state ESTABLISH",
     ];
     let transcripts: Vec<String> = wrong.into_iter().map(transcript).collect();
     let otherwise: Vec<&String> = transcripts
@@ -149,13 +163,15 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    // A process may have no name, and be selected by that.
-    let options = options_with_values().into_iter().filter(|option| option != "--comm");
-    for option in options {
-        let Output { status, stdout, stderr } = zsock_with(["trace", &*option, ""]);
-        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
-        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{option}: {said}");
-        assert!(said.starts_with("error: ") && said.contains(&*option), "{option}: {said}");
+    for command in ["trace", "audit"] {
+        // A process may have no name, and be selected by that.
+        let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
+        for option in options {
+            let Output { status, stdout, stderr } = zsock_with([command, &*option, ""]);
+            let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+            assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{command} {option}: {said}");
+            assert!(said.starts_with("error: ") && said.contains(&*option), "{command} {option}: {said}");
+        }
     }
 }
 

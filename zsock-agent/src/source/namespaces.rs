@@ -11,7 +11,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use super::mountinfo::{self, Mount};
 
 /// The caller's own.
-pub const OWN: &str = "/proc/self/ns/net";
+pub const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Every network namespace that can be found, opened, by inode number. The caller's own is always among them.
 ///
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_own_namespace_is_always_found() {
-        let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        let own = fs::metadata(OWN).unwrap().ino();
         assert!(all().contains_key(&own));
     }
 }

@@ -11,17 +11,20 @@ use crate::slowness;
 use crate::story::{Connection, Line, Recording, assert_at};
 
 mod accept_queue;
+mod audit;
 mod close_wait;
 mod closing;
 mod connect;
 mod crowd;
 mod descriptors;
+mod diag;
 mod exit;
 mod fields;
 mod hostile;
 mod idle_timeout;
 mod keepalive;
 mod lives;
+mod look;
 mod nat;
 mod owners;
 mod postgres;
@@ -44,6 +47,11 @@ macro_rules! scenarios {
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     scenarios![
+        audit::settings_are_what_getsockopt_says,
+        audit::a_silent_death_is_noticed_when_foretold,
+        audit::a_closed_window_is_given_up_when_foretold,
+        audit::every_kind_of_socket_is_told_for_what_it_is,
+        audit::without_rights_it_tells_less_and_says_so,
         nat::a_pooled_client_dies_of_its_user_timeout,
         nat::a_pooled_client_dies_of_its_user_timeout_over_ipv6,
         nat::a_pooled_client_dies_of_its_user_timeout_over_mapped_ipv4,
@@ -85,6 +93,11 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         accept_queue::a_listener_that_is_drained_is_left_alone,
         descriptors::a_server_with_fifty_clients,
         descriptors::a_server_that_exits_under_pressure_and_one_with_room,
+        look::without_bpf_it_tells_what_the_kernel_does,
+        look::without_any_right_it_tells_of_sockets_and_what_it_cannot_tell,
+        diag::one_of_two_connections_is_destroyed,
+        diag::a_connection_bound_to_an_interface_is_destroyed,
+        diag::without_the_right_nothing_is_destroyed,
         unguarded::a_death_behind_a_gateway_is_noticed_when_foretold,
         unguarded::without_keepalive_nothing_would_notice,
         unguarded::a_guarded_connection_is_left_alone,
