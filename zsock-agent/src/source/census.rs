@@ -71,13 +71,23 @@ pub struct Coverage {
     pub not_told: Vec<String>,
 }
 
-/// Looks at every socket once and hands each to `each`, in no order, as it is found.
+/// Looks at every socket once and hands each to `each`, in no order, as it is found. Where the programs cannot be loaded, `sock_diag` tells
+/// of the sockets, and a warning says why.
 ///
 /// # Errors
 /// When not even the sockets of the own network namespace can be listed, with what to do about it.
-pub fn take(wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> {
+pub fn take(wanted: &Wanted, each: impl FnMut(Counted)) -> Result<Coverage> {
+    match Census::load(wanted.filter) {
+        Ok(census) => take_by_iterators(census, wanted, each),
+        Err(error) => {
+            log::warn!("the kernel lists its sockets by sock_diag, which tells less: {error:#}");
+            by_diag::take(wanted, each)
+        }
+    }
+}
+
+fn take_by_iterators(mut census: Census, wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> {
     let clock = Clock::start()?;
-    let mut census = Census::load(wanted.filter)?;
     let namespaces = namespaces::all();
     if !census.makes_cookies {
         name_all(&namespaces);
