@@ -77,7 +77,6 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in the life of a process")]
 pub enum Command {
     /// Follow live sockets: events and verdicts as they happen
     #[command(

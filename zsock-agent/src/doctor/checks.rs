@@ -9,6 +9,7 @@ use crate::privileges::capabilities::{NEEDS, Need};
 use crate::record::{Answer, Check};
 use crate::sink::quantity::{bytes, count};
 use crate::source::assemble::known::Loss;
+use crate::source::diag;
 use crate::source::host::Host;
 
 mod confinement;
@@ -74,7 +75,7 @@ pub fn all(
         ),
         check(
             "sock_diag",
-            sock_diag(host.sock_diag),
+            sock_diag(&host.sock_destroy),
             "`zsock audit` needs the iterators, and `zsock kill` does not work",
         ),
         check("sock_destroy", sock_destroy(host), "`zsock kill` does not work"),
@@ -202,32 +203,31 @@ fn network_namespaces(host: &Host, namespaces: &Namespaces) -> Answer {
     }
 }
 
-fn sock_diag(answer: Result<(), Errno>) -> Answer {
+fn sock_diag(answer: &Result<diag::Outcome, diag::Error>) -> Answer {
     match answer {
-        Ok(()) => Answer::Yes { how: None },
-        Err(Errno::ENOENT) => {
-            Answer::no("the kernel has none for TCP: `modprobe tcp_diag`, or one built with CONFIG_INET_DIAG")
+        Ok(_) => Answer::Yes { how: None },
+        Err(error @ diag::Error::NoModule) => Answer::no(error.to_string()),
+        Err(error @ (diag::Error::Refused { .. } | diag::Error::Malformed(_))) => {
+            Answer::unknown(error.to_string())
         }
-        Err(errno) => Answer::unknown(format!("ask the kernel for sockets: {}", errno.desc())),
     }
 }
 
 fn sock_destroy(host: &Host) -> Answer {
-    // Without sock_diag for TCP an answer of the kernel's would be about that.
-    if host.sock_diag.is_err() {
-        return Answer::unknown("sock_diag gives no answer, by which sockets are destroyed");
-    }
     match host.sock_destroy {
-        Ok(()) | Err(Errno::EPERM) => {
-            let held =
-                require(host, Capability::CAP_NET_ADMIN, "the kernel destroys sockets for those who hold it");
-            held.map_or_else(|answer| answer, |()| Answer::Yes { how: None })
+        Err(_) => Answer::unknown("sock_diag gives no answer, by which sockets are destroyed"),
+        Ok(diag::Outcome::NotBuiltIn) => Answer::no("the kernel was built without CONFIG_INET_DIAG_DESTROY"),
+        Ok(
+            diag::Outcome::Gone
+            | diag::Outcome::NotPermitted
+            | diag::Outcome::NotReached
+            | diag::Outcome::Survived
+            | diag::Outcome::Destroyed,
+        ) => {
+            let why = "the kernel destroys sockets for those who hold it";
+            require(host, Capability::CAP_NET_ADMIN, why)
+                .map_or_else(|answer| answer, |()| Answer::Yes { how: None })
         }
-        Err(Errno::EOPNOTSUPP) => Answer::no("the kernel was built without CONFIG_INET_DIAG_DESTROY"),
-        Err(errno) => Answer::unknown(format!(
-            "ask the kernel to destroy a socket that does not exist: {}",
-            errno.desc()
-        )),
     }
 }
 

@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &DoctorArgs, open_files: Result<()>) -> Result<()> 
         cli::Output::Text => {
             let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
             let palette = if is_coloured { Palette::COLOURED } else { Palette::PLAIN };
-            let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
-            doctor::render(&diagnosis, &host, palette, width).into_bytes()
+            doctor::render(&diagnosis, &host, palette, stdout.columns()).into_bytes()
         }
     };
     match stdout.write_all(&text) {
@@ -109,7 +108,9 @@ fn try_hooks(types: Result<&Types, &Answer>) -> (Trial, Vec<HookCheck>) {
                 let hooks = hooks::tried(&attachments);
                 return (Trial::Done(attachments), hooks);
             }
-            Err(error) => (format!("{error:#}"), format!("{error:#}")),
+            Err(error) => {
+                (format!("the eBPF programs cannot be loaded: {}", error.root_cause()), format!("{error:#}"))
+            }
         },
     };
     let hooks = hooks::untried(&why, |hook, rung| trial::lacks(hook, rung, types));

@@ -30,8 +30,7 @@ fn root() -> Host {
         ptrace_scope: Ok("1\n".to_owned()),
         proc_has_our_ids: true,
         proc_hides_others: false,
-        sock_diag: Ok(()),
-        sock_destroy: Ok(()),
+        sock_destroy: Ok(diag::Outcome::Gone),
         pidfd_getfd: Ok(()),
     }
 }
@@ -89,8 +88,7 @@ fn whatever_is_no_yes_says_why_and_what_is_lost() {
         lockdown: denied(),
         locked_memory: Err(Errno::EINVAL),
         proc_has_our_ids: false,
-        sock_diag: Err(Errno::EPERM),
-        sock_destroy: Err(Errno::EPERM),
+        sock_destroy: Err(diag::Error::NoModule),
         pidfd_getfd: Err(Errno::EPERM),
         ..root()
     };
@@ -216,15 +214,16 @@ fn network_namespaces_that_are_closed_or_not_looked_for_are_told() {
 
 #[test]
 fn sockets_are_destroyed_by_those_who_may_where_the_kernel_can() {
-    let answer = |sock_destroy| sock_destroy_of(&Host { sock_destroy, ..root() });
-    assert_eq!(answer(Ok(())), "yes");
-    assert_eq!(answer(Err(Errno::EOPNOTSUPP)), "no");
-    assert_eq!(answer(Err(Errno::EPROTO)), "unknown");
+    let answer = |sock_destroy| {
+        let host = Host { sock_destroy, ..root() };
+        (sock_diag(&host.sock_destroy).name(), sock_destroy_of(&host))
+    };
+    assert_eq!(answer(Ok(diag::Outcome::Gone)), ("yes", "yes"));
+    assert_eq!(answer(Ok(diag::Outcome::NotBuiltIn)), ("yes", "no"));
+    assert_eq!(answer(Err(diag::Error::NoModule)), ("no", "unknown"));
+    let refused = diag::Error::Refused { step: "destroy a socket", errno: Errno::EPERM };
+    assert_eq!(answer(Err(refused)), ("unknown", "unknown"));
     assert_eq!(sock_destroy_of(&without(Capability::CAP_NET_ADMIN)), "no");
-    // Where sock_diag does not know TCP, the same error means something else.
-    assert_eq!(sock_destroy_of(&Host { sock_diag: Err(Errno::ENOENT), ..root() }), "unknown");
-    assert_eq!(sock_diag(Err(Errno::ENOENT)).name(), "no");
-    assert_eq!(sock_diag(Err(Errno::EPERM)).name(), "unknown");
 }
 
 fn sock_destroy_of(host: &Host) -> &'static str {
