@@ -132,10 +132,12 @@ fn ring_buffer(trial: &Trial, types: Result<&TypeFacts, &Answer>) -> Answer {
 }
 
 fn capability(need: &Need, host: &Host) -> Check {
+    let serving = [need.capability].into_iter().chain(need.instead.iter().copied());
     let answer = match &host.held {
         Err(error) => Answer::unknown(format!("read the capabilities held: {error}")),
-        Ok(held) if held.contains(&need.capability) => Answer::Yes { how: None },
-        Ok(held) => match need.instead.iter().find(|other| held.contains(other)) {
+        Ok(held) => match serving.into_iter().find(|capability| held.contains(capability)) {
+            Some(_) if is_in_user_namespace(host) => Answer::no("zsock holds it in its user namespace only"),
+            Some(serving) if serving == need.capability => Answer::Yes { how: None },
             Some(other) => Answer::yes(format!("{other} serves")),
             None => Answer::no(format!("zsock does not hold it; it {}", need.used_for)),
         },
@@ -147,9 +149,16 @@ fn capability(need: &Need, host: &Host) -> Check {
 fn require(host: &Host, capability: Capability, why: &str) -> Result<(), Answer> {
     match &host.held {
         Err(error) => Err(Answer::unknown(format!("read the capabilities held: {error}"))),
-        Ok(held) if held.contains(&capability) => Ok(()),
-        Ok(_) => Err(Answer::no(format!("{capability} is missing: {why}"))),
+        Ok(held) if !held.contains(&capability) => Err(Answer::no(format!("{capability} is missing: {why}"))),
+        Ok(_) if is_in_user_namespace(host) => Err(Answer::unknown(format!(
+            "zsock holds {capability} in its user namespace only: it counts for what belongs to that"
+        ))),
+        Ok(_) => Ok(()),
     }
+}
+
+fn is_in_user_namespace(host: &Host) -> bool {
+    host.user_namespace.as_ref().is_ok_and(|inode| *inode != INITIAL_USER_NAMESPACE)
 }
 
 fn user_namespace(host: &Host) -> Answer {
@@ -164,7 +173,7 @@ fn user_namespace(host: &Host) -> Answer {
 
 fn locked_memory(host: &Host, types: Result<&TypeFacts, &Answer>) -> Answer {
     let counts = types.map(|facts| facts.counts_locked_memory);
-    let may_raise = host.held.as_ref().is_ok_and(|held| held.contains(&Capability::CAP_SYS_RESOURCE));
+    let may_raise = require(host, Capability::CAP_SYS_RESOURCE, "").is_ok();
     match (counts, host.locked_memory) {
         (Ok(false), _) => {
             Answer::yes("this kernel counts BPF memory by control groups, not against RLIMIT_MEMLOCK")
@@ -188,10 +197,18 @@ fn locked_memory(host: &Host, types: Result<&TypeFacts, &Answer>) -> Answer {
 
 fn network_namespaces(host: &Host, namespaces: &Namespaces) -> Answer {
     let found = count(u64::try_from(namespaces.found).unwrap_or(u64::MAX), "network namespace");
-    if let Some((closed, errno)) = namespaces.closed {
-        return Answer::no(format!("found {found}, of which {closed} cannot be entered: {}", errno.desc()));
-    }
     let lacks = |capability| require(host, capability, "").is_err();
+    if let Some((closed, errno)) = namespaces.closed {
+        let missing = if lacks(Capability::CAP_SYS_ADMIN) {
+            " (it takes CAP_SYS_ADMIN in the host's user namespace)"
+        } else {
+            ""
+        };
+        return Answer::no(format!(
+            "found {found}, of which {closed} cannot be entered: {}{missing}",
+            errno.desc()
+        ));
+    }
     if lacks(Capability::CAP_SYS_PTRACE) {
         Answer::unknown(format!(
             "CAP_SYS_PTRACE is missing: found {found}, those of other users' processes are not looked for"

@@ -59,9 +59,9 @@ fn examine(open_files: Result<()>) -> Diagnosis {
     let closed: Vec<_> = settings.iter().filter_map(|(_, settings)| settings.as_ref().err()).collect();
     let found = Namespaces { found: all.len(), closed: closed.last().map(|errno| (closed.len(), **errno)) };
     let checks = checks::all(&host, &trial, facts, &found, open_files.map_err(|error| format!("{error:#}")));
-    let readable = settings
-        .into_iter()
-        .map(|(netns, settings)| (netns, settings.map_err(|errno| format!("entering it: {}", errno.desc()))));
+    let readable = settings.into_iter().map(|(netns, settings)| {
+        (netns, settings.map_err(|errno| format!("it cannot be entered: {}", errno.desc())))
+    });
     let own = fs::metadata(namespaces::OWN).ok().map(|metadata| metadata.ino());
     Diagnosis {
         patient: Patient {

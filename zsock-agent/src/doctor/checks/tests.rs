@@ -139,6 +139,10 @@ fn a_capability_is_held_or_another_serves_or_it_is_missing() {
     assert_eq!(capability(need, &none).lost.unwrap(), need.loss);
     let unknown = Host { held: Err("denied".to_owned()), ..root() };
     assert_eq!(capability(need, &unknown).answer.name(), "unknown");
+    // What is held in a user namespace, the host does not heed.
+    let contained = Host { user_namespace: Ok(4_026_532_500), ..root() };
+    assert_eq!(capability(need, &contained).answer, Answer::no("zsock holds it in its user namespace only"));
+    assert_eq!((sock_destroy(&contained).name(), pidfd_getfd(&contained).name()), ("unknown", "unknown"));
 }
 
 #[test]

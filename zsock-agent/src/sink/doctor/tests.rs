@@ -45,7 +45,7 @@ fn diagnosis() -> Diagnosis {
     let mut namespaces: Vec<_> =
         (4_026_532_000..4_026_532_007).map(|netns| (netns, Ok(settings(7200)))).collect();
     namespaces.push((4_026_532_100, Ok(odd)));
-    namespaces.push((4_026_532_200, Err("entering it: Operation not permitted".to_owned())));
+    namespaces.push((4_026_532_200, Err("it cannot be entered: Operation not permitted".to_owned())));
     Diagnosis {
         patient: Patient { version: "0.1.0", kernel: Some("6.12.107".to_owned()), boot_id: None },
         checks,
