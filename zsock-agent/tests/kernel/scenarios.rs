@@ -129,6 +129,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         ways::to_see_accepts_fail,
         ways::to_know_a_socket,
         doctor::hooks_are_those_of_a_trace,
+        doctor::whether_sockets_can_be_destroyed_is_found_without_destroying_one,
         doctor::deaths_come_when_the_settings_say,
         crowd::every_one_of_a_hundred_thousand_is_judged,
         stress::a_storm_of_connections_and_a_reader_that_stalls,

@@ -1,9 +1,13 @@
 //! What `zsock doctor` says, against what a trace does and what the kernel does.
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
+use zsock_agent::record::SocketId;
+use zsock_agent::source::diag;
 
 use super::{Client, echo_server};
 use crate::net::{Ip, Namespace, Net};
@@ -31,6 +35,36 @@ pub(super) fn hooks_are_those_of_a_trace() {
     }
     let trace = told.iter().find(|line| line.text("name") == Some("trace"));
     assert_eq!(trace.and_then(|line| line.text("answer")), Some("yes"));
+}
+
+/// Not even the one that listens where doctor aims at.
+pub(super) fn whether_sockets_can_be_destroyed_is_found_without_destroying_one() {
+    let namespace = Namespace::new("aimed-at");
+    let place = (Ipv4Addr::LOCALHOST, 1);
+    let (told, connected) = namespace.enter(|| {
+        let _listener = TcpListener::bind(place).expect("nobody else is in the namespace");
+        (examine(), TcpStream::connect(place))
+    });
+    connected.expect("the listener is alive");
+    let Some(told) = told else { return };
+    let check = told.iter().find(|line| line.text("name") == Some("sock_destroy")).expect("a check");
+    let is_built_in = match check.text("answer") {
+        Some("yes") => true,
+        Some("no") => !check.text("why").is_some_and(|why| why.contains("CONFIG_INET_DIAG_DESTROY")),
+        _ => panic!("root can tell: {}", check.record),
+    };
+    // What the kernel says of one that is really to be destroyed.
+    let destroyed = namespace.enter(destroy_a_listener);
+    assert_eq!(is_built_in, destroyed, "{}", check.record);
+}
+
+/// Whether the kernel destroys a listener of this thread's network namespace.
+fn destroy_a_listener() -> bool {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
+    let local = listener.local_addr().expect("it is bound");
+    let id = SocketId(SockRef::from(&listener).cookie().expect("every kernel of zsock's has cookies"));
+    let outcome = diag::destroy(&diag::Target { id, local, remote: None, v4mapped: false });
+    outcome.expect("sock_diag answers") == diag::Outcome::Destroyed
 }
 
 /// Two network namespaces with other settings than each other, and two connections that die when these say.
