@@ -136,7 +136,7 @@ fn keepalive_probes(value: u32, _: &Values<'_>) -> Judgement {
 }
 
 fn retries2(value: u32, values: &Values<'_>) -> Judgement {
-    let hangs = values.in_flight(|timers| timers.retries2 = value);
+    let hangs = values.request(value);
     let told = |hangs| {
         let short = if hangs < RFC_1122 {
             "; RFC 1122 asks for 100 s, so that a short outage ends no connection"
@@ -155,7 +155,7 @@ fn retries2(value: u32, values: &Values<'_>) -> Judgement {
 
 /// The kernel models this limit as it does that of `tcp_retries2`.
 fn retries1(value: u32, values: &Values<'_>) -> Judgement {
-    let tries = values.in_flight(|timers| timers.retries2 = value);
+    let tries = values.request(value);
     let told = |tries| {
         format!(
             "the kernel looks for another route after about {} without an acknowledgement",
@@ -272,6 +272,15 @@ impl Values<'_> {
         let ticks = timers.jiffies.at_least(timers.rto);
         timers.timer_in = Some(timers.jiffies.until_armed_fires(timers.now, ticks));
         forecast(&timers).gives_up_in
+    }
+
+    /// The same of a request on an established connection with so many retries. What the kernel sends first, after as long as the time-out, is a
+    /// loss probe.
+    fn request(&self, retries: u32) -> Option<Duration> {
+        self.in_flight(|timers| {
+            timers.pending = Some(Pending::LossProbe);
+            timers.retries2 = retries;
+        })
     }
 }
 
