@@ -18,7 +18,7 @@ const LEAST_FOR_SOCKETS_BYTES: u64 = 8 << 20;
 const BUFFER_BYTES: u32 = 8 << 20;
 
 /// The least that `--buffer-size` takes.
-const LEAST_BUFFER_BYTES: u32 = 64 << 10;
+pub const LEAST_BUFFER_BYTES: u32 = 64 << 10;
 
 /// Unless told otherwise the ring buffer takes no more than this part.
 const BUFFER_SHARE: u64 = 32;

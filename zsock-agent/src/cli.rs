@@ -15,10 +15,12 @@ use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
 mod audit;
+mod doctor;
 mod usage;
 mod values;
 
 pub use audit::AuditArgs;
+pub use doctor::DoctorArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -90,6 +92,12 @@ pub enum Command {
         mut_arg("verdicts", |verdicts| verdicts.help("Verdict that the facts of this moment give")),
     )]
     Audit(AuditArgs),
+    /// Examine this host: which hooks its kernel offers, and which settings let zombies live
+    #[command(
+        after_help = "Needs nothing; with root it can tell more. `--help` has more, and examples.",
+        after_long_help = doctor::NOTES,
+    )]
+    Doctor(DoctorArgs),
 }
 
 /// The options of `zsock trace`.

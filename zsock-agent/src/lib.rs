@@ -18,6 +18,7 @@ pub mod audit;
 pub mod budget;
 pub mod cli;
 pub mod detect;
+pub mod doctor;
 pub mod engine;
 pub mod kernel_rules;
 pub mod privileges;

@@ -13,6 +13,7 @@ use crate::time::Time;
 
 mod audit;
 mod body;
+mod doctor;
 mod names;
 mod socket;
 mod subject;
@@ -23,6 +24,7 @@ pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
     Progress, Request, Reset, Retransmit, Sample, Start, StateChange, What, ZeroWindowProbe,
 };
+pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
 pub use socket::{KeepaliveSettings, Socket, Tcp};
 pub use subject::{Destination, DestinationSample, PeerSockets, Process, ProcessSample, Subject};

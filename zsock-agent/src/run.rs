@@ -13,6 +13,7 @@ use crate::sink::aside::Aside;
 
 mod audit;
 mod beside;
+mod doctor;
 mod facts;
 mod filter;
 mod output;
@@ -39,6 +40,10 @@ pub fn run(cli: Cli) -> Result<()> {
             log_to_stderr(arguments.verbose);
             allow_files()?;
             audit::run(&arguments)
+        }
+        Command::Doctor(arguments) => {
+            log_to_stderr(arguments.verbose);
+            doctor::run(&arguments, allow_files())
         }
     }
 }

@@ -8,9 +8,10 @@ use crate::time::Time;
 
 pub mod aside;
 pub mod audit;
+pub mod doctor;
 pub mod ndjson;
 mod palette;
-mod quantity;
+pub(crate) mod quantity;
 pub mod stdout;
 mod text;
 pub mod writer;

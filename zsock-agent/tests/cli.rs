@@ -60,6 +60,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("trace_help", transcript("trace --help"));
     insta::assert_snapshot!("audit_help_short", transcript("audit -h"));
     insta::assert_snapshot!("audit_help", transcript("audit --help"));
+    insta::assert_snapshot!("doctor_help_short", transcript("doctor -h"));
+    insta::assert_snapshot!("doctor_help", transcript("doctor --help"));
 }
 
 #[test]
@@ -140,6 +142,10 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "audit --assume-idle-timeout 0s",
         "audit --duration 5s",
         "audit --state ESTABLISH",
+        "doctor extra",
+        "doctor --output html",
+        "doctor --color sometimes",
+        "doctor --pid 1",
     ];
     let transcripts: Vec<String> = wrong.into_iter().map(transcript).collect();
     let otherwise: Vec<&String> = transcripts
@@ -163,7 +169,7 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    for command in ["trace", "audit"] {
+    for command in ["trace", "audit", "doctor"] {
         // A process may have no name, and be selected by that.
         let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
         for option in options {

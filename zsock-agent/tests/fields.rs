@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use zsock_agent::source::assemble::known;
 use zsock_agent::source::btf::Types;
-use zsock_agent::source::kernel::hooks;
+use zsock_agent::source::kernel::{hooks, trial};
 
 use kernels::{Differences, fields, kept, shown};
 
@@ -88,6 +88,24 @@ fn tracepoints_have_as_many_arguments_and_functions_are_there_as_before() {
         table.row(function, kernels.iter().map(|(_, types)| shown(types).to_owned()));
     }
     insta::assert_snapshot!("hooks", table.0);
+}
+
+/// What `zsock doctor` says without rights. Kprobes are a matter of the running kernel, iterators were not kept.
+#[test]
+fn where_the_types_rule_out_a_hook_it_is_known_without_trying() {
+    let mut told = String::new();
+    for (release, types) in kept() {
+        for hook in std::iter::once(&hooks::SOCKETS).chain(hooks::ALL) {
+            let told_by_types =
+                hook.rungs.iter().filter(|rung| !["kprobe", "kretprobe", "cookie"].contains(&rung.name));
+            for why in told_by_types.filter_map(|rung| trial::lacks(hook, rung, &types)) {
+                writeln!(told, "{release} {}: {why}", hook.name).expect("a string takes everything");
+            }
+        }
+    }
+    let expected = "5.10.0-46-cloud-amd64 error: this kernel has no tracepoint inet_sk_error_report\n\
+                    5.10.0-46-cloud-amd64 recovery: this kernel has no tracepoint tcp_cong_state_set\n";
+    assert_eq!(told, expected);
 }
 
 #[test]

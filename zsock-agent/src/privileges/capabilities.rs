@@ -120,20 +120,25 @@ pub fn report_unmet() {
     }
 }
 
+/// Which capabilities are missing without which zsock does not start, as a sentence; `None` where none is.
+#[must_use]
+pub fn missing_to_start() -> Option<String> {
+    let missing: Vec<_> = unmet().into_iter().filter(|need| need.when == When::ToStart).collect();
+    let is_or_are = if missing.len() == 1 { "is" } else { "are" };
+    let names: Vec<String> = missing.iter().map(|need| need.capability.to_string()).collect();
+    (!names.is_empty()).then(|| format!("{} {is_or_are} missing", names.join(" and ")))
+}
+
 /// What to do where the kernel does not let zsock start.
 #[must_use]
 pub fn advice() -> String {
-    let missing: Vec<_> = unmet().into_iter().filter(|need| need.when == When::ToStart).collect();
-    if missing.is_empty() {
+    let Some(missing) = missing_to_start() else {
         return "the kernel forbids it although CAP_BPF and CAP_PERFMON are there: run outside of user namespaces, with a raised \
                 `ulimit -l` (or CAP_SYS_RESOURCE) before Linux 5.11, and without a lockdown of the kernel"
             .to_owned();
-    }
-    let is_or_are = if missing.len() == 1 { "is" } else { "are" };
-    let missing: Vec<String> = missing.iter().map(|need| need.capability.to_string()).collect();
+    };
     format!(
-        "{} {is_or_are} missing: run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 with CAP_SYS_RESOURCE as well",
-        missing.join(" and ")
+        "{missing}: run as root, or with CAP_BPF and CAP_PERFMON; before Linux 5.11 with CAP_SYS_RESOURCE as well"
     )
 }
 

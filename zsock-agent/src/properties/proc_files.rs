@@ -1,7 +1,7 @@
 //! Files of `/proc`, which hold names that others chose.
 
 use crate::run::read_any as read_any_of_run;
-use crate::source::{blocked, cgroup, clock, fds, mountinfo, namespaces, process};
+use crate::source::{blocked, cgroup, clock, fds, mountinfo, namespaces, process, sysctl};
 
 /// The content of any file of `/proc` that is read.
 ///
@@ -15,5 +15,6 @@ pub fn proc_files(bytes: &[u8]) {
     mountinfo::read_any(bytes);
     cgroup::read_any(bytes);
     namespaces::read_any(bytes);
+    sysctl::read_any(bytes);
     read_any_of_run(bytes);
 }

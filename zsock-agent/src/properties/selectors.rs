@@ -41,6 +41,7 @@ fn command_line(command: &str, values: Vec<OsString>) {
             let mut selectors = match cli.command {
                 Command::Trace(arguments) => arguments.selectors,
                 Command::Audit(arguments) => arguments.selectors,
+                Command::Doctor(_) => return,
             };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

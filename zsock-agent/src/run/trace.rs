@@ -1,6 +1,6 @@
 //! `zsock trace`: from the ring buffer to stdout, in one loop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
 }
 
 fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
-    let hooks: BTreeMap<String, String> = kernel.hooks().clone();
+    let hooks = kernel.hooks();
     for (hook, how) in &hooks {
         if let Some(reason) = how.strip_prefix("no: ") {
             log::warn!("hook {hook}: {reason}");

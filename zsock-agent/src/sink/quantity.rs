@@ -11,7 +11,7 @@ pub(super) const UNKNOWN: &str = "–";
 
 /// A duration in its two largest units, cut off and never rounded up, a zero left out:
 /// `250 µs`, `800 ms`, `1.6 s`, `15 min 24 s`, `2 h`, `3 d 4 h`.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     let both = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
@@ -42,7 +42,7 @@ pub(super) fn milliseconds(value: u64) -> String {
 }
 
 /// A size: bytes as long as they are easily read, then the next larger unit with one digit, cut off.
-pub(super) fn bytes(value: u64) -> String {
+pub(crate) fn bytes(value: u64) -> String {
     if value < 10_000 {
         return count(value, "byte");
     }
@@ -57,7 +57,7 @@ pub(super) fn bytes(value: u64) -> String {
 }
 
 /// A number of things: `1 probe`, `2 probes`.
-pub(super) fn count(number: u64, thing: &str) -> String {
+pub(crate) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -115,6 +115,12 @@ impl Types {
         self.named(name, |kind| matches!(kind, Type::Func(_))).is_some()
     }
 
+    /// Whether the kernel has a type `struct NAME`.
+    #[must_use]
+    pub fn has_struct(&self, name: &str) -> bool {
+        self.named(name, |kind| matches!(kind, Type::Struct(_))).is_some()
+    }
+
     /// Names of the enum `name` by value, without `prefix`.
     #[must_use]
     pub fn enum_names(&self, name: &str, prefix: &str) -> BTreeMap<u32, String> {

@@ -19,6 +19,7 @@ use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
 use crate::budget::READ_BYTES;
 use crate::privileges::capabilities;
 use crate::source::btf::{self, Types};
+use crate::source::kernel::hooks::Attachment;
 use crate::source::kernel::looks::Limits;
 
 mod attach;
@@ -27,6 +28,7 @@ pub mod hooks;
 mod load;
 pub mod looks;
 mod tracefs;
+pub mod trial;
 
 /// The kernel side, as `cargo xtask ebpf` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../zsock-ebpf/zsock.bpf.o");
@@ -61,7 +63,7 @@ pub struct Kernel {
     wanted: HashMap<MapData, u64, u32>,
     survived: HashMap<MapData, Plain<Remote>, u32>,
     accept_failures: HashMap<MapData, u64, Plain<AcceptFailures>>,
-    hooks: BTreeMap<String, String>,
+    hooks: Vec<Attachment>,
     limits: Limits,
     offsets: Offsets,
     missing_fields: Vec<&'static str>,
@@ -107,6 +109,23 @@ impl Kernel {
     /// # Errors
     /// As above.
     pub fn attach_by(types: &Types, options: &Options) -> Result<Self> {
+        let kernel = Self::attach_what_is_offered(types, options)?;
+        let state = kernel.hooks.iter().find(|attachment| attachment.hook.name == "state");
+        let how = state.map_or_else(|| "no such hook".to_owned(), ToString::to_string);
+        if state.is_none_or(|attachment| attachment.rung.is_none()) {
+            let how = how.trim_start_matches("no: ");
+            if capabilities::lacks(Capability::CAP_PERFMON) {
+                return Err(
+                    anyhow!("{how}").context(format!("load the eBPF programs: {}", capabilities::advice()))
+                );
+            }
+            bail!("attach to state changes, see `zsock trace -vv`: {how}");
+        }
+        Ok(kernel)
+    }
+
+    /// The same although nothing may be left to attach.
+    fn attach_what_is_offered(types: &Types, options: &Options) -> Result<Self> {
         load::raise_limit();
         let (offsets, missing) = types.offsets()?;
         if !missing.is_empty() {
@@ -135,7 +154,7 @@ impl Kernel {
             wanted,
             survived,
             accept_failures,
-            hooks: BTreeMap::from([(hooks::SOCKETS.name.to_owned(), sockets.to_owned())]),
+            hooks: vec![sockets],
             limits: Limits::default(),
             offsets,
             missing_fields: missing,
@@ -145,37 +164,18 @@ impl Kernel {
             detached: Vec::new(),
             log,
         };
-        for hook in hooks::ALL {
-            let how = kernel.attach_hook(hook, &options.hooks, &btf)?;
-            kernel.hooks.insert(hook.name.to_owned(), how);
-        }
-        if kernel.hooks.get("state").is_none_or(|how| how.starts_with("no: ")) {
-            let how = kernel.hooks.get("state").map_or("no such hook", String::as_str);
-            let how = how.trim_start_matches("no: ");
-            if capabilities::lacks(Capability::CAP_PERFMON) {
-                return Err(
-                    anyhow!("{how}").context(format!("load the eBPF programs: {}", capabilities::advice()))
-                );
-            }
-            bail!("attach to state changes, see `zsock trace -vv`: {how}");
-        }
-        for (name, target) in [("look_at_sockets", "tcp"), ("look_at_holders", "task_file")] {
-            let how = match kernel
-                .iterator(name)
-                .and_then(|iterator| attach::load_iterator(iterator, target, &btf))
-            {
-                Ok(()) => format!("iter/{target}"),
-                Err(error) => format!("no: {}", attach::reason(&error)),
-            };
-            kernel.hooks.insert(name.to_owned(), how);
+        for hook in hooks::ALL.iter().chain([&hooks::LOOK_AT_SOCKETS, &hooks::LOOK_AT_HOLDERS]) {
+            let attachment = kernel.attach_hook(hook, &options.hooks, &btf)?;
+            kernel.hooks.push(attachment);
         }
         Ok(kernel)
     }
 
     /// How each hook is attached; `no: ` and the reason where it is not.
     #[must_use]
-    pub fn hooks(&self) -> &BTreeMap<String, String> {
-        &self.hooks
+    pub fn hooks(&self) -> BTreeMap<String, String> {
+        let named = |attachment: &Attachment| (attachment.hook.name.to_owned(), attachment.to_string());
+        self.hooks.iter().map(named).collect()
     }
 
     /// Where this kernel keeps its fields.

@@ -10,7 +10,8 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::mountinfo::{self, Mount};
 
-const OWN: &str = "/proc/thread-self/ns/net";
+/// The caller's own.
+pub const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Every network namespace that can be found, opened, by inode number. The caller's own is always among them.
 ///

@@ -18,6 +18,7 @@ mod connect;
 mod crowd;
 mod descriptors;
 mod diag;
+mod doctor;
 mod exit;
 mod fields;
 mod hostile;
@@ -129,6 +130,9 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         ways::to_follow_the_timers,
         ways::to_see_accepts_fail,
         ways::to_know_a_socket,
+        doctor::hooks_are_those_of_a_trace,
+        doctor::whether_sockets_can_be_destroyed_is_found_without_destroying_one,
+        doctor::deaths_come_when_the_settings_say,
         crowd::every_one_of_a_hundred_thousand_is_judged,
         stress::a_storm_of_connections_and_a_reader_that_stalls,
         stress::what_the_kernel_and_the_reader_lose_is_counted,

@@ -4,30 +4,38 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf};
 
-use super::hooks::{Choice, Hook, Rung};
+use super::hooks::{Attachment, Choice, Hook, Refusal, Rung};
 use super::{Kernel, tracefs};
 
 impl Kernel {
-    /// Attaches `hook` by its best rung, or the one that `choices` name, and says which, or why none.
+    /// Attaches `hook` by its best rung, or the one that `choices` name.
     ///
     /// # Errors
     /// When the rung that is asked for cannot be had.
-    pub(super) fn attach_hook(&mut self, hook: &Hook, choices: &[Choice], btf: &Btf) -> Result<String> {
+    pub(super) fn attach_hook(
+        &mut self,
+        hook: &'static Hook,
+        choices: &[Choice],
+        btf: &Btf,
+    ) -> Result<Attachment> {
         if let Some(rung) = hook.chosen(choices) {
             self.attach_rung(rung, btf).map_err(|error| refused(hook, rung, reason(&error)))?;
-            return Ok(rung.label.to_owned());
+            return Ok(Attachment::by(hook, rung));
         }
-        let mut refusals = Vec::new();
+        let mut attachment = Attachment { hook, rung: None, refused: Vec::new() };
         for rung in hook.rungs {
             match self.attach_rung(rung, btf) {
-                Ok(()) => return Ok(rung.label.to_owned()),
+                Ok(()) => {
+                    attachment.rung = Some(rung);
+                    break;
+                }
                 Err(error) => {
                     log::debug!("{}: {error:#}", rung.label);
-                    refusals.push(format!("{}: {}", rung.label, reason(&error)));
+                    attachment.refused.push(Refusal { way: rung.label, why: reason(&error) });
                 }
             }
         }
-        Ok(format!("no: {}; without it no {}", refusals.join("; "), hook.loss))
+        Ok(attachment)
     }
 
     fn attach_rung(&mut self, rung: &Rung, btf: &Btf) -> Result<()> {
@@ -62,6 +70,8 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     } else if let Program::KProbe(program) = program {
         program.load()?;
         program.attach(target, 0)?;
+    } else if let Program::Iter(program) = program {
+        load_iterator(program, target, btf)?;
     } else if let Program::TracePoint(program) = program {
         // One program may have two tracepoints.
         if program.fd().is_err() {

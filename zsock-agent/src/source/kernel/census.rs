@@ -56,7 +56,8 @@ impl Census {
             load_iterator(super::program(&mut ebpf, name)?, target, &btf)
                 .with_context(|| format!("load the iterator over {target}"))?;
         }
-        Ok(Self { ebpf, offsets, missing, makes_cookies: sockets == hooks::BY_COOKIE.label })
+        let makes_cookies = sockets.rung.is_some_and(|rung| rung.name == hooks::BY_COOKIE.name);
+        Ok(Self { ebpf, offsets, missing, makes_cookies })
     }
 
     /// Where this kernel keeps its fields.

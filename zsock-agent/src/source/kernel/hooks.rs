@@ -1,5 +1,6 @@
 //! The hooks and the rungs on which each may be attached, best first.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// A need of zsock and the ways in which a kernel may serve it.
@@ -31,6 +32,45 @@ impl Hook {
     #[must_use]
     pub fn chosen(&self, choices: &[Choice]) -> Option<&'static Rung> {
         choices.iter().rev().find(|choice| choice.hook == self.name).map(|choice| choice.rung)
+    }
+}
+
+/// How a hook came to be attached, or why it is not.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// The rung that it is attached by; `None` where the kernel refuses all of them.
+    pub rung: Option<&'static Rung>,
+    /// The rungs that the kernel refuses, of those that were tried.
+    pub refused: Vec<Refusal>,
+}
+
+/// That the kernel refuses a rung.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// [`Rung::label`].
+    pub way: &'static str,
+    /// What the kernel said.
+    pub why: String,
+}
+
+impl Attachment {
+    /// One that was had by `rung`.
+    pub(super) fn by(hook: &'static Hook, rung: &'static Rung) -> Self {
+        Self { hook, rung: Some(rung), refused: Vec::new() }
+    }
+}
+
+/// As `start.hooks` has it: how it is attached, or `no: ` and the reasons.
+impl fmt::Display for Attachment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rung) = self.rung {
+            return formatter.write_str(rung.label);
+        }
+        let refused: Vec<String> =
+            self.refused.iter().map(|refusal| format!("{}: {}", refusal.way, refusal.why)).collect();
+        write!(formatter, "no: {}; without it no {}", refused.join("; "), self.hook.loss)
     }
 }
 
@@ -150,6 +190,26 @@ pub const BY_COOKIE: Rung = Rung { name: "cookie", label: "by cookie", programs:
 
 /// Before 5.12 programs may neither ask a socket for its cookie nor give it memory.
 pub const BY_ADDRESS: Rung = Rung { name: "address", label: "by address", programs: &[], timer: 0 };
+
+/// The look at every socket.
+pub const LOOK_AT_SOCKETS: Hook = Hook {
+    name: "look_at_sockets",
+    rungs: &[Rung { name: "iter", label: "iter/tcp", programs: &[("look_at_sockets", "tcp")], timer: 0 }],
+    loss: "sockets that are older than zsock, and no verdict on silent ones: close_wait_leak, unguarded_idle, receiver_stall, app_silence, \
+           accept_queue_full",
+};
+
+/// The look at who holds them.
+pub const LOOK_AT_HOLDERS: Hook = Hook {
+    name: "look_at_holders",
+    rungs: &[Rung {
+        name: "iter",
+        label: "iter/task_file",
+        programs: &[("look_at_holders", "task_file")],
+        timer: 0,
+    }],
+    loss: "owners of sockets that are older than zsock, or that were passed on",
+};
 
 /// Every hook.
 pub const ALL: &[Hook] = &[

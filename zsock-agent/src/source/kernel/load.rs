@@ -7,7 +7,7 @@ use zsock_common::offsets::Offsets;
 use zsock_common::settings::Settings;
 
 use super::attach::{load_iterator, refused};
-use super::hooks::{BY_ADDRESS, BY_COOKIE, Rung, SOCKETS};
+use super::hooks::{Attachment, BY_ADDRESS, BY_COOKIE, Refusal, Rung, SOCKETS};
 use super::{OBJECT, Options, Plain, WAKE_BYTES};
 use crate::privileges::capabilities;
 use crate::source::btf::Types;
@@ -32,23 +32,25 @@ pub(super) fn load(
     options: &Options,
     btf: &Btf,
     example: &str,
-) -> Result<(Ebpf, &'static str)> {
+) -> Result<(Ebpf, Attachment)> {
     let load_with = |rung: &'static Rung| {
         let by_address = rung.name == BY_ADDRESS.name;
-        Ok((load_object(types, offsets, options, btf, by_address)?, rung.label))
+        Ok((load_object(types, offsets, options, btf, by_address)?, Attachment::by(&SOCKETS, rung)))
     };
     let chosen = SOCKETS.chosen(&options.hooks);
     if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
         return load_with(&BY_ADDRESS);
     }
-    let (mut ebpf, label) = load_with(&BY_COOKIE)?;
-    let Some(refusal) = lacks_helpers(&mut ebpf, btf, example) else { return Ok((ebpf, label)) };
+    let (mut ebpf, by_cookie) = load_with(&BY_COOKIE)?;
+    let Some(refusal) = lacks_helpers(&mut ebpf, btf, example) else { return Ok((ebpf, by_cookie)) };
     if let Some(rung) = chosen {
         return Err(refused(&SOCKETS, rung, refusal));
     }
     // Its maps go before others are made.
     drop(ebpf);
-    load_with(&BY_ADDRESS)
+    let (ebpf, mut by_address) = load_with(&BY_ADDRESS)?;
+    by_address.refused.push(Refusal { way: BY_COOKIE.label, why: refusal });
+    Ok((ebpf, by_address))
 }
 
 /// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.

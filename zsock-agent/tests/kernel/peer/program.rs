@@ -111,6 +111,7 @@ impl Program {
             "keepalive" => {
                 self.set_keepalive(argument(&mut words)?, argument(&mut words)?, argument(&mut words)?)
             }
+            "guard" => self.guard(),
             "reset-on-close" => self.set_reset_on_close(),
             "write" => self.write(argument(&mut words)?),
             "write-all" => self.write_until_full(),
@@ -232,6 +233,12 @@ impl Program {
     fn set_user_timeout(&mut self, milliseconds: u64) -> io::Result<Said> {
         held(&mut self.connection)?.set_tcp_user_timeout(Some(Duration::from_millis(milliseconds)))?;
         Ok(Said("set", milliseconds.to_string()))
+    }
+
+    /// Keepalive by the settings of the network namespace.
+    fn guard(&mut self) -> io::Result<Said> {
+        held(&mut self.connection)?.set_keepalive(true)?;
+        Ok(Said("guarded", "-".to_owned()))
     }
 
     fn set_keepalive(&mut self, idle_s: u64, interval_s: u64, probes: u32) -> io::Result<Said> {

@@ -95,6 +95,6 @@ fn hooks(types: &Types) -> BTreeMap<String, String> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let attached =
-        runtime.block_on(async { Kernel::attach_by(types, &options).map(|kernel| kernel.hooks().clone()) });
+        runtime.block_on(async { Kernel::attach_by(types, &options).map(|kernel| kernel.hooks()) });
     attached.unwrap_or_else(|error| panic!("{error:#}"))
 }
