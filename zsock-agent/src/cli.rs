@@ -14,9 +14,15 @@ use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
+mod act;
+mod keepalive;
+mod kill;
 mod usage;
 mod values;
 
+pub use act::ActArgs;
+pub use keepalive::{KeepaliveArgs, UserTimeout};
+pub use kill::KillArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -80,6 +86,24 @@ pub enum Command {
         after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
     )]
     Trace(TraceArgs),
+
+    /// Set keepalive and user timeout on sockets of running processes, so that the death of a peer is noticed
+    #[command(
+        after_help = "Needs root; `--help` has more on each option, the traps, and examples.",
+        after_long_help = format!("{}{EXIT_STATUS}", keepalive::NOTES),
+        mut_arg("verdicts", |argument| argument.help(act::VERDICT_HELP)),
+        mut_arg("states", |argument| argument.help(act::STATE_HELP)),
+    )]
+    Keepalive(KeepaliveArgs),
+
+    /// Destroy sockets
+    #[command(
+        after_help = "Needs root; `--help` has more on what it does, and examples.",
+        after_long_help = format!("{}{EXIT_STATUS}", kill::NOTES),
+        mut_arg("verdicts", |argument| argument.help(act::VERDICT_HELP)),
+        mut_arg("states", |argument| argument.help(act::STATE_HELP)),
+    )]
+    Kill(KillArgs),
 }
 
 /// The options of `zsock trace`.
@@ -260,6 +284,21 @@ pub struct SelectorArgs {
 }
 
 impl SelectorArgs {
+    /// Whether there is none, so that everything would be selected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { pids, comms, ports, local, remote, netns, cgroups, states, verdicts } = self;
+        pids.is_empty()
+            && comms.is_empty()
+            && ports.is_empty()
+            && local.is_empty()
+            && remote.is_empty()
+            && netns.is_empty()
+            && cgroups.is_empty()
+            && states.is_empty()
+            && verdicts.is_empty()
+    }
+
     /// The selectors, with paths of network namespaces resolved to their inode numbers.
     ///
     /// # Errors
@@ -280,12 +319,12 @@ impl SelectorArgs {
     }
 }
 
-/// The options of `zsock trace` that take a value, such as `--port`.
+/// The options of a command that take a value, such as `--port` of `trace`.
 #[must_use]
-pub fn options_with_values() -> Vec<String> {
-    let command = Cli::command();
-    let trace = command.find_subcommand("trace");
-    let arguments = trace.into_iter().flat_map(clap::Command::get_arguments);
+pub fn options_with_values(command: &str) -> Vec<String> {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(command);
+    let arguments = command.into_iter().flat_map(clap::Command::get_arguments);
     let with_values = arguments.filter(|argument| argument.get_action().takes_values());
     with_values.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
 }
@@ -343,7 +382,7 @@ mod tests {
             "--verdict",
             "silent_death",
         ]);
-        let Command::Trace(arguments) = cli.unwrap().command;
+        let Command::Trace(arguments) = cli.unwrap().command else { panic!("another command") };
         let expected = Selectors {
             pids: vec![7, 8],
             comms: vec!["nginx".to_owned()],

@@ -18,6 +18,7 @@ pub mod budget;
 pub mod cli;
 pub mod detect;
 pub mod engine;
+pub mod keepalive;
 pub mod kernel_rules;
 pub mod privileges;
 #[cfg(any(test, fuzzing))]

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod decode;
 pub mod fds;
+pub mod held;
 pub mod kernel;
 pub(crate) mod mountinfo;
 pub mod namespaces;

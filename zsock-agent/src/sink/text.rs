@@ -20,6 +20,7 @@ mod tests;
 mod words;
 
 use fold::{Admission, Crowd, Fold, Group};
+pub(super) use words::{ends, owner};
 
 /// Renders records as text. Those of a batch wait for its end, for many verdicts alike become one line.
 #[derive(Debug)]
