@@ -15,6 +15,7 @@ mod app_silence;
 mod close_wait_leak;
 mod connect_blackhole;
 mod fd_pressure;
+mod glance;
 pub(crate) mod idle_timeout_inferred;
 mod keepalive_unanswered;
 mod open;
@@ -32,6 +33,7 @@ mod words;
 mod zero_window_stall;
 
 pub(crate) use fd_pressure::Descriptors;
+pub use glance::at_a_glance;
 pub(crate) use open::Open;
 pub(crate) use peer::{Peer, opposite};
 pub use threshold::{ThresholdError, Thresholds};

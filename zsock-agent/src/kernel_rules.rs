@@ -8,5 +8,5 @@ mod deadline;
 mod jiffies;
 
 pub use cause::{SegmentFacts, retransmission_cause};
-pub use deadline::{Forecast, Moment, Pending, Timers, forecast};
+pub use deadline::{Discovery, Forecast, Moment, Pending, Timers, discovery, forecast};
 pub use jiffies::{Jiffies, hz_among, hz_from};

@@ -146,6 +146,9 @@ fields! {
     skb_seq: 4 optional "tcp_skb_cb.seq";
     request_num_timeout: 1 bits "request_sock.num_timeout";
     request_timeout: 4 optional "request_sock.timeout";
+    request_timer: 8 optional "request_sock.rsk_timer";
+    time_wait_state: 1 optional "inet_timewait_sock.tw_substate";
+    time_wait_timer: 8 optional "inet_timewait_sock.tw_timer";
     task_tgid: 4 optional "task_struct.tgid";
     task_flags: 4 optional "task_struct.flags";
     task_comm: 16 optional "task_struct.comm";

@@ -1,5 +1,6 @@
-//! Looks at every socket, by iterator: they write to the ring buffer, in order with the hooks.
+//! Looks at every socket, by iterator: they write to the ring buffer, in order with the hooks. The census alone writes to whoever reads it.
 
+mod census;
 mod holders;
 mod pass;
 mod quiet;

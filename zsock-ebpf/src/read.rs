@@ -214,20 +214,28 @@ pub(crate) fn remote(sk: *const c_void) -> Remote {
 /// The same of a request that is not a full socket yet.
 #[inline(always)]
 pub(crate) fn request_endpoints(into: &mut Endpoints, request: *const c_void, listener: *const c_void) {
-    let family: u16 = field::<Direct, u16>(request, offset!(skc_family));
+    common_endpoints(into, request);
+    into.netns = field::<Direct, u32>(pointer::<Direct>(listener, offset!(skc_net)), offset!(netns_inode));
+    into.uid = field::<Direct, u32>(listener, offset!(sk_uid));
+}
+
+/// The same of what may be no full socket: all that a `struct sock_common` has. Its user is not there.
+#[inline(always)]
+pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
+    let family: u16 = field::<Direct, u16>(sk_common, offset!(skc_family));
     into.family = family;
     into.reserved = 0;
     if family == AF_INET6 {
-        into.local = field::<Direct, [u64; 2]>(request, offset!(skc_v6_rcv_saddr)).bytes();
-        into.remote = field::<Direct, [u64; 2]>(request, offset!(skc_v6_daddr)).bytes();
+        into.local = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_rcv_saddr)).bytes();
+        into.remote = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_daddr)).bytes();
     } else {
-        into.local = mapped(field::<Direct, u32>(request, offset!(skc_rcv_saddr)));
-        into.remote = mapped(field::<Direct, u32>(request, offset!(skc_daddr)));
+        into.local = mapped(field::<Direct, u32>(sk_common, offset!(skc_rcv_saddr)));
+        into.remote = mapped(field::<Direct, u32>(sk_common, offset!(skc_daddr)));
     }
-    into.local_port = field::<Direct, u16>(request, offset!(skc_num));
-    into.remote_port = u16::from_be(field::<Direct, u16>(request, offset!(skc_dport)));
-    into.netns = field::<Direct, u32>(pointer::<Direct>(listener, offset!(skc_net)), offset!(netns_inode));
-    into.uid = field::<Direct, u32>(listener, offset!(sk_uid));
+    into.local_port = field::<Direct, u16>(sk_common, offset!(skc_num));
+    into.remote_port = u16::from_be(field::<Direct, u16>(sk_common, offset!(skc_dport)));
+    into.netns = field::<Direct, u32>(pointer::<Direct>(sk_common, offset!(skc_net)), offset!(netns_inode));
+    into.uid = 0;
 }
 
 trait Bytes {

@@ -135,11 +135,46 @@ pub struct Forecast {
     pub gives_up_in: Option<Duration>,
 }
 
+/// When the kernel finds that a peer is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// After so long.
+    In(Duration),
+    /// Never: nothing is sent that could go unanswered.
+    Never,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// What is assumed of the peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    /// It goes on answering the probes of its closed window where it has answered them.
+    AsBefore,
+    /// Nothing comes from it.
+    Silent,
+}
+
 /// When the next timer acts and when the kernel gives up.
 ///
 /// Silence is taken to go on, and so is a peer's answering the probes of its closed window. Not foreseen: attempts that fail for lack of local resources, and orphans dropped because there are too many.
 #[must_use]
 pub fn forecast(timers: &Timers) -> Forecast {
+    forecast_of(timers, Peer::AsBefore)
+}
+
+/// When the kernel finds that nothing comes from the peer any more, whatever it did before.
+#[must_use]
+pub fn discovery(timers: &Timers) -> Discovery {
+    let nothing_waits = !timers.in_flight && !timers.unsent;
+    match forecast_of(timers, Peer::Silent).gives_up_in {
+        Some(gives_up_in) => Discovery::In(gives_up_in),
+        None if nothing_waits && !timers.keepalive_enabled => Discovery::Never,
+        None => Discovery::Unknown,
+    }
+}
+
+fn forecast_of(timers: &Timers, peer: Peer) -> Forecast {
     let never = Forecast::default();
     match timers.state {
         State::FIN_WAIT2 if timers.orphan => Forecast { next: timers.keepalive_timer_in, ..never },
@@ -153,9 +188,9 @@ pub fn forecast(timers: &Timers) -> Forecast {
         | State::LAST_ACK
         | State::CLOSING => {
             if timers.in_flight {
-                retransmission::forecast(timers)
+                retransmission::forecast(timers, peer)
             } else if timers.unsent {
-                persist::forecast(timers)
+                persist::forecast(timers, peer)
             } else {
                 keepalive::forecast(timers)
             }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Not;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,12 @@ pub struct Found {
     /// The timer that is armed; absent where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<ArmedTimer>,
+    /// A connection that waits in its listener's queue to be accepted.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub unaccepted: bool,
+    /// A listener made it: the peer opened it. Not told of a listener whose backlog is 0.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub accepted: bool,
     /// Of a listener: connections that wait to be accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_queue: Option<AcceptQueue>,
@@ -77,6 +85,16 @@ pub enum Noticed {
 impl Noticed {
     /// Every one, the worst first.
     pub const ALL: [Self; 4] = [Self::Never, Self::Hours, Self::Minutes, Self::Seconds];
+
+    /// What it is called where it takes so long.
+    #[must_use]
+    pub const fn after(duration: Duration) -> Self {
+        match duration.as_secs() {
+            0..60 => Self::Seconds,
+            60..3600 => Self::Minutes,
+            _ => Self::Hours,
+        }
+    }
 
     /// Its name in records and options.
     #[must_use]

@@ -1,14 +1,30 @@
 //! One look at every TCP socket of the host, with its owner, its settings and what its timers will do.
+//!
+//! Who holds what is looked up first; then each socket is handed on as it is found, so that nothing is kept of it.
 
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tokio::net::TcpSocket;
 use zsock_common::settings::Filter;
+use zsock_common::wire::CensusHolder;
 
 use crate::detect::Thresholds;
+use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::record::Found;
+use crate::source::assemble::facts::Units;
+use crate::source::assemble::known;
+use crate::source::clock::Clock;
+use crate::source::kernel::census::Census;
+use crate::source::namespaces;
 use crate::source::process::Process;
 use crate::time::Time;
+
+mod found;
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -56,7 +72,78 @@ pub struct Coverage {
 ///
 /// # Errors
 /// When not even the sockets of the own network namespace can be listed, with what to do about it.
-pub fn take(wanted: &Wanted, each: impl FnMut(Counted)) -> Result<Coverage> {
-    let _ = (wanted, each);
-    anyhow::bail!("not built yet")
+pub fn take(wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> {
+    let clock = Clock::start()?;
+    let mut census = Census::load(wanted.filter)?;
+    let (holders, hz) = holders(&mut census)?;
+    let offsets = *census.offsets();
+    let units = Units::new(Jiffies::new(hz), &offsets);
+    let mut finder = found::Finder::new(units, clock, &wanted.thresholds, holders);
+    let namespaces = namespaces::all();
+    let failed = census.sockets(&namespaces, |record| each(finder.find(&record)))?;
+    let losses = known::losses(&offsets, census.missing_fields());
+    Ok(Coverage {
+        namespaces: (namespaces.len() - failed.len()) as u64,
+        failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
+        source: "iterators",
+        not_told: losses.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Who holds which socket.
+struct Holders {
+    processes: Vec<Arc<Process>>,
+    /// By cookie: number of the process, and the descriptor.
+    by_cookie: HashMap<u64, (u32, u32)>,
+}
+
+/// Two readings of the kernel's clocks this far apart tell its tick where one does not.
+const CLOCKS_APART: Duration = Duration::from_millis(600);
+
+/// Looks up who holds what, and learns from the rows how fast the kernel's clock ticks.
+fn holders(census: &mut Census) -> Result<(Holders, NonZeroU32)> {
+    // One socket must exist to tell the clock by.
+    let _example = TcpSocket::new_v4().or_else(|_| TcpSocket::new_v6()).context("make a socket")?;
+    let mut readings = Vec::new();
+    loop {
+        let mut holders = Holders { processes: Vec::new(), by_cookie: HashMap::new() };
+        let mut last: Option<(u64, u64)> = None;
+        census.holders(|holder| {
+            last = Some((holder.jiffies, holder.time_ns));
+            holders.note(&holder);
+        })?;
+        let reading = last.context("no socket is held by any process")?;
+        readings.push(reading);
+        if let Some(hz) = hz_from(reading.0, reading.1).or_else(|| hz_among(&readings)) {
+            return Ok((holders, hz));
+        }
+        sleep(CLOCKS_APART);
+    }
+}
+
+impl Holders {
+    fn note(&mut self, row: &CensusHolder) {
+        let is_last = |process: &Arc<Process>| {
+            process.pid == row.process.tgid && process.start_ns == row.process.start_ns
+        };
+        // The iterator goes from process to process.
+        if !self.processes.last().is_some_and(is_last) {
+            let Some(process) = Process::from_wire(&row.process) else { return };
+            self.processes.push(Arc::new(process));
+        }
+        let Ok(number) = u32::try_from(self.processes.len() - 1) else { return };
+        let held = (number, row.fd);
+        let processes = &self.processes;
+        let start = |number: u32| processes[number as usize].start_ns;
+        let known = self.by_cookie.entry(row.cookie).or_insert(held);
+        if start(number) < start(known.0) {
+            *known = held;
+        }
+    }
+
+    fn of(&self, cookie: u64) -> Option<(usize, Holder)> {
+        let (number, fd) = *self.by_cookie.get(&cookie)?;
+        let process = self.processes.get(number as usize)?;
+        Some((number as usize, Holder { process: Arc::clone(process), fd }))
+    }
 }

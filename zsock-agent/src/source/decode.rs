@@ -88,6 +88,12 @@ impl Raw {
     }
 }
 
+/// The rows of an iterator, one after the other. What is left over at the end is no row.
+pub fn rows<T: Wire>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    let mut input = Bytes(bytes);
+    std::iter::from_fn(move || T::decode(&mut input).ok())
+}
+
 struct Bytes<'a>(&'a [u8]);
 
 impl Input for Bytes<'_> {

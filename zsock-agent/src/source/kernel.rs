@@ -22,6 +22,7 @@ use crate::source::btf::{self, Types};
 use crate::source::kernel::looks::Limits;
 
 mod attach;
+pub mod census;
 pub mod hooks;
 mod load;
 pub mod looks;
@@ -112,7 +113,7 @@ impl Kernel {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf)?;
+        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf, "look_at_sockets")?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -270,8 +271,12 @@ impl Kernel {
     }
 
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {
-        Ok(self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
+        program(&mut self.ebpf, name)
     }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
+    Ok(ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
 }
 
 fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {

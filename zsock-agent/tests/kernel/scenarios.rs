@@ -16,6 +16,7 @@ mod closing;
 mod connect;
 mod crowd;
 mod descriptors;
+mod diag;
 mod exit;
 mod fields;
 mod hostile;
@@ -85,6 +86,9 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         accept_queue::a_listener_that_is_drained_is_left_alone,
         descriptors::a_server_with_fifty_clients,
         descriptors::a_server_that_exits_under_pressure_and_one_with_room,
+        diag::one_of_two_connections_is_destroyed,
+        diag::a_connection_bound_to_an_interface_is_destroyed,
+        diag::without_the_right_nothing_is_destroyed,
         unguarded::a_death_behind_a_gateway_is_noticed_when_foretold,
         unguarded::without_keepalive_nothing_would_notice,
         unguarded::a_guarded_connection_is_left_alone,

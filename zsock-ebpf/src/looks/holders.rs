@@ -16,11 +16,11 @@ use crate::rodata::{offset, setting};
 use crate::{emit, memory, process};
 
 #[repr(C)]
-struct FileRow {
-    meta: *const c_void,
-    task: *const c_void,
-    fd: u32,
-    file: *mut c_void,
+pub(super) struct FileRow {
+    pub(super) meta: *const c_void,
+    pub(super) task: *const c_void,
+    pub(super) fd: u32,
+    pub(super) file: *mut c_void,
 }
 
 /// `bpf_iter_meta.seq_num`.

@@ -18,14 +18,14 @@ use crate::rodata::{offset, setting};
 use crate::{filter, memory, words};
 
 #[repr(C)]
-struct TcpRow {
-    meta: *mut c_void,
-    sk_common: *mut c_void,
-    uid: u32,
+pub(super) struct TcpRow {
+    pub(super) meta: *mut c_void,
+    pub(super) sk_common: *mut c_void,
+    pub(super) uid: u32,
 }
 
 /// `bpf_iter_meta.seq` and `bpf_iter_meta.seq_num`.
-const SEQ: u32 = 0;
+pub(super) const SEQ: u32 = 0;
 const SEQ_NUM: u32 = 16;
 
 /// The iterator goes on until the reader's buffer is full: rows handed over and sockets walked past fill it, so that the reader

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Clock, Forecast, MAX_FIRINGS, Moment, Pending, RTO_MIN, Stopwatch, Timers};
+use super::{Clock, Forecast, MAX_FIRINGS, Moment, Peer, Pending, RTO_MIN, Stopwatch, Timers};
 
 /// A peer answers no sooner than this after its last answer (`tcp_invalid_ratelimit`), and the first probes come faster.
 const ANSWERS_APART: Duration = Duration::from_millis(500);
@@ -16,13 +16,14 @@ const MAX_DOUBLINGS: u32 = 10;
 /// `TCP_TIMEOUT_MIN`, the shortest that a probe is put off, in ticks.
 const SHORTEST_DELAY: u64 = 2;
 
-pub(super) fn forecast(timers: &Timers) -> Forecast {
+pub(super) fn forecast(timers: &Timers, peer: Peer) -> Forecast {
     let (Moment::AtRest, Some(Pending::Probe), Some(timer_in)) =
         (timers.moment, timers.pending, timers.timer_in)
     else {
         return Forecast::default();
     };
     let mut probing = Probing::new(timers);
+    probing.is_answered &= peer == Peer::AsBefore;
     probing.clock.wait(timer_in);
     let next = Some(probing.clock.elapsed());
     if probing.is_answered && !timers.orphan && timers.user_timeout().is_none() {

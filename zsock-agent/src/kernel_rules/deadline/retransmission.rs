@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Clock, Forecast, MAX_FIRINGS, Moment, Pending, RTO_MIN, Stopwatch, Timers};
+use super::{Clock, Forecast, MAX_FIRINGS, Moment, Peer, Pending, RTO_MIN, Stopwatch, Timers};
 use crate::record::State;
 
 /// `TCP_TIMEOUT_INIT`: the first timeout of a handshake.
@@ -14,9 +14,10 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 /// `TCP_THIN_LINEAR_RETRIES`: a thin stream backs off after this many timeouts.
 const THIN_LINEAR_RETRIES: u32 = 6;
 
-pub(super) fn forecast(timers: &Timers) -> Forecast {
+pub(super) fn forecast(timers: &Timers, peer: Peer) -> Forecast {
     let Some((next, mut episode)) = Episode::at_first_firing(timers) else { return Forecast::default() };
-    if episode.probes_closed_window() && timers.user_timeout().is_none() && peer_answers(timers) {
+    let answers = peer == Peer::AsBefore && peer_answers(timers);
+    if answers && episode.probes_closed_window() && timers.user_timeout().is_none() {
         return Forecast { next: Some(next), gives_up_in: None };
     }
     for _ in 0..MAX_FIRINGS {

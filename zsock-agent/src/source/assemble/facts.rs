@@ -6,8 +6,8 @@ use std::time::Duration;
 use zsock_common::offsets::{ABSENT, Offsets};
 use zsock_common::wire::{Endpoints, Head, TcpFacts, sk_flag};
 
-use crate::kernel_rules::{Forecast, Jiffies, Moment, Pending, Timers, forecast};
-use crate::record::{Family, KeepaliveSettings, State, Tcp};
+use crate::kernel_rules::{Discovery, Forecast, Jiffies, Moment, Pending, Timers, discovery, forecast};
+use crate::record::{ArmedTimer, Family, KeepaliveSettings, State, Tcp, TimerKind};
 use crate::source::assemble::known::Known;
 use crate::time::milliseconds;
 
@@ -47,17 +47,26 @@ impl Ends {
     /// The ends in a wire record.
     #[must_use]
     pub fn of(wire: &Endpoints, known: &Known) -> Self {
-        let written = |address: [u8; 16]| Ipv6Addr::from(address).to_canonical();
-        let (local, remote) = (written(wire.local), written(wire.remote));
-        let is_known = wire.family != AF_INET6 || known.ipv6_ends;
-        let end =
-            |address: IpAddr, port: u16| (port != 0 && is_known).then(|| SocketAddr::new(address, port));
+        let is_ipv6 = wire.family == AF_INET6;
+        let addresses = [wire.local, wire.remote].map(|address| Ipv6Addr::from(address).into());
+        let mut ends = Self::between(is_ipv6, addresses, [wire.local_port, wire.remote_port]);
+        if is_ipv6 && !known.ipv6_ends {
+            (ends.local, ends.remote) = (None, None);
+        }
+        ends
+    }
+
+    /// The ends of a socket, of IPv6 or not: ours and the peer's. An end without a port is not known.
+    #[must_use]
+    pub fn between(is_ipv6: bool, addresses: [IpAddr; 2], [local_port, remote_port]: [u16; 2]) -> Self {
+        let [local, remote] = addresses.map(|address| address.to_canonical());
+        let end = |address: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(address, port));
         let is_ipv4 = local.is_ipv4() || remote.is_ipv4();
         Self {
             family: if is_ipv4 { Family::Ipv4 } else { Family::Ipv6 },
-            v4mapped: is_ipv4 && wire.family == AF_INET6,
-            local: end(local, wire.local_port),
-            remote: end(remote, wire.remote_port),
+            v4mapped: is_ipv4 && is_ipv6,
+            local: end(local, local_port),
+            remote: end(remote, remote_port),
         }
     }
 }
@@ -171,7 +180,8 @@ impl Units {
     }
 
     /// Keepalive as it holds for the socket.
-    fn keepalive(&self, tcp: &TcpFacts) -> KeepaliveSettings {
+    #[must_use]
+    pub fn keepalive(&self, tcp: &TcpFacts) -> KeepaliveSettings {
         let own_or = |own: u32, namespace: u32| if own == 0 { namespace } else { own };
         KeepaliveSettings {
             enabled: tcp.sk_flags & sk_flag::KEEPOPEN != 0,
@@ -206,6 +216,34 @@ impl Units {
             return Forecast::default();
         }
         forecast(&self.timers(head, tcp, state, moment))
+    }
+
+    /// When a death of the peer from now on would be noticed.
+    #[must_use]
+    pub fn discovery(&self, head: &Head, tcp: &TcpFacts, state: State) -> Discovery {
+        if !self.known.forecast {
+            return Discovery::Unknown;
+        }
+        discovery(&self.timers(head, tcp, state, Moment::AtRest))
+    }
+
+    /// The timer of the kernel's that is armed; `None` where none is, or where that cannot be told.
+    #[must_use]
+    pub fn armed(&self, head: &Head, tcp: &TcpFacts, state: State) -> Option<ArmedTimer> {
+        if !self.known.forecast || state == State::LISTEN {
+            return None;
+        }
+        let timers = self.timers(head, tcp, state, Moment::AtRest);
+        let (kind, fires_in) = match (timers.pending, timers.timer_in) {
+            (Some(Pending::Probe), Some(fires_in)) => (TimerKind::Persist, fires_in),
+            (Some(_), Some(fires_in)) => (TimerKind::Retransmission, fires_in),
+            // Before the handshake is done the keepalive timer is not armed; without a process it counts out FIN_WAIT2.
+            _ if state == State::SYN_SENT => return None,
+            _ if timers.orphan => (TimerKind::TimeWait, timers.keepalive_timer_in?),
+            _ if !timers.keepalive_enabled => return None,
+            _ => (TimerKind::Keepalive, timers.keepalive_timer_in?),
+        };
+        Some(ArmedTimer { kind, in_ms: milliseconds(fires_in) })
     }
 
     fn timers(&self, head: &Head, tcp: &TcpFacts, state: State, moment: Moment) -> Timers {

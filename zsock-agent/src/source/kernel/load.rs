@@ -21,7 +21,8 @@ pub(super) fn raise_limit() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
-/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
+/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for. `example`
+/// is the look at sockets that is going to be used.
 ///
 /// # Errors
 /// When the kernel does not take it, with what to do about that.
@@ -30,6 +31,7 @@ pub(super) fn load(
     offsets: &Offsets,
     options: &Options,
     btf: &Btf,
+    example: &str,
 ) -> Result<(Ebpf, &'static str)> {
     let load_with = |rung: &'static Rung| {
         let by_address = rung.name == BY_ADDRESS.name;
@@ -40,7 +42,7 @@ pub(super) fn load(
         return load_with(&BY_ADDRESS);
     }
     let (mut ebpf, label) = load_with(&BY_COOKIE)?;
-    let Some(refusal) = lacks_helpers(&mut ebpf, btf) else { return Ok((ebpf, label)) };
+    let Some(refusal) = lacks_helpers(&mut ebpf, btf, example) else { return Ok((ebpf, label)) };
     if let Some(rung) = chosen {
         return Err(refused(&SOCKETS, rung, refusal));
     }
@@ -50,8 +52,8 @@ pub(super) fn load(
 }
 
 /// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
-fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf) -> Option<String> {
-    let Some(Program::Iter(program)) = ebpf.program_mut("look_at_sockets") else { return None };
+fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf, example: &str) -> Option<String> {
+    let Some(Program::Iter(program)) = ebpf.program_mut(example) else { return None };
     let error = load_iterator(program, "tcp", btf).err()?;
     let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
     let log = verifier_log.to_string();

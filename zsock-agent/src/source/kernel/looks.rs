@@ -225,7 +225,7 @@ fn address(remote: Remote) -> Option<SocketAddr> {
 }
 
 /// The iterator's file. The link ends with it.
-fn open(iterator: &mut Iter) -> Result<File> {
+pub(super) fn open(iterator: &mut Iter) -> Result<File> {
     let link = iterator.attach().context("open the iterator")?;
     Ok(iterator.take_link(link)?.into_file()?)
 }

@@ -19,11 +19,14 @@ mod blank;
 mod story;
 
 /// Fields that kernels lack without anything being lost, and why.
-const HARMLESS: [(&str, &str); 8] = [
+const HARMLESS: [(&str, &str); 11] = [
     ("icsk_timeout", "kernels that lack it keep no deadline beside the timer's own"),
     ("total_rto", "shows only how old the kernel is"),
     ("tcp_clock_cache", "the clock is read instead"),
     ("sk_type", "raw sockets are remembered beside TCP's, and nothing is told of them"),
+    ("request_timer", "only the census tells it: the timer of a handshake"),
+    ("time_wait_timer", "only the census tells it: the timer of a connection in TIME_WAIT"),
+    ("time_wait_state", "only the census tells it: FIN_WAIT2 without a process is told as TIME_WAIT"),
     ("regs_first_argument", "registers have other names on other processors"),
     ("regs_code_segment", "registers have other names on other processors"),
     ("regs_number_x86", "registers have other names on other processors"),

@@ -1,0 +1,121 @@
+//! The census: rows of every TCP socket and of every descriptor of one, read from the iterators themselves. Nothing is attached, and nothing
+//! stays when it is done.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{Btf, Ebpf};
+use zsock_common::offsets::Offsets;
+use zsock_common::settings::Filter;
+use zsock_common::wire::{CensusHolder, CensusRecord, Wire};
+
+use super::attach::load_iterator;
+use super::{Options, hooks, load, looks};
+use crate::source::btf::{self, Types};
+use crate::source::decode::rows;
+use crate::source::namespaces;
+
+/// An iterator hands over no more than its own buffer holds, eight pages.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The least that the map of events may have; the census writes none.
+const BUFFER_BYTES: u32 = 64 * 1024;
+
+/// The programs of a census, loaded.
+pub struct Census {
+    ebpf: Ebpf,
+    offsets: Offsets,
+    missing: Vec<&'static str>,
+    /// Programs may make a socket's cookie; where they may not, somebody else has to have asked for it.
+    pub makes_cookies: bool,
+}
+
+impl Census {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// Without BTF, without the right to load programs, or where the kernel has no iterators.
+    pub fn load(filter: Filter) -> Result<Self> {
+        load::raise_limit();
+        let types = Types::read(Path::new(btf::VMLINUX))?;
+        let (offsets, missing) = types.offsets()?;
+        let btf = Btf::from_sys_fs().context("read the kernel's types")?;
+        let options = Options {
+            all_events: false,
+            buffer_bytes: BUFFER_BYTES,
+            stored_sockets: 1,
+            filter,
+            has_log: false,
+            hooks: Vec::new(),
+        };
+        let (mut ebpf, sockets) = load::load(&types, &offsets, &options, &btf, "census_sockets")?;
+        for (name, target) in [("census_sockets", "tcp"), ("census_holders", "task_file")] {
+            load_iterator(super::program(&mut ebpf, name)?, target, &btf)
+                .with_context(|| format!("load the iterator over {target}"))?;
+        }
+        Ok(Self { ebpf, offsets, missing, makes_cookies: sockets == hooks::BY_COOKIE.label })
+    }
+
+    /// Where this kernel keeps its fields.
+    #[must_use]
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Names of the fields that it has not.
+    #[must_use]
+    pub fn missing_fields(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// Hands over every descriptor of a TCP socket, process by process.
+    ///
+    /// # Errors
+    /// When the iterator cannot be opened or read.
+    pub fn holders(&mut self, each: impl FnMut(CensusHolder)) -> Result<()> {
+        let file = looks::open(super::program(&mut self.ebpf, "census_holders")?)?;
+        read_all(file, each).context("walk the files of all processes")
+    }
+
+    /// Hands over every TCP socket of `namespaces`. Returns those that could not be looked into, with the reason.
+    ///
+    /// # Errors
+    /// When there is no iterator over sockets.
+    pub fn sockets(
+        &mut self,
+        namespaces: &BTreeMap<u64, File>,
+        mut each: impl FnMut(CensusRecord),
+    ) -> Result<Vec<(u64, anyhow::Error)>> {
+        let iterator = super::program(&mut self.ebpf, "census_sockets")?;
+        // The iterator walks the namespace of the thread that opens it.
+        let opened = namespaces::in_each(namespaces, |_| looks::open(iterator));
+        let mut failed = Vec::new();
+        for (namespace, file) in opened {
+            let file = file.map_err(|errno| anyhow!(errno).context("enter the network namespace")).flatten();
+            let walked = file.and_then(|file| read_all(file, &mut each).context("walk its sockets"));
+            failed.extend(walked.err().map(|error| (namespace, error)));
+        }
+        Ok(failed)
+    }
+}
+
+/// Reads rows until there are no more.
+fn read_all<T: Wire>(mut file: File, mut each: impl FnMut(T)) -> Result<()> {
+    let mut bytes = vec![0; READ_BYTES];
+    let mut filled = 0;
+    loop {
+        let read = file.read(&mut bytes[filled..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        // A read may end within a row.
+        let whole = filled / T::SIZE_BYTES * T::SIZE_BYTES;
+        rows(&bytes[..whole]).for_each(&mut each);
+        bytes.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
