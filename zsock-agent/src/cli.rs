@@ -89,19 +89,21 @@ pub enum Command {
 
     /// Set keepalive and user timeout on sockets of running processes, so that the death of a peer is noticed
     #[command(
+        override_usage = "zsock keepalive <SELECTOR>... <SETTING>... [OPTIONS]",
         after_help = "Needs root; `--help` has more on each option, the traps, and examples.",
         after_long_help = format!("{}{EXIT_STATUS}", keepalive::NOTES),
-        mut_arg("verdicts", |argument| argument.help(act::VERDICT_HELP)),
-        mut_arg("states", |argument| argument.help(act::STATE_HELP)),
+        mut_arg("verdicts", act::verdict),
+        mut_arg("states", act::state),
     )]
     Keepalive(KeepaliveArgs),
 
     /// Destroy sockets
     #[command(
+        override_usage = "zsock kill <SELECTOR>... [OPTIONS]",
         after_help = "Needs root; `--help` has more on what it does, and examples.",
         after_long_help = format!("{}{EXIT_STATUS}", kill::NOTES),
-        mut_arg("verdicts", |argument| argument.help(act::VERDICT_HELP)),
-        mut_arg("states", |argument| argument.help(act::STATE_HELP)),
+        mut_arg("verdicts", act::verdict),
+        mut_arg("states", act::state),
     )]
     Kill(KillArgs),
 }

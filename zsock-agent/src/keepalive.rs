@@ -125,13 +125,20 @@ fn in_flight(user_timeout_ms: Option<u64>) -> String {
         Some(ms) => format!("the user timeout of {} ends the connection", say(ms)),
         None => "retransmissions end the connection, by the kernel's defaults after 15 minutes; --user-timeout shortens that".to_owned(),
     };
-    format!("data is in flight or waits to be sent: until it is acknowledged keepalive does nothing, and {end}")
+    format!(
+        "data is in flight or waits to be sent: until it is acknowledged keepalive does nothing, and {end}"
+    )
 }
 
 /// What the kernel kept in place of what was asked for.
 #[must_use]
 pub fn kept_otherwise(expected: &Standing, after: &Standing) -> Vec<String> {
-    fn differing<T: PartialEq>(name: &str, asked: Option<T>, kept: Option<T>, say: fn(T) -> String) -> Option<String> {
+    fn differing<T: PartialEq>(
+        name: &str,
+        asked: Option<T>,
+        kept: Option<T>,
+        say: fn(T) -> String,
+    ) -> Option<String> {
         if asked == kept {
             return None;
         }
@@ -234,8 +241,7 @@ mod tests {
         );
         assert!(overridden(95_000)[0].ends_with("a silent peer is given up after 1 min 40 s"));
         assert!(
-            overridden(300_000)[0]
-                .starts_with("the user timeout of 5 min is above the 2 min of keepalive")
+            overridden(300_000)[0].starts_with("the user timeout of 5 min is above the 2 min of keepalive")
         );
         assert!(overridden(300_000)[0].ends_with("a silent peer is given up after 5 min"));
         assert_eq!(overridden(120_000), Vec::<String>::new());

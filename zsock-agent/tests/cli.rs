@@ -58,6 +58,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("help", transcript("--help"));
     insta::assert_snapshot!("trace_help_short", transcript("trace -h"));
     insta::assert_snapshot!("trace_help", transcript("trace --help"));
+    insta::assert_snapshot!("keepalive_help", transcript("keepalive --help"));
+    insta::assert_snapshot!("kill_help", transcript("kill --help"));
 }
 
 #[test]
@@ -126,6 +128,38 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --cgroup system.slice",
         "trace --state ESTABLISH",
         "trace --verdict silent_deth",
+        "keepalive",
+        "keepalive --comm nginx",
+        "keepalive --idle 60s",
+        "keepalive --idle 60s --yes --max 5 --threshold stale_reset=2s",
+        "keepalive --comm nginx --idle 60s extra",
+        "keepalive --comm nginx --idle 1500ms",
+        "keepalive --comm nginx --idle 0s",
+        "keepalive --comm nginx --idle 60",
+        "keepalive --comm nginx --idle 32768s",
+        "keepalive --comm nginx --interval 500ms",
+        "keepalive --comm nginx --interval 10h",
+        "keepalive --comm nginx --probes 0",
+        "keepalive --comm nginx --probes 128",
+        "keepalive --comm nginx --user-timeout 0s",
+        "keepalive --comm nginx --user-timeout 1500us",
+        "keepalive --comm nginx --user-timeout 25h25h",
+        "keepalive --comm nginx --user-timeout 2147483648ms",
+        "keepalive --comm nginx --user-timeout never",
+        "keepalive --comm nginx --off --idle 60s",
+        "keepalive --comm nginx --off --probes 3",
+        "keepalive --comm nginx --off --max 0",
+        "keepalive --comm nginx --off --duration 5s",
+        "kill",
+        "kill --yes",
+        "kill --yes --max 1000 --assume-idle-timeout 4m -o json",
+        "kill --comm nginx --max 0",
+        "kill --comm nginx --max many",
+        "kill --comm nginx --follow",
+        "kill --comm nginx --output html",
+        "kill --comm nginx --threshold nonsense=5",
+        "kill --pid 0",
+        "kill --verdict silent_death",
     ];
     let transcripts: Vec<String> = wrong.into_iter().map(transcript).collect();
     let otherwise: Vec<&String> = transcripts
@@ -147,12 +181,26 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
     assert_eq!(transcript("trace --netns /run/netns/no-such-name"), expected);
 }
 
+/// Whatever else is asked for, and before anything is looked at.
+#[test]
+fn to_act_on_every_socket_is_refused() {
+    for arguments in ["kill", "kill --yes -v", "keepalive --off", "keepalive --idle 60s --yes --follow"] {
+        let Output { status, stdout, stderr } = zsock(arguments);
+        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{arguments}: {said}");
+        assert!(said.starts_with("error: without a selector this would act on every socket"), "{said}");
+    }
+}
+
 #[test]
 fn nothing_at_all_is_no_value() {
     // A process may have no name, and be selected by that.
-    let options = options_with_values().into_iter().filter(|option| option != "--comm");
-    for option in options {
-        let Output { status, stdout, stderr } = zsock_with(["trace", &*option, ""]);
+    let of =
+        |command: &'static str| options_with_values(command).into_iter().map(move |option| (command, option));
+    let options =
+        ["trace", "keepalive", "kill"].into_iter().flat_map(of).filter(|(_, option)| option != "--comm");
+    for (command, option) in options {
+        let Output { status, stdout, stderr } = zsock_with([command, &*option, ""]);
         let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
         assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{option}: {said}");
         assert!(said.starts_with("error: ") && said.contains(&*option), "{option}: {said}");

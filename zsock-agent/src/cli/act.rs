@@ -2,18 +2,39 @@
 
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, Args};
 
 use super::{Color, Output, SelectorArgs, values};
 use crate::detect::Thresholds;
+use crate::record::VerdictName;
 use crate::time::parse_duration;
 
-/// What `--verdict` means here, where the verdicts of `trace` that need a history are not to be had.
-pub(super) const VERDICT_HELP: &str = "The verdict that the socket's facts alone give now";
+/// The verdicts that one look at a socket can give. The others are on a connection that has ended, on what a process did for a while, or
+/// not on a socket.
+const AT_A_GLANCE: [VerdictName; 9] = [
+    VerdictName::ConnectBlackhole,
+    VerdictName::StuckRetransmission,
+    VerdictName::KeepaliveUnanswered,
+    VerdictName::OrphanStuck,
+    VerdictName::ZeroWindowStall,
+    VerdictName::ReceiverStall,
+    VerdictName::CloseWaitLeak,
+    VerdictName::UnguardedIdle,
+    VerdictName::AcceptQueueFull,
+];
 
-/// What `--state` means here.
-pub(super) const STATE_HELP: &str =
-    "TCP state; sockets in LISTEN, TIME_WAIT and NEW_SYN_RECV are left alone unless named here";
+/// `--verdict` as it is meant here.
+pub(super) fn verdict(argument: Arg) -> Arg {
+    argument
+        .help("The verdict that the socket's facts give at one look; of several that hold, the severest")
+        .value_parser(PossibleValuesParser::new(AT_A_GLANCE.map(VerdictName::name)))
+}
+
+/// `--state` as it is meant here.
+pub(super) fn state(argument: Arg) -> Arg {
+    argument.help("TCP state; sockets in LISTEN, TIME_WAIT and SYN_RECV are left alone unless named here")
+}
 
 /// The options of every command that acts on sockets.
 #[derive(Clone, Debug, Args)]
@@ -23,7 +44,7 @@ pub struct ActArgs {
     pub yes: bool,
 
     /// The most sockets to act on: where more are selected, nothing is done to any of them
-    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = count)]
     pub max: u64,
 
     /// How records are written to stdout
@@ -74,4 +95,9 @@ impl ActArgs {
                 .to_owned()
         })
     }
+}
+
+/// A number of sockets.
+fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("a number of sockets is a whole number from 1 up")
 }

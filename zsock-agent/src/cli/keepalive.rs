@@ -38,7 +38,7 @@ Examples:
   zsock keepalive --comm api --remote :5432 --idle 60s --interval 10s --probes 6 --yes --follow
   # Connections that nothing guards: a dead peer is noticed after two minutes
   zsock keepalive --verdict unguarded_idle --idle 60s --interval 10s --probes 6 --yes
-  # As it was before
+  # Keepalive off, and no user timeout
   zsock keepalive --comm api --off --user-timeout off --yes
 
 ";
@@ -60,7 +60,7 @@ pub struct KeepaliveArgs {
     pub interval: Option<Duration>,
 
     /// Unanswered probes before the connection is given up (`TCP_KEEPCNT`), 1 to 127; turns keepalive on
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=127))]
+    #[arg(long, value_name = "COUNT", value_parser = probes)]
     pub probes: Option<u32>,
 
     /// How long what is sent may stay unacknowledged (`TCP_USER_TIMEOUT`), 1ms to 24 days, or `off`
@@ -120,6 +120,11 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+fn probes(text: &str) -> Result<u32, &'static str> {
+    let probes = text.parse().ok().filter(|probes| (1..=127).contains(probes));
+    probes.ok_or("the kernel takes a number of probes from 1 to 127")
+}
+
 fn user_timeout(text: &str) -> Result<UserTimeout, String> {
     if text == "off" {
         return Ok(UserTimeout::Off);
@@ -127,8 +132,9 @@ fn user_timeout(text: &str) -> Result<UserTimeout, String> {
     let duration = parse_duration(text).map_err(|rule| format!("{rule}; `off` takes it away"))?;
     let ms = i32::try_from(duration.as_millis()).ok().filter(|_| duration.subsec_nanos() % 1_000_000 == 0);
     // Zero is no duration, so this is at least 1.
-    ms.map(|ms| UserTimeout::Ms(ms.unsigned_abs()))
-        .ok_or_else(|| "the kernel takes whole milliseconds from 1ms to 2147483647ms (24 days 20 h)".to_owned())
+    ms.map(|ms| UserTimeout::Ms(ms.unsigned_abs())).ok_or_else(|| {
+        "the kernel takes whole milliseconds from 1ms to 2147483647ms (24 days 20 h)".to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ Destroys each socket by the kernel's SOCK_DESTROY, in its own network namespace 
 by its cookie, so that no other can be hit. The peer is sent a reset, a thread that
 waits for the socket wakes up with ECONNABORTED, and the process keeps a descriptor
 of a dead socket. zsock's own sockets are never touched, and those in LISTEN,
-TIME_WAIT and NEW_SYN_RECV only where --state names them.
+TIME_WAIT and SYN_RECV only where --state names them.
 
 Needs:
   root, or CAP_NET_ADMIN to destroy, and to find the sockets what `zsock audit`

@@ -16,7 +16,7 @@ pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
     command_line(values.clone());
-    let options = cli::options_with_values();
+    let options = cli::options_with_values("trace");
     let begin = usize::from(bytes.first().copied().unwrap_or(0));
     for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
         let mut argument = OsString::from(format!("{option}="));
@@ -36,8 +36,11 @@ fn command_line(values: Vec<OsString>) {
     let arguments = ["zsock", "trace"].map(OsString::from).into_iter().chain(values);
     match cli::parse_from(&arguments.collect::<Vec<_>>()) {
         Ok(cli) => {
-            let Command::Trace(arguments) = cli.command;
-            let mut selectors = arguments.selectors;
+            let mut selectors = match cli.command {
+                Command::Trace(trace) => trace.selectors,
+                Command::Keepalive(keepalive) => keepalive.act.selectors,
+                Command::Kill(kill) => kill.act.selectors,
+            };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));
             let selectors = selectors.resolve().expect("nothing is looked up");

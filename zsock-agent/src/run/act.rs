@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::cli::ActArgs;
-use crate::record::{Action, Deed, Done, Found, SocketId, State};
+use crate::record::{Action, Deed, Done, Found, State};
 use crate::run::filter;
 use crate::select::Selectors;
 use crate::source::census::{self, Counted, Coverage, Wanted};
@@ -16,9 +16,9 @@ mod account;
 
 pub(super) use account::Account;
 
-/// States whose sockets are left alone unless `--state` names them: a listener is a whole service, the other two are no sockets that a
-/// process could hold.
-const ONLY_IF_NAMED: [State; 3] = [State::LISTEN, State::TIME_WAIT, State::NEW_SYN_RECV];
+/// States whose sockets are left alone unless `--state` names them: a listener is a whole service, the others are none that a process
+/// could hold.
+const ONLY_IF_NAMED: [State; 4] = [State::LISTEN, State::TIME_WAIT, State::SYN_RECV, State::NEW_SYN_RECV];
 
 /// Finds the sockets to act on.
 pub(super) struct Selection {
@@ -42,13 +42,18 @@ impl Selection {
     ///
     /// # Errors
     /// When sockets cannot be looked at, and when more are selected than `--max` allows.
-    pub(super) fn take(&self, deed: Deed, before: u64, is_new: impl Fn(SocketId) -> bool) -> Result<Vec<Counted>> {
+    pub(super) fn take(
+        &self,
+        deed: Deed,
+        before: u64,
+        is_new: impl Fn(&Counted) -> bool,
+    ) -> Result<Vec<Counted>> {
         let mut taken = BTreeMap::new();
         let mut surplus = HashSet::new();
         let room = usize::try_from(self.max.saturating_sub(before)).unwrap_or(usize::MAX);
         let coverage = census::take(&self.wanted, |counted| {
             let id = counted.found.socket.id;
-            if !self.takes(&counted.found) || !is_new(id) {
+            if !self.takes(&counted.found) || !is_new(&counted) {
                 return;
             }
             if taken.len() < room || taken.contains_key(&id) {
@@ -69,9 +74,10 @@ impl Selection {
     /// Whether this socket is to be acted on.
     fn takes(&self, found: &Found) -> bool {
         let is_own = found.socket.inode.is_some_and(|inode| self.own.contains(&inode));
-        let is_named = found.tcp.state.is_some_and(|state| {
-            !ONLY_IF_NAMED.contains(&state) || self.selectors.states.contains(&state)
-        });
+        let is_named = found
+            .tcp
+            .state
+            .is_some_and(|state| !ONLY_IF_NAMED.contains(&state) || self.selectors.states.contains(&state));
         !is_own && is_named && self.selectors.matches_found(found)
     }
 }
@@ -132,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::record::{Family, Socket, Tcp};
+    use crate::record::{Family, Socket, SocketId, Tcp};
 
     fn selection(arguments: &str) -> Selection {
         let arguments = ["zsock", "kill"].into_iter().chain(arguments.split_whitespace());
@@ -165,6 +171,8 @@ mod tests {
             tcp: Tcp { state: Some(state), ..Tcp::default() },
             idle_ms: None,
             timer: None,
+            unaccepted: false,
+            accepted: false,
             accept_queue: None,
             verdict: None,
             noticed: None,
@@ -174,9 +182,12 @@ mod tests {
 
     #[test]
     fn listeners_and_what_no_process_could_hold_are_left_alone_unless_named() {
-        let (by_port, by_state) = (selection("--port 443"), selection("--port 443 --state listen --state time_wait"));
-        assert!(by_port.takes(&found(1, State::ESTABLISHED)) && !by_state.takes(&found(1, State::ESTABLISHED)));
-        for (state, is_named) in [(State::LISTEN, true), (State::TIME_WAIT, true), (State::NEW_SYN_RECV, false)] {
+        let (by_port, by_state) =
+            (selection("--port 443"), selection("--port 443 --state listen --state time_wait"));
+        assert!(
+            by_port.takes(&found(1, State::ESTABLISHED)) && !by_state.takes(&found(1, State::ESTABLISHED))
+        );
+        for (state, is_named) in [(State::LISTEN, true), (State::TIME_WAIT, true), (State::SYN_RECV, false)] {
             assert!(!by_port.takes(&found(1, state)), "{state}");
             assert_eq!(by_state.takes(&found(1, state)), is_named, "{state}");
         }

@@ -25,14 +25,21 @@ const PAUSE_PER_LOOK: u32 = 9;
 /// Sets the sockets that are selected, or lists them; with `--follow` those to come as well.
 pub(super) async fn run(arguments: &KeepaliveArgs) -> Result<()> {
     let selection = Selection::new(&arguments.act)?;
-    let mut round = Round { asked: arguments.asked(), selection, is_real: arguments.act.yes, told: HashSet::new() };
+    let mut round = Round::new(arguments.asked(), selection, arguments.act.yes);
     let mut account = Account::open(Deed::Keepalive, &arguments.act)?;
-    if arguments.follow && arguments.act.yes {
-        follow(&mut round, &mut account, arguments.duration).await?;
+    let played = if arguments.follow && arguments.act.yes {
+        follow(&mut round, &mut account, arguments.duration).await
     } else {
-        round.play(&mut account)?;
+        round.play(&mut account)
+    };
+    match played {
+        Err(error) if account.selected() == 0 => Err(error),
+        // What was done before is told whatever came of it.
+        played => {
+            let closed = account.close();
+            played.and(closed)
+        }
     }
-    account.close()
 }
 
 /// Goes from round to round until a signal, a closed stdout or the end of the time.
@@ -60,27 +67,47 @@ struct Round {
     asked: Asked,
     selection: Selection,
     is_real: bool,
-    /// Sockets of earlier rounds.
-    told: HashSet<SocketId>,
+    /// Sockets that earlier rounds have tried to set.
+    tried: HashSet<SocketId>,
+    /// Sockets that earlier rounds have left alone, for want of a holder: one may have come since.
+    left_alone: HashSet<SocketId>,
 }
 
 impl Round {
+    fn new(asked: Asked, selection: Selection, is_real: bool) -> Self {
+        Self { asked, selection, is_real, tried: HashSet::new(), left_alone: HashSet::new() }
+    }
+
     fn play(&mut self, account: &mut Account) -> Result<()> {
-        let Self { asked, selection, is_real, told } = self;
-        let taken = selection.take(Deed::Keepalive, account.selected(), |id| !told.contains(&id))?;
+        let taken =
+            self.selection.take(Deed::Keepalive, account.selected(), |counted| self.is_new(counted))?;
         let mut actions = Vec::with_capacity(taken.len());
         for counted in &taken {
             let done = match &counted.holder {
-                Some(holder) if *is_real => set(asked, counted, holder),
-                Some(_) => plan(asked, counted),
+                Some(holder) if self.is_real => set(&self.asked, counted, holder),
+                Some(_) => plan(&self.asked, counted),
                 None => leave_alone(counted),
             };
-            account.tell(&done, (!*is_real).then_some(counted.at));
-            told.insert(counted.found.socket.id);
+            account.tell(&done, (!self.is_real).then_some(counted.at));
+            self.remember(counted.found.socket.id, done.outcome);
             actions.push(done);
         }
         Account::warn(&actions);
         Ok(())
+    }
+
+    fn is_new(&self, counted: &Counted) -> bool {
+        let id = counted.found.socket.id;
+        !self.tried.contains(&id) && (counted.holder.is_some() || !self.left_alone.contains(&id))
+    }
+
+    fn remember(&mut self, id: SocketId, outcome: Done) {
+        match outcome {
+            Done::Done | Done::Failed | Done::Would => self.tried.insert(id),
+            Done::Skipped => self.left_alone.insert(id),
+            // Another process may hold it by now.
+            Done::Gone => false,
+        };
     }
 }
 
@@ -138,12 +165,13 @@ fn set(asked: &Asked, counted: &Counted, holder: &Holder) -> Action {
 /// Without a process that holds it nobody's descriptor leads to a socket.
 fn leave_alone(counted: &Counted) -> Action {
     let found = &counted.found;
-    let is_minisocket = matches!(found.tcp.state, Some(State::TIME_WAIT | State::NEW_SYN_RECV));
+    let is_minisocket =
+        matches!(found.tcp.state, Some(State::TIME_WAIT | State::SYN_RECV | State::NEW_SYN_RECV));
     let (outcome, why) = if is_minisocket {
         (Done::Skipped, "a socket in this state has no such settings")
     } else if found.socket.orphan {
         (Done::Skipped, "no process holds it any more, so it cannot be set; `zsock kill` can end it")
-    } else if found.socket.inode.is_none() {
+    } else if found.unaccepted {
         (
             Done::Skipped,
             "it waits to be accepted, and no process holds it yet, so it cannot be set; what is set on the listener (--state LISTEN) holds \

@@ -1,4 +1,5 @@
-//! What was done to sockets, as text for a person: a line a socket, its warnings and errors below, and what it all comes to.
+//! What was done to sockets, as text for a person: a line a socket, what changed or why not below, and what it all comes to. What an action
+//! warns of stands in its record alone: a person is told on stderr, of many sockets at once.
 
 use std::fmt::Display;
 
@@ -30,8 +31,7 @@ impl ActionText {
         };
         let word = paint(style, &format!("{:<10}", word(action.action, action.outcome)));
         let state = known(action.tcp.state, |state| state.to_string());
-        let mut text =
-            format!("{word}  {}  {}  {state}", owner(&action.socket), ends(&action.socket));
+        let mut text = format!("{word}  {}  {}  {state}", owner(&action.socket), ends(&action.socket));
         if let Some(verdict) = action.verdict {
             text += &format!("  {verdict}");
         }
@@ -39,8 +39,8 @@ impl ActionText {
         if !changes.is_empty() {
             text += &format!("\n            {}", changes.join(", "));
         }
-        for (label, said) in action.error.iter().map(|error| ("because", error)).chain(action.warnings.iter().map(|warning| ("warning", warning))) {
-            text += &format!("\n            {} {}", paint(palette.faint, label), printable(said));
+        if let Some(error) = &action.error {
+            text += &format!("\n            {} {}", paint(palette.faint, "because"), printable(error));
         }
         text + "\n"
     }
@@ -58,7 +58,11 @@ impl ActionText {
                 Deed::Keepalive => "set",
                 Deed::Kill => "destroyed",
             };
-            return format!("{would} would be {done}. Nothing was done: add --yes to do it\n");
+            let left_alone = match actions.skipped {
+                0 => String::new(),
+                skipped => format!(", {skipped} left alone"),
+            };
+            return format!("{would} would be {done}{left_alone}. Nothing was done: add --yes to do it\n");
         }
         let outcomes = [
             (Done::Done, actions.done),
@@ -67,7 +71,8 @@ impl ActionText {
             (Done::Failed, actions.failed),
         ];
         let outcomes = outcomes.into_iter().filter(|(_, number)| *number > 0);
-        let phrases: Vec<_> = outcomes.map(|(outcome, number)| format!("{number} {}", word(action, outcome))).collect();
+        let phrases: Vec<_> =
+            outcomes.map(|(outcome, number)| format!("{number} {}", word(action, outcome))).collect();
         format!("of {} {}\n", count(selected, "socket"), phrases.join(", "))
     }
 }
@@ -84,11 +89,12 @@ const fn word(deed: Deed, outcome: Done) -> &'static str {
     }
 }
 
-/// What changed, the old value and the new one.
+/// What changed of the settings, the old value and the new one.
 fn changes(before: Option<&Standing>, after: Option<&Standing>) -> Vec<String> {
     let Some(after) = after else { return Vec::new() };
     let old = before.copied().unwrap_or_default();
-    let settings = |standing: &Standing, value: fn(KeepaliveSettings) -> String| standing.keepalive.map(value);
+    let settings =
+        |standing: &Standing, value: fn(KeepaliveSettings) -> String| standing.keepalive.map(value);
     let rows: [(&str, fn(KeepaliveSettings) -> String); 4] = [
         ("keepalive", |it| if it.enabled { "on" } else { "off" }.to_owned()),
         ("idle", |it| milliseconds(it.idle_ms)),
@@ -104,7 +110,6 @@ fn changes(before: Option<&Standing>, after: Option<&Standing>) -> Vec<String> {
         let is_known = before.is_some();
         changes.extend(change("user timeout", is_known.then(|| timeout(&old)), Some(timeout(after))));
     }
-    changes.extend(change("state", old.state, after.state));
     changes
 }
 
@@ -161,9 +166,11 @@ mod tests {
             ..action(Deed::Kill, Done::Done)
         };
         let failed = Action { error: Some("no\u{1b}[2J".to_owned()), ..action(Deed::Kill, Done::Failed) };
-        let unknown_before = Action { after: Some(settings(true, 60_000)), ..action(Deed::Keepalive, Done::Would) };
+        let unknown_before =
+            Action { after: Some(settings(true, 60_000)), ..action(Deed::Keepalive, Done::Would) };
         let mut sums = Actions::none(Deed::Kill);
-        let text: String = [&would, &killed, &failed, &unknown_before].iter().map(|action| plain.action(action)).collect();
+        let text: String =
+            [&would, &killed, &failed, &unknown_before].iter().map(|action| plain.action(action)).collect();
         for outcome in [Done::Done, Done::Gone, Done::Failed] {
             sums.count(outcome);
         }

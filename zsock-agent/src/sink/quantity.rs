@@ -11,7 +11,7 @@ pub(super) const UNKNOWN: &str = "–";
 
 /// A duration in its two largest units, cut off and never rounded up, a zero left out:
 /// `250 µs`, `800 ms`, `1.6 s`, `15 min 24 s`, `2 h`, `3 d 4 h`.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     let both = |large: u64, unit: &str, small: u64, small_unit: &str| match small {

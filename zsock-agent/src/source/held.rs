@@ -3,7 +3,6 @@
 //! Invariant: nothing is read or set before the kernel's cookie has shown the copy to be that very socket.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -145,6 +144,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::{AsFd, AsRawFd as _};
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::keepalive::Asked;
