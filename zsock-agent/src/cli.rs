@@ -15,12 +15,14 @@ use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
 mod act;
+mod audit;
 mod keepalive;
 mod kill;
 mod usage;
 mod values;
 
 pub use act::ActArgs;
+pub use audit::AuditArgs;
 pub use keepalive::{KeepaliveArgs, UserTimeout};
 pub use kill::KillArgs;
 pub use usage::{explain, parse, parse_from};
@@ -86,6 +88,14 @@ pub enum Command {
         after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
     )]
     Trace(TraceArgs),
+    /// Look once at every TCP socket: how long would the death of its peer go unnoticed?
+    #[command(
+        after_help = "`--help` has more on each option, what is needed and counted, and examples.",
+        after_long_help = audit::NOTES,
+        mut_arg("states", |states| states.help("TCP state")),
+        mut_arg("verdicts", |verdicts| verdicts.help("Verdict that the facts of this moment give")),
+    )]
+    Audit(AuditArgs),
 
     /// Set keepalive and user timeout on sockets of running processes, so that the death of a peer is noticed
     #[command(
@@ -321,12 +331,11 @@ impl SelectorArgs {
     }
 }
 
-/// The options of a command that take a value, such as `--port` of `trace`.
+/// The options of a command that take a value, such as `--port`.
 #[must_use]
 pub fn options_with_values(command: &str) -> Vec<String> {
     let cli = Cli::command();
-    let command = cli.find_subcommand(command);
-    let arguments = command.into_iter().flat_map(clap::Command::get_arguments);
+    let arguments = cli.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
     let with_values = arguments.filter(|argument| argument.get_action().takes_values());
     with_values.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
 }
@@ -384,7 +393,7 @@ mod tests {
             "--verdict",
             "silent_death",
         ]);
-        let Command::Trace(arguments) = cli.unwrap().command else { panic!("another command") };
+        let Command::Trace(arguments) = cli.unwrap().command else { panic!("it is a trace") };
         let expected = Selectors {
             pids: vec![7, 8],
             comms: vec!["nginx".to_owned()],

@@ -29,7 +29,7 @@ pub(crate) mod story;
 mod stuck_retransmission;
 mod threshold;
 mod unguarded_idle;
-mod words;
+pub(crate) mod words;
 mod zero_window_stall;
 
 pub(crate) use fd_pressure::Descriptors;
@@ -54,6 +54,13 @@ pub(crate) const CONDITIONS: [&Condition; 10] = [
 
 /// The verdicts on a connection that has ended, given after its conditions are closed.
 pub(crate) const FINALS: [&Final; 2] = [&silent_death::FINAL, &stale_reset::FINAL];
+
+/// How bad a verdict on a socket is; none for those on processes and destinations.
+pub(crate) fn severity(name: VerdictName) -> Option<Severity> {
+    let conditions = CONDITIONS.iter().map(|condition| (condition.name, condition.severity));
+    let finals = FINALS.iter().map(|last| (last.name, last.severity));
+    conditions.chain(finals).find_map(|(known, severity)| (known == name).then_some(severity))
+}
 
 /// A verdict on a condition that comes and goes.
 #[derive(Debug)]

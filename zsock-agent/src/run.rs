@@ -12,6 +12,7 @@ use crate::record::printable;
 use crate::sink::aside::Aside;
 
 mod act;
+mod audit;
 mod beside;
 mod facts;
 mod filter;
@@ -42,6 +43,11 @@ pub fn run(cli: Cli) -> Result<()> {
             log_to_stderr(arguments.act.verbose);
             allow_files()?;
             kill::run(&arguments)
+        }
+        Command::Audit(arguments) => {
+            log_to_stderr(arguments.verbose);
+            allow_files()?;
+            audit::run(&arguments)
         }
     }
 }

@@ -206,10 +206,8 @@ mod tests {
     fn selectors(arguments: &str) -> Selectors {
         use clap::Parser as _;
         let arguments = ["zsock", "trace"].into_iter().chain(arguments.split_whitespace());
-        let crate::cli::Command::Trace(trace) = crate::cli::Cli::try_parse_from(arguments).unwrap().command
-        else {
-            panic!("another command")
-        };
+        let command = crate::cli::Cli::try_parse_from(arguments).unwrap().command;
+        let crate::cli::Command::Trace(trace) = command else { panic!("it is a trace") };
         trace.selectors.resolve().unwrap()
     }
 

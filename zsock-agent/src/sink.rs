@@ -8,6 +8,7 @@ use crate::time::Time;
 
 mod actions;
 pub mod aside;
+pub mod audit;
 pub mod ndjson;
 mod palette;
 mod quantity;

@@ -58,6 +58,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("help", transcript("--help"));
     insta::assert_snapshot!("trace_help_short", transcript("trace -h"));
     insta::assert_snapshot!("trace_help", transcript("trace --help"));
+    insta::assert_snapshot!("audit_help_short", transcript("audit -h"));
+    insta::assert_snapshot!("audit_help", transcript("audit --help"));
     insta::assert_snapshot!("keepalive_help", transcript("keepalive --help"));
     insta::assert_snapshot!("kill_help", transcript("kill --help"));
 }
@@ -128,6 +130,18 @@ fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
         "trace --cgroup system.slice",
         "trace --state ESTABLISH",
         "trace --verdict silent_deth",
+        "audit extra",
+        "audit --group destinations",
+        "audit --sort harmless",
+        "audit --limit -1",
+        "audit --limit many",
+        "audit --all --limit 5",
+        "audit --fail-on ever",
+        "audit --fail-on",
+        "audit --threshold unguarded_idle=2",
+        "audit --assume-idle-timeout 0s",
+        "audit --duration 5s",
+        "audit --state ESTABLISH",
         "keepalive",
         "keepalive --comm nginx",
         "keepalive --idle 60s",
@@ -194,16 +208,15 @@ fn to_act_on_every_socket_is_refused() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    // A process may have no name, and be selected by that.
-    let of =
-        |command: &'static str| options_with_values(command).into_iter().map(move |option| (command, option));
-    let options =
-        ["trace", "keepalive", "kill"].into_iter().flat_map(of).filter(|(_, option)| option != "--comm");
-    for (command, option) in options {
-        let Output { status, stdout, stderr } = zsock_with([command, &*option, ""]);
-        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
-        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{option}: {said}");
-        assert!(said.starts_with("error: ") && said.contains(&*option), "{option}: {said}");
+    for command in ["trace", "audit", "keepalive", "kill"] {
+        // A process may have no name, and be selected by that.
+        let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
+        for option in options {
+            let Output { status, stdout, stderr } = zsock_with([command, &*option, ""]);
+            let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+            assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{command} {option}: {said}");
+            assert!(said.starts_with("error: ") && said.contains(&*option), "{command} {option}: {said}");
+        }
     }
 }
 

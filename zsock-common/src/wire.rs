@@ -422,7 +422,7 @@ wire! {
         time_ns: u64,
         /// Jiffies at that time, all 64 bits.
         jiffies: u64,
-        /// The socket's cookie.
+        /// The socket's cookie; 0 while it has none, where programs may not make it.
         cookie: u64,
         /// The descriptor.
         fd: u32,

@@ -10,6 +10,7 @@ use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 
 use super::{Cli, Command};
 use crate::record::printable;
+use crate::sink::stdout::UNWRITTEN;
 
 /// The command line of this process. Prints help, version or what is wrong with the usage, and exits, where there
 /// is nothing to run.
@@ -22,8 +23,7 @@ pub fn parse() -> Cli {
             && error.kind() != ErrorKind::BrokenPipe
             && said.exit_code() == 0
         {
-            let failed =
-                Err::<(), _>(error).context("write to stdout: make room where it goes, or send it elsewhere");
+            let failed = Err::<(), _>(error).context(UNWRITTEN);
             eprint!("{}", failed.as_ref().map_or_else(explain, |()| String::new()));
             std::process::exit(1);
         }
@@ -47,6 +47,7 @@ fn sensible(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
         Command::Trace(trace) => ("trace", trace.budget().err()),
         Command::Keepalive(keepalive) => ("keepalive", keepalive.act.refusal()),
         Command::Kill(kill) => ("kill", kill.act.refusal()),
+        Command::Audit(_) => return Ok(cli),
     };
     let Some(refusal) = refusal else { return Ok(cli) };
     let mut command = Cli::command().color(help_color(arguments));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::record::{Outcome, Socket, printable};
 
 /// The process that holds a socket, or held it last.
-pub(super) fn owner(socket: &Socket) -> String {
+pub(crate) fn owner(socket: &Socket) -> String {
     match (socket.comm.as_deref().map(printable), socket.pid) {
         (Some(comm), Some(pid)) => format!("{comm} (pid {pid})"),
         (Some(comm), None) => format!("{comm} (pid not known)"),
@@ -15,7 +15,7 @@ pub(super) fn owner(socket: &Socket) -> String {
 }
 
 /// The peer's address, and ours where it is known.
-pub(super) fn peer(socket: &Socket) -> String {
+pub(crate) fn peer(socket: &Socket) -> String {
     let remote = remote(socket);
     match socket.local {
         Some(local) => format!("{remote} (from {local})"),
@@ -29,7 +29,7 @@ pub(super) fn remote(socket: &Socket) -> String {
 }
 
 /// A duration as a person says it: `850 ms`, `7.0 s`, `15 min 24 s`, `3 h 12 min`.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let seconds = duration.as_secs();
     match seconds {
@@ -41,7 +41,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A number of things: `1 byte`, `24 bytes`.
-pub(super) fn plural(count: u64, thing: &str) -> String {
+pub(crate) fn plural(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -54,7 +54,7 @@ pub(super) fn gives_up(in_ms: Option<u64>) -> String {
 
 /// Half of an idle time in whole seconds, at least one, the least that `TCP_KEEPIDLE` takes: a probe in time meets a path that
 /// was seen to forget after no more than `idle`.
-pub(super) fn half_in_seconds(idle: Duration) -> u64 {
+pub(crate) fn half_in_seconds(idle: Duration) -> u64 {
     (idle.as_secs() / 2).max(1)
 }
 

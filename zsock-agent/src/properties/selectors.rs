@@ -15,13 +15,15 @@ use crate::time::parse_duration;
 pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
-    command_line(values.clone());
-    let options = cli::options_with_values("trace");
     let begin = usize::from(bytes.first().copied().unwrap_or(0));
-    for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
-        let mut argument = OsString::from(format!("{option}="));
-        argument.push(value);
-        command_line(vec![argument]);
+    for command in ["trace", "audit", "keepalive", "kill"] {
+        command_line(command, values.clone());
+        let options = cli::options_with_values(command);
+        for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
+            let mut argument = OsString::from(format!("{option}="));
+            argument.push(value);
+            command_line(command, vec![argument]);
+        }
     }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(endpoint) = text.parse::<Endpoint>() {
@@ -32,14 +34,15 @@ pub fn selectors(bytes: &[u8]) {
     }
 }
 
-fn command_line(values: Vec<OsString>) {
-    let arguments = ["zsock", "trace"].map(OsString::from).into_iter().chain(values);
+fn command_line(command: &str, values: Vec<OsString>) {
+    let arguments = ["zsock", command].map(OsString::from).into_iter().chain(values);
     match cli::parse_from(&arguments.collect::<Vec<_>>()) {
         Ok(cli) => {
             let mut selectors = match cli.command {
-                Command::Trace(trace) => trace.selectors,
-                Command::Keepalive(keepalive) => keepalive.act.selectors,
-                Command::Kill(kill) => kill.act.selectors,
+                Command::Trace(arguments) => arguments.selectors,
+                Command::Audit(arguments) => arguments.selectors,
+                Command::Keepalive(arguments) => arguments.act.selectors,
+                Command::Kill(arguments) => arguments.act.selectors,
             };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

@@ -137,7 +137,7 @@ pub struct Tcp {
 }
 
 /// Keepalive settings of one socket, the network namespace's defaults filled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeepaliveSettings {
     /// `SO_KEEPALIVE`.
     pub enabled: bool,

@@ -9,7 +9,7 @@ use crate::cli::ActArgs;
 use crate::record::{Action, Deed, Done, Found, State};
 use crate::run::filter;
 use crate::select::Selectors;
-use crate::source::census::{self, Counted, Coverage, Wanted};
+use crate::source::census::{Counted, Coverage, Looks, Wanted};
 use crate::source::process;
 
 mod account;
@@ -21,21 +21,24 @@ pub(super) use account::Account;
 const ONLY_IF_NAMED: [State; 4] = [State::LISTEN, State::TIME_WAIT, State::SYN_RECV, State::NEW_SYN_RECV];
 
 /// Finds the sockets to act on.
-pub(super) struct Selection {
-    selectors: Selectors,
-    wanted: Wanted,
-    /// Inode numbers of the sockets that this process has open, whoever gave them to it.
-    own: HashSet<u64>,
+pub(super) struct Finder {
+    selection: Selection,
+    looks: Looks,
     /// The most sockets of a run.
     max: u64,
+    /// What was not looked at, as it was said.
+    gaps: HashSet<String>,
 }
 
-impl Selection {
-    /// The selection that these options make.
+impl Finder {
+    /// One for the sockets that these options select.
+    ///
+    /// # Errors
+    /// Where selectors cannot be resolved, or sockets not be looked at.
     pub(super) fn new(arguments: &ActArgs) -> Result<Self> {
-        let selectors = arguments.selectors.clone().resolve()?;
-        let wanted = Wanted { filter: filter::of(&selectors), thresholds: arguments.thresholds()? };
-        Ok(Self { selectors, wanted, own: own_sockets(), max: arguments.max })
+        let selection = Selection::new(arguments.selectors.clone().resolve()?);
+        let wanted = Wanted { filter: filter::of(&selection.selectors), thresholds: arguments.thresholds()? };
+        Ok(Self { selection, looks: Looks::load(wanted)?, max: arguments.max, gaps: HashSet::new() })
     }
 
     /// Looks at all sockets, and takes those that are selected and `is_new` says so of; `before` is how many were taken in earlier looks.
@@ -43,17 +46,18 @@ impl Selection {
     /// # Errors
     /// When sockets cannot be looked at, and when more are selected than `--max` allows.
     pub(super) fn take(
-        &self,
+        &mut self,
         deed: Deed,
         before: u64,
         is_new: impl Fn(&Counted) -> bool,
     ) -> Result<Vec<Counted>> {
+        let Self { selection, looks, max, gaps } = self;
         let mut taken = BTreeMap::new();
         let mut surplus = HashSet::new();
-        let room = usize::try_from(self.max.saturating_sub(before)).unwrap_or(usize::MAX);
-        let coverage = census::take(&self.wanted, |counted| {
+        let room = usize::try_from(max.saturating_sub(before)).unwrap_or(usize::MAX);
+        let coverage = looks.take(|counted| {
             let id = counted.found.socket.id;
-            if !self.takes(&counted.found) || !is_new(&counted) {
+            if !selection.takes(&counted.found) || !is_new(&counted) {
                 return;
             }
             if taken.len() < room || taken.contains_key(&id) {
@@ -62,16 +66,30 @@ impl Selection {
                 surplus.insert(id);
             }
         })?;
-        warn_of_gaps(&coverage);
+        for gap in gaps_of(&coverage).filter(|gap| gaps.insert(gap.clone())) {
+            log::warn!("{gap}");
+        }
         if !surplus.is_empty() {
-            bail!("{}", too_many(deed, taken.len() + surplus.len(), self.max, before));
+            bail!("{}", too_many(deed, taken.len() + surplus.len(), *max, before));
         }
         let mut taken: Vec<Counted> = taken.into_values().collect();
         taken.sort_by(|one, other| place(&one.found).cmp(&place(&other.found)));
         Ok(taken)
     }
+}
 
-    /// Whether this socket is to be acted on.
+/// Which sockets to act on.
+struct Selection {
+    selectors: Selectors,
+    /// Inode numbers of the sockets that this process has open, whoever gave them to it.
+    own: HashSet<u64>,
+}
+
+impl Selection {
+    fn new(selectors: Selectors) -> Self {
+        Self { selectors, own: own_sockets() }
+    }
+
     fn takes(&self, found: &Found) -> bool {
         let is_own = found.socket.inode.is_some_and(|inode| self.own.contains(&inode));
         let is_named = found
@@ -99,14 +117,14 @@ fn too_many(deed: Deed, selected: usize, max: u64, before: u64) -> String {
     )
 }
 
-/// Says what was not looked at, so that nobody takes it for not being there.
-fn warn_of_gaps(coverage: &Coverage) {
-    for (netns, why) in &coverage.failed {
-        log::warn!("the sockets of network namespace {netns} were not looked at: {why}");
-    }
-    for fact in &coverage.not_told {
-        log::warn!("{fact}: sockets are not selected by what is not known of them");
-    }
+/// What was not looked at, so that nobody takes it for not being there.
+fn gaps_of(coverage: &Coverage) -> impl Iterator<Item = String> {
+    let namespaces = coverage
+        .failed
+        .iter()
+        .map(|(netns, why)| format!("the sockets of network namespace {netns} were not looked at: {why}"));
+    let facts = coverage.not_told.iter();
+    namespaces.chain(facts.map(|fact| format!("{fact}: nothing is selected by what is not known of it")))
 }
 
 /// The sockets that this process has open.
@@ -132,6 +150,13 @@ pub(super) fn action(deed: Deed, outcome: Done, counted: &Counted) -> Action {
     }
 }
 
+/// The record of a socket that cannot be told from others with certainty, so that nothing is done to it.
+pub(super) fn nameless(deed: Deed, counted: &Counted) -> Action {
+    let why = "this kernel has given it no cookie, without which another socket could be hit: run zsock as root, with the kernel's module \
+               tcp_diag loaded";
+    Action { error: Some(why.to_owned()), ..action(deed, Done::Failed, counted) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -145,7 +170,7 @@ mod tests {
         let Command::Kill(kill) = Cli::try_parse_from(arguments).unwrap().command else {
             panic!("another command")
         };
-        Selection { own: [7].into(), ..Selection::new(&kill.act).unwrap() }
+        Selection { selectors: kill.act.selectors.resolve().unwrap(), own: [7].into() }
     }
 
     fn found(inode: u64, state: State) -> Found {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::cli::KeepaliveArgs;
 use crate::keepalive::{Asked, kept_otherwise};
 use crate::record::{Action, Deed, Done, SocketId, Standing, State};
-use crate::run::act::{Account, Selection, action};
+use crate::run::act::{Account, Finder, action, nameless};
 use crate::run::signals::Signals;
 use crate::run::trace::at;
 use crate::sink::stdout;
@@ -24,8 +24,8 @@ const PAUSE_PER_LOOK: u32 = 9;
 
 /// Sets the sockets that are selected, or lists them; with `--follow` those to come as well.
 pub(super) async fn run(arguments: &KeepaliveArgs) -> Result<()> {
-    let selection = Selection::new(&arguments.act)?;
-    let mut round = Round::new(arguments.asked(), selection, arguments.act.yes);
+    let finder = Finder::new(&arguments.act)?;
+    let mut round = Round::new(arguments.asked(), finder, arguments.act.yes);
     let mut account = Account::open(Deed::Keepalive, &arguments.act)?;
     let played = if arguments.follow && arguments.act.yes {
         follow(&mut round, &mut account, arguments.duration).await
@@ -65,43 +65,53 @@ async fn follow(round: &mut Round, account: &mut Account, duration: Option<Durat
 /// One look, and what is done to the sockets that it finds.
 struct Round {
     asked: Asked,
-    selection: Selection,
+    finder: Finder,
     is_real: bool,
-    /// Sockets that earlier rounds have tried to set.
-    tried: HashSet<SocketId>,
-    /// Sockets that earlier rounds have left alone, for want of a holder: one may have come since.
-    left_alone: HashSet<SocketId>,
+    past: Past,
 }
 
 impl Round {
-    fn new(asked: Asked, selection: Selection, is_real: bool) -> Self {
-        Self { asked, selection, is_real, tried: HashSet::new(), left_alone: HashSet::new() }
+    fn new(asked: Asked, finder: Finder, is_real: bool) -> Self {
+        Self { asked, finder, is_real, past: Past::default() }
     }
 
     fn play(&mut self, account: &mut Account) -> Result<()> {
-        let taken =
-            self.selection.take(Deed::Keepalive, account.selected(), |counted| self.is_new(counted))?;
+        let past = &self.past;
+        let taken = self.finder.take(Deed::Keepalive, account.selected(), |counted| past.lacks(counted))?;
         let mut actions = Vec::with_capacity(taken.len());
         for counted in &taken {
             let done = match &counted.holder {
+                _ if !counted.has_cookie() => nameless(Deed::Keepalive, counted),
                 Some(holder) if self.is_real => set(&self.asked, counted, holder),
                 Some(_) => plan(&self.asked, counted),
                 None => leave_alone(counted),
             };
             account.tell(&done, (!self.is_real).then_some(counted.at));
-            self.remember(counted.found.socket.id, done.outcome);
+            self.past.note(counted.found.socket.id, done.outcome);
             actions.push(done);
         }
         Account::warn(&actions);
         Ok(())
     }
+}
 
-    fn is_new(&self, counted: &Counted) -> bool {
+/// The sockets of earlier rounds.
+#[derive(Default)]
+struct Past {
+    /// It was tried to set these.
+    tried: HashSet<SocketId>,
+    /// These were left alone, for want of a holder: one may have come since.
+    left_alone: HashSet<SocketId>,
+}
+
+impl Past {
+    /// Whether there is something to be done about this one.
+    fn lacks(&self, counted: &Counted) -> bool {
         let id = counted.found.socket.id;
         !self.tried.contains(&id) && (counted.holder.is_some() || !self.left_alone.contains(&id))
     }
 
-    fn remember(&mut self, id: SocketId, outcome: Done) {
+    fn note(&mut self, id: SocketId, outcome: Done) {
         match outcome {
             Done::Done | Done::Failed | Done::Would => self.tried.insert(id),
             Done::Skipped => self.left_alone.insert(id),

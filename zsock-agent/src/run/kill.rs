@@ -7,16 +7,16 @@ use nix::errno::Errno;
 
 use crate::cli::KillArgs;
 use crate::record::{Action, Deed, Done, Standing, State};
-use crate::run::act::{Account, Selection, action};
+use crate::run::act::{Account, Finder, action, nameless};
 use crate::source::census::Counted;
 use crate::source::diag::{self, Outcome, Target};
 use crate::source::namespaces;
 
 /// Destroys the sockets that are selected, or lists them.
 pub(super) fn run(arguments: &KillArgs) -> Result<()> {
-    let selection = Selection::new(&arguments.act)?;
+    let mut finder = Finder::new(&arguments.act)?;
     let mut account = Account::open(Deed::Kill, &arguments.act)?;
-    let taken = selection.take(Deed::Kill, 0, |_| true)?;
+    let taken = finder.take(Deed::Kill, 0, |_| true)?;
     if arguments.act.yes {
         kill_all(&taken, &mut account);
     } else {
@@ -86,6 +86,9 @@ fn not_entered(netns: Option<u64>, errno: Option<Errno>) -> String {
 
 /// Destroys one of the calling thread's network namespace.
 fn kill(counted: &Counted) -> Action {
+    if !counted.has_cookie() {
+        return nameless(Deed::Kill, counted);
+    }
     let Some(target) = Target::of(&counted.found.socket) else {
         let why = "it has no address yet by which the kernel could find it";
         return refused(counted, Done::Skipped, why);

@@ -146,10 +146,7 @@ impl Output {
             ..beyond
         };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
-        let left = self
-            .writer
-            .finish(END_PATIENCE)
-            .context("write to stdout: make room where it goes, or send it elsewhere")?;
+        let left = self.writer.finish(END_PATIENCE).context(stdout::UNWRITTEN)?;
         if left > 0 {
             log::warn!("the reader of stdout did not take the last {left} records");
         }

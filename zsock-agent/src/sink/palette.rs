@@ -50,5 +50,5 @@ impl Palette {
 
 /// `text` in a style.
 pub(super) fn paint(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
+    if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
 }

@@ -9,6 +9,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+/// What failed where it does not take what it is given, and what to do.
+pub const UNWRITTEN: &str = "write to stdout: make room where it goes, or send it elsewhere";
+
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`: Rust's own start puts `/dev/null` in the place of a closed stdout, and then nobody can tell.
@@ -46,6 +49,14 @@ impl Stdout {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.0.is_terminal()
+    }
+
+    /// How wide lines may be: as `COLUMNS` says, which `watch` sets, or else as the terminal is. Any width where it is none.
+    #[must_use]
+    pub fn columns(&self) -> Option<usize> {
+        let told = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok());
+        let measured = || terminal_size::terminal_size_of(&self.0).map(|(width, _)| usize::from(width.0));
+        told.or_else(measured).filter(|columns| *columns > 0)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::time::Time;
 
 mod fold;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod words;
 
 use fold::{Admission, Crowd, Fold, Group};
@@ -338,7 +338,7 @@ const fn is_good(outcome: Outcome) -> bool {
 }
 
 /// `2023-11-14` and `22:13:20.123`, from the form that [`Time`] is written in.
-fn day_and_time(at: Time) -> (String, String) {
+pub(super) fn day_and_time(at: Time) -> (String, String) {
     let text = at.to_string();
     let (day, time) = text.split_once('T').unwrap_or((&text, ""));
     (day.to_owned(), time.chars().take("22:13:20.123".len()).collect())

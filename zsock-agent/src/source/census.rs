@@ -2,13 +2,14 @@
 //!
 //! Who holds what is looked up first; then each socket is handed on as it is found, so that nothing is kept of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::net::TcpSocket;
 use zsock_common::settings::Filter;
 use zsock_common::wire::CensusHolder;
@@ -19,6 +20,7 @@ use crate::record::Found;
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::known;
 use crate::source::clock::Clock;
+use crate::source::diag;
 use crate::source::kernel::census::Census;
 use crate::source::namespaces;
 use crate::source::process::Process;
@@ -55,6 +57,14 @@ pub struct Counted {
     pub holder: Option<Holder>,
 }
 
+impl Counted {
+    /// Whether its id is the kernel's cookie, by which it can be told from every other; else it is a number for this look.
+    #[must_use]
+    pub fn has_cookie(&self) -> bool {
+        self.found.socket.id.0 & found::NUMBERED == 0
+    }
+}
+
 /// What a look covered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -72,22 +82,65 @@ pub struct Coverage {
 ///
 /// # Errors
 /// When not even the sockets of the own network namespace can be listed, with what to do about it.
-pub fn take(wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> {
-    let clock = Clock::start()?;
-    let mut census = Census::load(wanted.filter)?;
-    let (holders, hz) = holders(&mut census)?;
-    let offsets = *census.offsets();
-    let units = Units::new(Jiffies::new(hz), &offsets);
-    let mut finder = found::Finder::new(units, clock, &wanted.thresholds, holders);
-    let namespaces = namespaces::all();
-    let failed = census.sockets(&namespaces, |record| each(finder.find(&record)))?;
-    let losses = known::losses(&offsets, census.missing_fields());
-    Ok(Coverage {
-        namespaces: (namespaces.len() - failed.len()) as u64,
-        failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
-        source: "iterators",
-        not_told: losses.iter().map(ToString::to_string).collect(),
-    })
+pub fn take(wanted: &Wanted, each: impl FnMut(Counted)) -> Result<Coverage> {
+    Looks::load(wanted.clone())?.take(each)
+}
+
+/// What it takes to look, for whoever looks more than once.
+pub struct Looks {
+    wanted: Wanted,
+    clock: Clock,
+    census: Census,
+}
+
+impl Looks {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// When sockets cannot be looked at, with what to do about it.
+    pub fn load(wanted: Wanted) -> Result<Self> {
+        let clock = Clock::start()?;
+        let census = Census::load(wanted.filter)?;
+        Ok(Self { wanted, clock, census })
+    }
+
+    /// One look, as [`take`] does it.
+    ///
+    /// # Errors
+    /// When not even the sockets of the own network namespace can be listed, with what to do about it.
+    pub fn take(&mut self, mut each: impl FnMut(Counted)) -> Result<Coverage> {
+        let Self { wanted, clock, census } = self;
+        let namespaces = namespaces::all();
+        if !census.makes_cookies {
+            name_all(&namespaces);
+        }
+        let (holders, hz) = holders(census)?;
+        let offsets = *census.offsets();
+        let units = Units::new(Jiffies::new(hz), &offsets);
+        let mut finder = found::Finder::new(units, *clock, &wanted.thresholds, holders);
+        let failed = census.sockets(&namespaces, |record| each(finder.find(&record)))?;
+        let losses = known::losses(&offsets, census.missing_fields());
+        Ok(Coverage {
+            namespaces: (namespaces.len() - failed.len()) as u64,
+            failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
+            source: "iterators",
+            not_told: losses.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+/// Has every socket get its cookie where the programs cannot make it: to be listed by `sock_diag` does.
+fn name_all(namespaces: &BTreeMap<u64, File>) {
+    for (namespace, named) in namespaces::in_each(namespaces, |_| diag::name_all()) {
+        let error = match named {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => anyhow!(error),
+            Err(errno) => anyhow!(errno).context("enter the network namespace"),
+        };
+        log::warn!(
+            "sockets of network namespace {namespace} that nobody has asked the kernel for have no owner and an id for this look only: {error:#}"
+        );
+    }
 }
 
 /// Who holds which socket.
@@ -131,6 +184,9 @@ impl Holders {
             let Some(process) = Process::from_wire(&row.process) else { return };
             self.processes.push(Arc::new(process));
         }
+        if row.cookie == 0 {
+            return;
+        }
         let Ok(number) = u32::try_from(self.processes.len() - 1) else { return };
         let held = (number, row.fd);
         let processes = &self.processes;
@@ -147,3 +203,6 @@ impl Holders {
         Some((number as usize, Holder { process: Arc::clone(process), fd }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod kernel;
 #[path = "../kernels/mod.rs"]
 mod kernels;
 mod net;
+mod once;
 mod peer;
 mod proc;
 mod scenarios;

@@ -12,6 +12,7 @@ use crate::story::{Connection, Line, Recording, assert_at};
 
 mod accept_queue;
 mod act;
+mod audit;
 mod close_wait;
 mod closing;
 mod connect;
@@ -46,6 +47,11 @@ macro_rules! scenarios {
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     scenarios![
+        audit::settings_are_what_getsockopt_says,
+        audit::a_silent_death_is_noticed_when_foretold,
+        audit::a_closed_window_is_given_up_when_foretold,
+        audit::every_kind_of_socket_is_told_for_what_it_is,
+        audit::without_rights_it_tells_less_and_says_so,
         nat::a_pooled_client_dies_of_its_user_timeout,
         nat::a_pooled_client_dies_of_its_user_timeout_over_ipv6,
         nat::a_pooled_client_dies_of_its_user_timeout_over_mapped_ipv4,

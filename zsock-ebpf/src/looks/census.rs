@@ -56,24 +56,7 @@ extern "C" fn census_holders(row: *const FileRow) -> i32 {
     if task.is_null() || file.is_null() {
         return 0;
     }
-    let cookie = if setting!(by_address) != 0 {
-        Unnamed::of_file(file).map_or(0, |sk| read::field::<Probed, u64>(sk.as_ptr(), offset!(skc_cookie)))
-    } else {
-        // SAFETY: `file` is an iterator's file, which the verifier knows.
-        let socket: *const c_void = unsafe { bpf_sock_from_file(file.cast()) }.cast_const().cast();
-        let sk = if socket.is_null() {
-            core::ptr::null()
-        } else {
-            read::pointer::<Direct>(socket, offset!(socket_sk))
-        };
-        match Sock::tcp(sk.cast_mut()) {
-            Some(sk) if read::is_stream::<Direct>(sk.as_ptr()) => cookie(sk.as_ptr()),
-            _ => 0,
-        }
-    };
-    if cookie == 0 {
-        return 0;
-    }
+    let Some(cookie) = cookie_of_file(file) else { return 0 };
     let mut holder = MaybeUninit::<CensusHolder>::uninit();
     // SAFETY: every field is written below.
     let holder = unsafe { &mut *holder.as_mut_ptr() };
@@ -85,6 +68,50 @@ extern "C" fn census_holders(row: *const FileRow) -> i32 {
     process::write::<Direct>(&mut holder.process, task);
     write(meta.cast_mut(), (&raw const *holder).cast(), size_of::<CensusHolder>() as u32);
     0
+}
+
+/// What the bare walks write of each socket.
+const BARE: [u64; 25] = [0; 25];
+
+/// Walks and writes 200 bytes of each socket: what a census costs is measured against it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn bare_sockets(row: *const TcpRow) -> i32 {
+    // SAFETY: the kernel passes its `struct bpf_iter__tcp`, which this mirrors.
+    let (meta, sk_common) = unsafe { ((*row).meta, (*row).sk_common) };
+    if !sk_common.is_null() {
+        let nothing = BARE;
+        write(meta, nothing.as_ptr().cast(), size_of_val(&nothing) as u32);
+    }
+    0
+}
+
+/// The same of each descriptor of a socket.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn bare_holders(row: *const FileRow) -> i32 {
+    // SAFETY: the kernel passes its `struct bpf_iter__task_file`, which this mirrors.
+    let (meta, file) = unsafe { ((*row).meta, (*row).file) };
+    if !file.is_null() && !read::socket_of_file::<Direct>(file).is_null() {
+        let nothing = BARE;
+        write(meta.cast_mut(), nothing.as_ptr().cast(), size_of_val(&nothing) as u32);
+    }
+    0
+}
+
+/// The cookie of the TCP socket behind a file, 0 while it has none; `None` for a file that is none.
+#[inline(always)]
+fn cookie_of_file(file: *mut c_void) -> Option<u64> {
+    if setting!(by_address) != 0 {
+        return Unnamed::of_file(file).map(|sk| read::field::<Probed, u64>(sk.as_ptr(), offset!(skc_cookie)));
+    }
+    // SAFETY: `file` is an iterator's file, which the verifier knows.
+    let socket: *const c_void = unsafe { bpf_sock_from_file(file.cast()) }.cast_const().cast();
+    if socket.is_null() {
+        return None;
+    }
+    let sk = Sock::tcp(read::pointer::<Direct>(socket, offset!(socket_sk)).cast_mut())?;
+    read::is_stream::<Direct>(sk.as_ptr()).then(|| cookie(sk.as_ptr()))
 }
 
 /// The cookie of a socket that the verifier knows. Where programs may not ask for one it is 0 until somebody else has.

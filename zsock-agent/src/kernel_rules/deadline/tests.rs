@@ -238,3 +238,41 @@ fn keepalive_kills_no_connection_without_a_probe_and_probes_none_that_spoke() {
     let spoke = Timers { since_received: Some(Duration::ZERO), ..guarded };
     assert_eq!(foretold(&watched(spoke, 491_000, 250, 1)), (Some(2_016), Some(5_152)));
 }
+
+#[test]
+fn a_peer_that_answers_its_closed_window_is_not_given_up_until_it_falls_silent() {
+    let probing = Timers {
+        unsent: true,
+        window_closed: true,
+        pending: Some(Pending::Probe),
+        timer_in: Some(ms(400)),
+        backoff: 3,
+        since_first_probe: Some(ms(2_800)),
+        retries2: 4,
+        ..idle()
+    };
+    let resending = Timers {
+        in_flight: true,
+        window_closed: true,
+        rto: ms(1_632),
+        backoff: 3,
+        since_first_retransmission: Some(ms(1_500)),
+        since_received: Some(ms(100)),
+        ..sent(Pending::Retransmit, 491_000, 383, 1)
+    };
+    for timers in [probing, resending] {
+        assert_eq!(forecast(&timers).gives_up_in, None, "{timers:?}");
+        assert!(matches!(discovery(&timers), Discovery::In(_)), "{timers:?}");
+    }
+}
+
+#[test]
+fn only_where_nothing_is_sent_that_could_go_unanswered_a_death_is_never_found() {
+    assert_eq!(discovery(&idle()), Discovery::Never);
+    let guarded = Timers { keepalive_enabled: true, keepalive_timer_in: Some(ms(7_000_000)), ..idle() };
+    assert_eq!(Some(discovery(&guarded)), forecast(&guarded).gives_up_in.map(Discovery::In));
+    // Between two timers, as while a socket is locked by its process.
+    assert_eq!(discovery(&Timers { in_flight: true, ..idle() }), Discovery::Unknown);
+    assert_eq!(discovery(&Timers { unsent: true, ..idle() }), Discovery::Unknown);
+    assert_eq!(discovery(&Timers { keepalive_enabled: true, ..idle() }), Discovery::Unknown);
+}

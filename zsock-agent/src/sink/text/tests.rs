@@ -29,7 +29,7 @@ fn colours_are_all_that_a_terminal_is_told() {
 }
 
 /// `text` without its colours; any other control character stays.
-fn uncoloured(text: &str) -> String {
+pub(in crate::sink) fn uncoloured(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |plain, part| {

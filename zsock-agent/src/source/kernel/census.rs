@@ -100,6 +100,29 @@ impl Census {
         }
         Ok(failed)
     }
+
+    /// Walks the same sockets and files by programs that write 200 bytes of each and do nothing else: what a census costs is measured
+    /// against it. Returns how many bytes they wrote.
+    ///
+    /// # Errors
+    /// When an iterator cannot be loaded, opened or read.
+    pub fn bare_walk(&mut self) -> Result<usize> {
+        let btf = Btf::from_sys_fs().context("read the kernel's types")?;
+        let mut bytes = vec![0; READ_BYTES];
+        let mut walked = 0;
+        for (name, target) in [("bare_holders", "task_file"), ("bare_sockets", "tcp")] {
+            let iterator = super::program(&mut self.ebpf, name)?;
+            load_iterator(iterator, target, &btf)?;
+            let mut file = looks::open(iterator)?;
+            loop {
+                match file.read(&mut bytes)? {
+                    0 => break,
+                    read => walked += read,
+                }
+            }
+        }
+        Ok(walked)
+    }
 }
 
 /// Reads rows until there are no more.

@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, TcpKeepalive, Type};
 use crate::now;
 
 mod crowd;
+mod options;
 mod pool;
 
 /// Takes orders until stdin ends or one of them is `exit`.
@@ -90,6 +91,7 @@ struct Program {
     listener: Option<Socket>,
     crowd: crowd::Crowd,
     pool: pool::Pool,
+    variants: options::Variants,
 }
 
 impl Program {
@@ -133,6 +135,8 @@ impl Program {
             "call-yourself" => call_yourself(words.next().unwrap_or_default()),
             "let-go" => self.crowd.let_go(argument(&mut words)?),
             "idle-crowd" => self.crowd.idle(argument(&mut words)?),
+            "variants" => self.variants.connect(argument(&mut words)?),
+            "listening-variants" => self.variants.listen(),
             "pool" => self.pool.open(argument(&mut words)?, argument(&mut words)?),
             "query" => self.pool.query(),
             unknown => Err(io::Error::other(format!("no order {unknown}"))),
