@@ -6,11 +6,13 @@ use crate::engine::{Engine, Timeline};
 use crate::record::{Record, printable};
 use crate::sink::{Palette, Renderer, Text, samples};
 
+mod netlink;
 mod proc_files;
 mod recordings;
 mod ring_buffer;
 mod selectors;
 
+pub use netlink::netlink;
 pub use proc_files::proc_files;
 pub use recordings::recordings;
 #[cfg(test)]
@@ -97,6 +99,11 @@ mod tests {
         fn any_command_line_is_refused_in_words_or_selects(bytes in inputs(), text in any::<String>()) {
             super::selectors(&bytes);
             super::selectors(text.as_bytes());
+        }
+
+        #[test]
+        fn whatever_the_kernel_says_of_sockets_is_told_or_passed_over(bytes in inputs()) {
+            super::netlink(&bytes);
         }
 
         #[test]

@@ -45,7 +45,8 @@ pub(crate) fn found(id: u64) -> Found {
             ..Tcp::default()
         },
         idle_ms: Some(399_000),
-        accepted: Some(false),
+        unaccepted: false,
+        accepted: false,
         timer: None,
         accept_queue: None,
         verdict: Some(VerdictName::UnguardedIdle),
@@ -90,7 +91,7 @@ pub(crate) fn accepted(id: u64) -> Found {
     found.tcp.user_timeout_ms = Some(30_000);
     found.timer = Some(ArmedTimer { kind: TimerKind::Keepalive, in_ms: 12_000 });
     Found {
-        accepted: Some(true),
+        accepted: true,
         idle_ms: Some(8_000),
         verdict: None,
         noticed: Some(Noticed::Seconds),
@@ -138,7 +139,7 @@ pub(crate) fn stranger(id: u64) -> Found {
     found.socket.comm = Some(Arc::from("\u{1b}[2J\n日本\u{202e}"));
     found.socket.local = None;
     found.tcp = Tcp { state: Some(State::ESTABLISHED), ..Tcp::default() };
-    Found { idle_ms: None, accepted: None, verdict: None, noticed: None, ..found }
+    Found { idle_ms: None, accepted: false, verdict: None, noticed: None, ..found }
 }
 
 /// No process holds it any more.
@@ -152,7 +153,7 @@ pub(crate) fn orphan(id: u64) -> Found {
 
 /// No process has accepted it yet.
 pub(crate) fn unaccepted(id: u64) -> Found {
-    let mut found = accepted(id);
+    let mut found = Found { unaccepted: true, ..accepted(id) };
     found.socket = Socket { pid: None, comm: None, inode: None, cgroup: None, ..found.socket };
     found
 }

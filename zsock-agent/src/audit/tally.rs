@@ -122,14 +122,13 @@ impl Tally {
         self.connections.add(found);
         let is_orphan = found.socket.orphan;
         self.orphans += u64::from(is_orphan);
-        // What waits to be accepted has no inode yet.
-        self.unaccepted += u64::from(!is_orphan && found.socket.inode.is_none());
+        self.unaccepted += u64::from(found.unaccepted);
         self.group(found);
     }
 
     fn group(&mut self, found: &Found) {
         let socket = &found.socket;
-        let accepted = found.accepted == Some(true);
+        let accepted = found.accepted;
         let pid = socket.pid.filter(|_| !socket.orphan);
         let end = if accepted { socket.local } else { socket.remote };
         let whose = match self.grouping {

@@ -45,9 +45,6 @@ pub struct Found {
     /// Since the last segment in either direction; absent before the first and where it cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
-    /// Whether it was accepted from a listener, not opened; absent where that cannot be told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<bool>,
     /// The timer that is armed; absent where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<ArmedTimer>,

@@ -26,6 +26,7 @@ use crate::source::namespaces;
 use crate::source::process::Process;
 use crate::time::Time;
 
+pub mod by_diag;
 mod found;
 
 /// What is looked for.

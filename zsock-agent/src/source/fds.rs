@@ -79,7 +79,7 @@ impl FdWatch {
         }
         let mut before = std::mem::take(&mut self.watched);
         let mut samples = Vec::new();
-        for pid in proc::pids() {
+        for pid in process::pids() {
             let is_watched = before.contains_key(&pid);
             let Some(usage) = self.counter.usage(pid, is_watched) else { continue };
             if !is_watched && !usage.exceeds(WATCHED_PERCENT) {

@@ -10,7 +10,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::mountinfo::{self, Mount};
 
-const OWN: &str = "/proc/self/ns/net";
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Every network namespace that can be found, opened, by inode number. The caller's own is always among them.
 ///
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_own_namespace_is_always_found() {
-        let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        let own = fs::metadata(OWN).unwrap().ino();
         assert!(all().contains_key(&own));
     }
 }

@@ -151,6 +151,12 @@ impl Cgroup {
     }
 }
 
+/// Every process that `/proc` shows, by its id there.
+pub fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Whether `/proc` shows every process by its id in the initial PID namespace, by which records name it.
 #[must_use]
 pub fn proc_has_our_ids() -> bool {

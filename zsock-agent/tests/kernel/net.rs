@@ -80,6 +80,11 @@ impl Net {
         self.router.nft("add rule inet gate block drop");
     }
 
+    /// Drops everything on its way to the client.
+    pub(crate) fn block_answers(&self) {
+        self.router.nft("add rule inet gate block oifname \"client0\" drop");
+    }
+
     /// Drops each packet towards the server with a chance of one in ten.
     pub(crate) fn lose_a_tenth(&self) {
         self.router.nft("add rule inet gate block oifname \"server0\" numgen random mod 100 < 10 drop");

@@ -25,6 +25,7 @@ mod hostile;
 mod idle_timeout;
 mod keepalive;
 mod lives;
+mod look;
 mod nat;
 mod owners;
 mod postgres;
@@ -93,6 +94,8 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         accept_queue::a_listener_that_is_drained_is_left_alone,
         descriptors::a_server_with_fifty_clients,
         descriptors::a_server_that_exits_under_pressure_and_one_with_room,
+        look::without_bpf_it_tells_what_the_kernel_does,
+        look::without_any_right_it_tells_of_sockets_and_what_it_cannot_tell,
         diag::one_of_two_connections_is_destroyed,
         diag::a_connection_bound_to_an_interface_is_destroyed,
         diag::without_the_right_nothing_is_destroyed,

@@ -12,7 +12,7 @@ use crate::kernel_rules::Discovery;
 use crate::record::{
     AcceptQueue, ArmedTimer, Event, Found, Noticed, Sample, Socket, SocketId, State, Tcp, TimerKind, What,
 };
-use crate::source::assemble::facts::{Ends, Queues, Units, bytes_received, is_orphan};
+use crate::source::assemble::facts::{Ends, Units, bytes_received, is_orphan};
 use crate::source::clock::Clock;
 use crate::time::{Time, milliseconds};
 
@@ -166,34 +166,58 @@ impl<'a> Finder<'a> {
     }
 
     /// Adds the verdict that the facts alone give.
-    fn judge(&self, at: Time, row: &CensusRecord, mut found: Found) -> Found {
+    fn judge(&self, at: Time, row: &CensusRecord, found: Found) -> Found {
         let (facts, known) = (&row.tcp, &self.units.known);
-        let state = State(facts.state);
-        let is_held = facts.has_socket != 0 && !found.socket.orphan;
-        let unread = Queues::of(facts, state).unread_bytes;
-        // What the process did before is known only where there is nothing left to read, or it has never read anything.
-        let is_untouched = unread > 0 && u64::from(unread) == bytes_received(facts);
-        let since_data = found.tcp.last_data_received_ms;
-        let sample = Sample {
-            idle_ms: found.idle_ms.filter(|_| state == State::ESTABLISHED),
-            unread_for_ms: since_data.filter(|_| is_held && known.unread_since && is_untouched),
-            half_closed_ms: found.idle_ms.filter(|_| {
-                is_held && known.half_closed && state == State::CLOSE_WAIT && (unread == 0 || is_untouched)
-            }),
+        let clues = Clues {
+            is_held: facts.has_socket != 0 && !found.socket.orphan,
+            tells_unread_since: known.unread_since,
+            tells_half_closed: known.half_closed,
+            bytes_received: bytes_received(facts),
             window_probes: self.units.window_probes(&row.head, facts),
-            accept_queue: found.accept_queue,
-            ..Sample::default()
         };
-        let Found { socket, tcp, .. } = found;
-        let event = Event { what: What::Sample(sample), socket, tcp, replayed: false, inferred: false };
-        found.verdict = at_a_glance(at, &event, self.thresholds);
-        (found.socket, found.tcp) = (event.socket, event.tcp);
-        found
+        judge(at, found, &clues, self.thresholds)
     }
 }
 
+/// What a verdict goes by and a record does not tell.
+pub(super) struct Clues {
+    /// A process holds the socket.
+    pub(super) is_held: bool,
+    /// Since when data is unread can be told, where none of it was read.
+    pub(super) tells_unread_since: bool,
+    /// Since when a half-closed connection carries nothing can be told.
+    pub(super) tells_half_closed: bool,
+    /// Payload that ever came.
+    pub(super) bytes_received: u64,
+    /// Probes of the closed window.
+    pub(super) window_probes: Option<u32>,
+}
+
+/// Adds the verdict that the facts alone give.
+pub(super) fn judge(at: Time, mut found: Found, clues: &Clues, thresholds: &Thresholds) -> Found {
+    let state = found.tcp.state;
+    let unread = found.tcp.unread_bytes.filter(|_| clues.is_held);
+    // What the process did before is known only where there is nothing left to read, or it has never read anything.
+    let is_untouched = unread.is_some_and(|unread| unread > 0 && unread == clues.bytes_received);
+    let is_half_closed =
+        clues.tells_half_closed && state == Some(State::CLOSE_WAIT) && (unread == Some(0) || is_untouched);
+    let sample = Sample {
+        idle_ms: found.idle_ms.filter(|_| state == Some(State::ESTABLISHED)),
+        unread_for_ms: found.tcp.last_data_received_ms.filter(|_| clues.tells_unread_since && is_untouched),
+        half_closed_ms: found.idle_ms.filter(|_| is_half_closed),
+        window_probes: clues.window_probes,
+        accept_queue: found.accept_queue,
+        ..Sample::default()
+    };
+    let Found { socket, tcp, .. } = found;
+    let event = Event { what: What::Sample(sample), socket, tcp, replayed: false, inferred: false };
+    found.verdict = at_a_glance(at, &event, thresholds);
+    (found.socket, found.tcp) = (event.socket, event.tcp);
+    found
+}
+
 /// A socket of which nothing more is known.
-fn bare(socket: Socket, tcp: Tcp, timer: Option<ArmedTimer>) -> Found {
+pub(super) fn bare(socket: Socket, tcp: Tcp, timer: Option<ArmedTimer>) -> Found {
     Found {
         socket,
         tcp,

@@ -35,7 +35,7 @@ impl Target {
     }
 
     /// How the kernel names it, by an interface where it is bound to one.
-    fn as_kernel_id(&self, interface_id: u32) -> inet::SocketId {
+    pub(super) fn as_kernel_id(&self, interface_id: u32) -> inet::SocketId {
         let address = |end: SocketAddr| match end.ip() {
             IpAddr::V4(address) if self.v4mapped => IpAddr::V6(address.to_ipv6_mapped()),
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -126,6 +126,6 @@ impl Exchange {
     }
 }
 
-fn about(id: &inet::SocketId) -> SockDiagMessage {
+pub(super) fn about(id: &inet::SocketId) -> SockDiagMessage {
     SockDiagMessage::InetRequest(request(id, ExtensionFlags::empty()))
 }

@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 const KERNEL: u32 = 0;
 
 /// A line to the kernel, in the network namespace of the thread that opened it.
-pub(super) struct Exchange {
+pub struct Exchange {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
@@ -37,7 +37,10 @@ pub(super) struct Ending {
 
 impl Exchange {
     /// Opens a line.
-    pub(super) fn open() -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When the kernel has no such thing, or the process no descriptor left.
+    pub fn open() -> Result<Self, Error> {
         let refused = |error: std::io::Error| {
             let errno = errno(&error);
             let is_unknown = errno == Errno::EPROTONOSUPPORT;
@@ -74,13 +77,7 @@ impl Exchange {
         T: NetlinkSerializable + Into<NetlinkPayload<T>>,
     {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, request.into());
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
+        let bytes = message(request, flags, self.sequence);
         let sent = self.socket.send_to(&bytes, &SocketAddr::new(KERNEL, 0), 0);
         sent.map(drop).map_err(|error| Error::Refused { step: "ask about sockets", errno: errno(&error) })
     }
@@ -101,6 +98,21 @@ impl Exchange {
             };
         }
     }
+}
+
+/// A request as it is sent.
+pub(super) fn message<T>(request: T, flags: u16, sequence: u32) -> Vec<u8>
+where
+    T: NetlinkSerializable + Into<NetlinkPayload<T>>,
+{
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, request.into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// Reads the messages of a datagram that answer request number `sequence` and hands each that is of a socket to `each`. Returns whether the

@@ -101,12 +101,6 @@ pub(super) fn soft_limit(limits: &[u8]) -> Option<u64> {
     columns.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Every process of the host.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
 /// What a look through a process's descriptors found.
 #[derive(Debug)]
 pub(super) struct Looked {

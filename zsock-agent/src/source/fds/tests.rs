@@ -219,7 +219,7 @@ fn a_process_that_proc_does_not_show_has_not_exited() {
 #[test]
 fn every_process_is_found_and_counted() {
     let own = std::process::id();
-    let pids: BTreeSet<u32> = proc::pids().collect();
+    let pids: BTreeSet<u32> = process::pids().collect();
     assert!(pids.contains(&own));
     let usage = Counter::new().usage(own, true).unwrap();
     assert!(usage.open_fds >= 3 && usage.limit > 0, "{usage:?}");

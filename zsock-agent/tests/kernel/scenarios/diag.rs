@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use caps::{CapSet, Capability};
 use socket2::{Domain, Socket, Type};
-use zsock_agent::source::diag::{self, Entry, Outcome, Target};
+use zsock_agent::source::diag::{self, Entry, Exchange, Outcome, Target};
 
 use super::echo_server;
 use crate::net::{Ip, Namespace, Net};
@@ -49,6 +49,7 @@ pub(super) fn a_connection_bound_to_an_interface_is_destroyed() {
         let port = bound.local_addr().ok().and_then(|local| local.as_socket()).expect("it is bound").port();
         let entry = entry(port, server.port());
         assert_ne!(entry.id.interface_id, 0, "{entry:?} is bound");
+        assert_eq!(entry.socket_id().0, bound.cookie().expect("every socket has one"));
         assert_eq!(diag::destroy(&target_of(&entry)), Ok(Outcome::Destroyed));
     });
 }
@@ -71,8 +72,10 @@ pub(super) fn without_the_right_nothing_is_destroyed() {
 /// The sockets of the calling thread's network namespace by their ports.
 fn entries() -> BTreeMap<(u16, u16), Entry> {
     let mut entries = BTreeMap::new();
-    let dumped = diag::dump(|entry| {
-        entries.insert((entry.id.source_port, entry.id.destination_port), entry);
+    let dumped = Exchange::open().and_then(|mut exchange| {
+        exchange.dump(|entry| {
+            entries.insert((entry.id.source_port, entry.id.destination_port), entry);
+        })
     });
     assert_eq!(dumped, Ok(diag::Dumped::default()));
     entries
