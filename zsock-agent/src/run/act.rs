@@ -38,7 +38,7 @@ impl Finder {
     pub(super) fn new(arguments: &ActArgs) -> Result<Self> {
         let selection = Selection::new(arguments.selectors.clone().resolve()?);
         let wanted = Wanted { filter: filter::of(&selection.selectors), thresholds: arguments.thresholds()? };
-        Ok(Self { selection, looks: Looks::load(wanted)?, max: arguments.max, gaps: HashSet::new() })
+        Ok(Self { selection, looks: Looks::load(wanted), max: arguments.max, gaps: HashSet::new() })
     }
 
     /// Looks at all sockets, and takes those that are selected and `is_new` says so of; `before` is how many were taken in earlier looks.
@@ -112,8 +112,9 @@ fn too_many(deed: Deed, selected: usize, max: u64, before: u64) -> String {
         (Deed::Keepalive, _) => ("none of these was set", format!(" after {before} before")),
         (Deed::Kill, _) => ("nothing was destroyed", String::new()),
     };
+    let selected = if selected == 1 { "1 socket is".to_owned() } else { format!("{selected} sockets are") };
     format!(
-        "{selected} sockets are selected{earlier}, more than --max {max} allows: {done}; select fewer, or raise --max"
+        "{selected} selected{earlier}, more than --max {max} allows: {done}; select fewer, or raise --max"
     )
 }
 

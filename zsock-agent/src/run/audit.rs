@@ -61,8 +61,14 @@ pub(super) fn run(arguments: &AuditArgs) -> Result<()> {
 
 /// What was not seen may be worse than what was.
 fn warn_of_gaps(coverage: &Coverage, arguments: &AuditArgs, unknown: u64) {
-    for (netns, why) in &coverage.failed {
-        log::warn!("the sockets of network namespace {netns} are not among them: {why}");
+    if let Some((netns, why)) = coverage.failed.first() {
+        log::warn!(
+            "the sockets of {} network namespaces are not among them, {netns} being one: {why}",
+            coverage.failed.len()
+        );
+    }
+    for what in &coverage.not_told {
+        log::warn!("not told: {what}");
     }
     if arguments.fail_on.is_some() && unknown > 0 {
         log::warn!(

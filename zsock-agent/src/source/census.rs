@@ -79,55 +79,67 @@ pub struct Coverage {
     pub not_told: Vec<String>,
 }
 
-/// Looks at every socket once and hands each to `each`, in no order, as it is found.
+/// Looks at every socket once and hands each to `each`, in no order, as it is found. Where the programs cannot be loaded, `sock_diag` tells
+/// of the sockets, and a warning says why.
 ///
 /// # Errors
 /// When not even the sockets of the own network namespace can be listed, with what to do about it.
 pub fn take(wanted: &Wanted, each: impl FnMut(Counted)) -> Result<Coverage> {
-    Looks::load(wanted.clone())?.take(each)
+    Looks::load(wanted.clone()).take(each)
 }
 
 /// What it takes to look, for whoever looks more than once.
 pub struct Looks {
     wanted: Wanted,
-    clock: Clock,
-    census: Census,
+    /// Absent where the programs cannot be loaded.
+    census: Option<Census>,
 }
 
 impl Looks {
     /// Loads it.
-    ///
-    /// # Errors
-    /// When sockets cannot be looked at, with what to do about it.
-    pub fn load(wanted: Wanted) -> Result<Self> {
-        let clock = Clock::start()?;
-        let census = Census::load(wanted.filter)?;
-        Ok(Self { wanted, clock, census })
+    #[must_use]
+    pub fn load(wanted: Wanted) -> Self {
+        let census = Census::load(wanted.filter);
+        if let Err(error) = &census {
+            log::warn!("the kernel lists its sockets by sock_diag, which tells less: {error:#}");
+        }
+        Self { wanted, census: census.ok() }
     }
 
     /// One look, as [`take`] does it.
     ///
     /// # Errors
     /// When not even the sockets of the own network namespace can be listed, with what to do about it.
-    pub fn take(&mut self, mut each: impl FnMut(Counted)) -> Result<Coverage> {
-        let Self { wanted, clock, census } = self;
-        let namespaces = namespaces::all();
-        if !census.makes_cookies {
-            name_all(&namespaces);
+    pub fn take(&mut self, each: impl FnMut(Counted)) -> Result<Coverage> {
+        match &mut self.census {
+            Some(census) => take_by_iterators(census, &self.wanted, each),
+            None => by_diag::take(&self.wanted, each),
         }
-        let (holders, hz) = holders(census)?;
-        let offsets = *census.offsets();
-        let units = Units::new(Jiffies::new(hz), &offsets);
-        let mut finder = found::Finder::new(units, *clock, &wanted.thresholds, holders);
-        let failed = census.sockets(&namespaces, |record| each(finder.find(&record)))?;
-        let losses = known::losses(&offsets, census.missing_fields());
-        Ok(Coverage {
-            namespaces: (namespaces.len() - failed.len()) as u64,
-            failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
-            source: "iterators",
-            not_told: losses.iter().map(ToString::to_string).collect(),
-        })
     }
+}
+
+fn take_by_iterators(
+    census: &mut Census,
+    wanted: &Wanted,
+    mut each: impl FnMut(Counted),
+) -> Result<Coverage> {
+    let clock = Clock::start()?;
+    let namespaces = namespaces::all();
+    if !census.makes_cookies {
+        name_all(&namespaces);
+    }
+    let (holders, hz) = holders(census)?;
+    let offsets = *census.offsets();
+    let units = Units::new(Jiffies::new(hz), &offsets);
+    let mut finder = found::Finder::new(units, clock, &wanted.thresholds, holders);
+    let failed = census.sockets(&namespaces, |record| each(finder.find(&record)))?;
+    let losses = known::losses(&offsets, census.missing_fields());
+    Ok(Coverage {
+        namespaces: (namespaces.len() - failed.len()) as u64,
+        failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
+        source: "iterators",
+        not_told: losses.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Has every socket get its cookie where the programs cannot make it: to be listed by `sock_diag` does.

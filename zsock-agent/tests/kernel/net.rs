@@ -90,11 +90,6 @@ impl Net {
         self.router.nft("add rule inet gate block oifname \"server0\" numgen random mod 100 < 10 drop");
     }
 
-    /// Drops what the server sends, and forwards what the client does.
-    pub(crate) fn block_answers(&self) {
-        self.router.nft("add rule inet gate block iifname \"server0\" drop");
-    }
-
     /// Forwards everything again.
     pub(crate) fn unblock(&self) {
         self.router.nft("flush chain inet gate block");

@@ -32,6 +32,7 @@ mod postgres;
 mod privileges;
 mod quiet;
 mod recovery;
+mod redis;
 mod selectors;
 mod silence;
 mod stall;
@@ -105,6 +106,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         idle_timeout::a_gateway_that_drops_what_it_forgot,
         idle_timeout::a_gateway_that_resets_what_it_forgot,
         postgres::a_pool_behind_a_gateway_that_forgets,
+        redis::a_subscriber_learns_of_the_death_of_its_server,
         selectors::each_kind_selects_by_what_it_names,
         act::what_is_set_is_what_the_process_reads,
         act::a_death_that_nothing_would_notice_is_noticed,
@@ -177,6 +179,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
     }
     match group {
         Some("postgres") => postgres::lacking(),
+        Some("redis") => redis::lacking(),
         Some("crowd") => crowd::lacking(),
         Some("stress") => stress::lacking(name),
         Some("hostile") => hostile::lacking(name),
