@@ -66,8 +66,11 @@ fn the_readme_names_every_verdict_threshold_option_and_hook() {
         }
     });
     let command = Cli::command();
-    let trace = command.find_subcommand("trace").expect("zsock has the command trace");
-    let options = trace.get_arguments().filter_map(|option| Some(format!("--{}", option.get_long()?)));
+    let told = command
+        .get_subcommands()
+        .filter(|command| ["trace", "keepalive", "kill"].contains(&command.get_name()));
+    let arguments = told.flat_map(clap::Command::get_arguments);
+    let options = arguments.filter_map(|option| Some(format!("--{}", option.get_long()?)));
     let hooks = hooks::ALL.iter().flat_map(|hook| {
         let rungs = hook.rungs.iter().map(|rung| rung.label.to_owned());
         rungs.chain([hook.name.to_owned()])

@@ -73,7 +73,7 @@ impl Finder {
             bail!("{}", too_many(deed, taken.len() + surplus.len(), *max, before));
         }
         let mut taken: Vec<Counted> = taken.into_values().collect();
-        taken.sort_by(|one, other| place(&one.found).cmp(&place(&other.found)));
+        taken.sort_by_cached_key(|counted| place(&counted.found));
         Ok(taken)
     }
 }

@@ -24,9 +24,9 @@ const PAUSE_PER_LOOK: u32 = 9;
 
 /// Sets the sockets that are selected, or lists them; with `--follow` those to come as well.
 pub(super) async fn run(arguments: &KeepaliveArgs) -> Result<()> {
+    let mut account = Account::open(Deed::Keepalive, &arguments.act)?;
     let finder = Finder::new(&arguments.act)?;
     let mut round = Round::new(arguments.asked(), finder, arguments.act.yes);
-    let mut account = Account::open(Deed::Keepalive, &arguments.act)?;
     let played = if arguments.follow && arguments.act.yes {
         follow(&mut round, &mut account, arguments.duration).await
     } else {

@@ -14,8 +14,8 @@ use crate::source::namespaces;
 
 /// Destroys the sockets that are selected, or lists them.
 pub(super) fn run(arguments: &KillArgs) -> Result<()> {
-    let mut finder = Finder::new(&arguments.act)?;
     let mut account = Account::open(Deed::Kill, &arguments.act)?;
+    let mut finder = Finder::new(&arguments.act)?;
     let taken = finder.take(Deed::Kill, 0, |_| true)?;
     if arguments.act.yes {
         kill_all(&taken, &mut account);

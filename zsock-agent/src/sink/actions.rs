@@ -31,18 +31,15 @@ impl ActionText {
         };
         let word = paint(style, &format!("{:<10}", word(action.action, action.outcome)));
         let state = known(action.tcp.state, |state| state.to_string());
-        let mut text = format!("{word}  {}  {}  {state}", owner(&action.socket), ends(&action.socket));
-        if let Some(verdict) = action.verdict {
-            text += &format!("  {verdict}");
-        }
+        let verdict = action.verdict.map_or_else(String::new, |verdict| format!("  {verdict}"));
+        let head = format!("{word}  {}  {}  {state}{verdict}", owner(&action.socket), ends(&action.socket));
         let changes = changes(action.before.as_ref(), action.after.as_ref());
-        if !changes.is_empty() {
-            text += &format!("\n            {}", changes.join(", "));
-        }
-        if let Some(error) = &action.error {
-            text += &format!("\n            {} {}", paint(palette.faint, "because"), printable(error));
-        }
-        text + "\n"
+        let changes = (!changes.is_empty()).then(|| changes.join(", "));
+        let error = action.error.as_deref().map(printable);
+        let error = error.map(|error| format!("{} {error}", paint(palette.faint, "because")));
+        let below: Vec<String> =
+            changes.into_iter().chain(error).map(|line| format!("            {line}\n")).collect();
+        head + "\n" + &below.concat()
     }
 
     /// What it all came to, and what to do next.
@@ -73,7 +70,7 @@ impl ActionText {
         let outcomes = outcomes.into_iter().filter(|(_, number)| *number > 0);
         let phrases: Vec<_> =
             outcomes.map(|(outcome, number)| format!("{number} {}", word(action, outcome))).collect();
-        format!("of {} {}\n", count(selected, "socket"), phrases.join(", "))
+        format!("{}: {}\n", count(selected, "socket"), phrases.join(", "))
     }
 }
 
@@ -93,18 +90,16 @@ const fn word(deed: Deed, outcome: Done) -> &'static str {
 fn changes(before: Option<&Standing>, after: Option<&Standing>) -> Vec<String> {
     let Some(after) = after else { return Vec::new() };
     let old = before.copied().unwrap_or_default();
-    let settings =
-        |standing: &Standing, value: fn(KeepaliveSettings) -> String| standing.keepalive.map(value);
-    let rows: [(&str, fn(KeepaliveSettings) -> String); 4] = [
-        ("keepalive", |it| if it.enabled { "on" } else { "off" }.to_owned()),
-        ("idle", |it| milliseconds(it.idle_ms)),
-        ("interval", |it| milliseconds(it.interval_ms)),
-        ("probes", |it| it.probes.to_string()),
+    let setting = |name, value: fn(KeepaliveSettings) -> String| {
+        change(name, old.keepalive.map(value), after.keepalive.map(value))
+    };
+    let settings = [
+        setting("keepalive", |it| if it.enabled { "on" } else { "off" }.to_owned()),
+        setting("idle", |it| milliseconds(it.idle_ms)),
+        setting("interval", |it| milliseconds(it.interval_ms)),
+        setting("probes", |it| it.probes.to_string()),
     ];
-    let mut changes: Vec<String> = rows
-        .into_iter()
-        .filter_map(|(name, value)| change(name, settings(&old, value), settings(after, value)))
-        .collect();
+    let mut changes: Vec<String> = settings.into_iter().flatten().collect();
     if after.keepalive.is_some() {
         let timeout = |standing: &Standing| standing.user_timeout_ms.map_or("none".to_owned(), milliseconds);
         let is_known = before.is_some();
