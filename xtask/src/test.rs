@@ -22,7 +22,8 @@ const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common"
 /// The test target that needs root and network namespaces.
 const KERNEL_TESTS: &str = "kernel";
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
-const KERNEL_TEST_TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+const KERNEL_TEST_TOOLS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools")];
 /// Where Debian's package keeps the programs of `PostgreSQL`, a directory for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 /// Read when that package is installed: whether it is to make a cluster and start a server.
@@ -216,7 +217,7 @@ fn prepare_kernel_tests(workspace: &Workspace) {
     match install(workspace, &packages) {
         Ok(()) => {
             println!(
-                "xtask: root, ip, nft and PostgreSQL are there for the end-to-end tests in network namespaces"
+                "xtask: root, ip, nft, PostgreSQL and Redis are there for the end-to-end tests in network namespaces"
             );
         }
         Err(error) => {

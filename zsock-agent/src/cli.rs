@@ -14,13 +14,19 @@ use crate::select::{CgroupPath, Endpoint, NetnsArg, Selectors, parse_port};
 use crate::source::kernel::hooks::Choice;
 use crate::time::parse_duration;
 
+mod act;
 mod audit;
 mod doctor;
+mod keepalive;
+mod kill;
 mod usage;
 mod values;
 
+pub use act::ActArgs;
 pub use audit::AuditArgs;
 pub use doctor::DoctorArgs;
+pub use keepalive::{KeepaliveArgs, UserTimeout};
+pub use kill::KillArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -98,6 +104,26 @@ pub enum Command {
         after_long_help = doctor::NOTES,
     )]
     Doctor(DoctorArgs),
+
+    /// Set keepalive and user timeout on sockets of running processes, so that the death of a peer is noticed
+    #[command(
+        override_usage = "zsock keepalive <SELECTOR>... <SETTING>... [OPTIONS]",
+        after_help = "Needs root; `--help` has more on each option, the traps, and examples.",
+        after_long_help = format!("{}{EXIT_STATUS}", keepalive::NOTES),
+        mut_arg("verdicts", act::verdict),
+        mut_arg("states", act::state),
+    )]
+    Keepalive(KeepaliveArgs),
+
+    /// Destroy sockets
+    #[command(
+        override_usage = "zsock kill <SELECTOR>... [OPTIONS]",
+        after_help = "Needs root; `--help` has more on what it does, and examples.",
+        after_long_help = format!("{}{EXIT_STATUS}", kill::NOTES),
+        mut_arg("verdicts", act::verdict),
+        mut_arg("states", act::state),
+    )]
+    Kill(KillArgs),
 }
 
 /// The options of `zsock trace`.
@@ -278,6 +304,21 @@ pub struct SelectorArgs {
 }
 
 impl SelectorArgs {
+    /// Whether there is none, so that everything would be selected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { pids, comms, ports, local, remote, netns, cgroups, states, verdicts } = self;
+        pids.is_empty()
+            && comms.is_empty()
+            && ports.is_empty()
+            && local.is_empty()
+            && remote.is_empty()
+            && netns.is_empty()
+            && cgroups.is_empty()
+            && states.is_empty()
+            && verdicts.is_empty()
+    }
+
     /// The selectors, with paths of network namespaces resolved to their inode numbers.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod detect;
 pub mod doctor;
 pub mod engine;
+pub mod keepalive;
 pub mod kernel_rules;
 pub mod privileges;
 #[cfg(any(test, fuzzing))]

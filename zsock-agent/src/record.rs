@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::time::Time;
 
+mod action;
 mod audit;
 mod body;
 mod doctor;
@@ -19,6 +20,7 @@ mod socket;
 mod subject;
 mod verdict;
 
+pub use action::{Action, Actions, Deed, Done, Standing};
 pub use audit::{ArmedTimer, Found, Group, Line, Noticed, Summary, TimerKind};
 pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,

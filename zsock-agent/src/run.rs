@@ -11,11 +11,14 @@ use crate::cli::{Cli, Command};
 use crate::record::printable;
 use crate::sink::aside::Aside;
 
+mod act;
 mod audit;
 mod beside;
 mod doctor;
 mod facts;
 mod filter;
+mod keepalive;
+mod kill;
 mod output;
 mod pass;
 mod signals;
@@ -30,11 +33,17 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Trace(arguments) => {
             log_to_stderr(arguments.verbose);
             allow_files()?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("start the runtime")?;
-            runtime.block_on(trace::run(arguments))
+            runtime()?.block_on(trace::run(arguments))
+        }
+        Command::Keepalive(arguments) => {
+            log_to_stderr(arguments.act.verbose);
+            allow_files()?;
+            runtime()?.block_on(keepalive::run(&arguments))
+        }
+        Command::Kill(arguments) => {
+            log_to_stderr(arguments.act.verbose);
+            allow_files()?;
+            kill::run(&arguments)
         }
         Command::Audit(arguments) => {
             log_to_stderr(arguments.verbose);
@@ -46,6 +55,10 @@ pub fn run(cli: Cli) -> Result<()> {
             doctor::run(&arguments, allow_files())
         }
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
 /// More than zsock opens to start: some sixty for its programs, maps and hooks. The rest leaves room for the network namespaces of a small

@@ -6,6 +6,7 @@ use crate::engine::Timeline;
 use crate::record::Record;
 use crate::time::Time;
 
+mod actions;
 pub mod aside;
 pub mod audit;
 pub mod doctor;
@@ -16,7 +17,9 @@ pub mod stdout;
 mod text;
 pub mod writer;
 
+pub use actions::ActionText;
 pub use palette::Palette;
+pub(crate) use quantity::duration;
 pub use text::Text;
 
 /// Turns records into the bytes that go to stdout.

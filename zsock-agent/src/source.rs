@@ -14,6 +14,7 @@ pub mod clock;
 pub mod decode;
 pub mod diag;
 pub mod fds;
+pub mod held;
 pub mod host;
 pub mod kernel;
 pub(crate) mod mountinfo;

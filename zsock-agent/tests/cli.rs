@@ -62,6 +62,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("audit_help", transcript("audit --help"));
     insta::assert_snapshot!("doctor_help_short", transcript("doctor -h"));
     insta::assert_snapshot!("doctor_help", transcript("doctor --help"));
+    insta::assert_snapshot!("keepalive_help", transcript("keepalive --help"));
+    insta::assert_snapshot!("kill_help", transcript("kill --help"));
 }
 
 #[test]
@@ -76,78 +78,112 @@ fn the_version_is_the_packages() {
     assert_eq!(transcript("--version"), expected);
 }
 
+/// What no command takes.
+const WRONG: &[&str] = &[
+    "unknown",
+    "trace --unknown",
+    "trace extra",
+    "trace --events some",
+    "trace --output html",
+    "trace --color sometimes",
+    "trace --threshold",
+    "trace --threshold stuck_retransmission",
+    "trace --threshold stuck_retransmission=",
+    "trace --threshold nonsense=5",
+    "trace --threshold silent_death=1",
+    "trace --threshold stale_reset=90%",
+    "trace --threshold stuck_retransmission=0",
+    "trace --threshold stuck_retransmission=2s",
+    "trace --threshold keepalive_unanswered=1",
+    "trace --threshold fd_pressure=101%",
+    "trace --threshold accept_queue_full=1",
+    "trace --threshold close_wait_leak=0s",
+    "trace --duration 0s",
+    "trace --duration 30",
+    "trace --duration -5s",
+    "trace --duration 5x",
+    "trace --duration 1e3s",
+    "trace --duration 2562047788015215h",
+    "trace --scan-interval 10ms",
+    "trace --assume-idle-timeout 0s",
+    "trace --buffer-size 3MiB",
+    "trace --buffer-size 8MB",
+    "trace --buffer-size 2GiB",
+    "trace --max-memory 16",
+    "trace --max-memory 64MiB",
+    "trace --max-memory 1GiB --buffer-size 1GiB",
+    "trace --pid 0",
+    "trace --pid nginx",
+    "trace --comm a-name-of-17-byte",
+    "trace --port 0",
+    "trace --port 65536",
+    "trace --port -1",
+    "trace --port http",
+    "trace --local 10.0.0.0/40",
+    "trace --local 2001:db8::/129",
+    "trace --local 10.0.0.1:0",
+    "trace --local 10.0.0.1:70000",
+    "trace --local 2001:db8::/32:443",
+    "trace --remote example.org:443",
+    "trace --remote [2001:db8::1",
+    "trace --netns 0",
+    "trace --netns 4294967296",
+    "trace --cgroup system.slice",
+    "trace --state ESTABLISH",
+    "trace --verdict silent_deth",
+    "audit extra",
+    "audit --group destinations",
+    "audit --sort harmless",
+    "audit --limit -1",
+    "audit --limit many",
+    "audit --all --limit 5",
+    "audit --fail-on ever",
+    "audit --fail-on",
+    "audit --threshold unguarded_idle=2",
+    "audit --assume-idle-timeout 0s",
+    "audit --duration 5s",
+    "audit --state ESTABLISH",
+    "doctor extra",
+    "doctor --output html",
+    "doctor --color sometimes",
+    "doctor --pid 1",
+    "keepalive",
+    "keepalive --comm nginx",
+    "keepalive --idle 60s",
+    "keepalive --idle 60s --yes --max 5 --threshold stale_reset=2s",
+    "keepalive --comm nginx --idle 60s extra",
+    "keepalive --comm nginx --idle 1500ms",
+    "keepalive --comm nginx --idle 0s",
+    "keepalive --comm nginx --idle 60",
+    "keepalive --comm nginx --idle 32768s",
+    "keepalive --comm nginx --interval 500ms",
+    "keepalive --comm nginx --interval 10h",
+    "keepalive --comm nginx --probes 0",
+    "keepalive --comm nginx --probes 128",
+    "keepalive --comm nginx --user-timeout 0s",
+    "keepalive --comm nginx --user-timeout 1500us",
+    "keepalive --comm nginx --user-timeout 25h25h",
+    "keepalive --comm nginx --user-timeout 2147483648ms",
+    "keepalive --comm nginx --user-timeout never",
+    "keepalive --comm nginx --off --idle 60s",
+    "keepalive --comm nginx --off --probes 3",
+    "keepalive --comm nginx --off --max 0",
+    "keepalive --comm nginx --off --duration 5s",
+    "kill",
+    "kill --yes",
+    "kill --yes --max 1000 --assume-idle-timeout 4m -o json",
+    "kill --comm nginx --max 0",
+    "kill --comm nginx --max many",
+    "kill --comm nginx --follow",
+    "kill --comm nginx --output html",
+    "kill --comm nginx --threshold nonsense=5",
+    "kill --pid 0",
+    "kill --verdict silent_death",
+];
+
 #[test]
 fn wrong_usage_ends_with_status_2_and_the_rule_that_it_broke() {
-    let wrong = [
-        "unknown",
-        "trace --unknown",
-        "trace extra",
-        "trace --events some",
-        "trace --output html",
-        "trace --color sometimes",
-        "trace --threshold",
-        "trace --threshold stuck_retransmission",
-        "trace --threshold stuck_retransmission=",
-        "trace --threshold nonsense=5",
-        "trace --threshold silent_death=1",
-        "trace --threshold stale_reset=90%",
-        "trace --threshold stuck_retransmission=0",
-        "trace --threshold stuck_retransmission=2s",
-        "trace --threshold keepalive_unanswered=1",
-        "trace --threshold fd_pressure=101%",
-        "trace --threshold accept_queue_full=1",
-        "trace --threshold close_wait_leak=0s",
-        "trace --duration 0s",
-        "trace --duration 30",
-        "trace --duration -5s",
-        "trace --duration 5x",
-        "trace --duration 1e3s",
-        "trace --duration 2562047788015215h",
-        "trace --scan-interval 10ms",
-        "trace --assume-idle-timeout 0s",
-        "trace --buffer-size 3MiB",
-        "trace --buffer-size 8MB",
-        "trace --buffer-size 2GiB",
-        "trace --max-memory 16",
-        "trace --max-memory 64MiB",
-        "trace --max-memory 1GiB --buffer-size 1GiB",
-        "trace --pid 0",
-        "trace --pid nginx",
-        "trace --comm a-name-of-17-byte",
-        "trace --port 0",
-        "trace --port 65536",
-        "trace --port -1",
-        "trace --port http",
-        "trace --local 10.0.0.0/40",
-        "trace --local 2001:db8::/129",
-        "trace --local 10.0.0.1:0",
-        "trace --local 10.0.0.1:70000",
-        "trace --local 2001:db8::/32:443",
-        "trace --remote example.org:443",
-        "trace --remote [2001:db8::1",
-        "trace --netns 0",
-        "trace --netns 4294967296",
-        "trace --cgroup system.slice",
-        "trace --state ESTABLISH",
-        "trace --verdict silent_deth",
-        "audit extra",
-        "audit --group destinations",
-        "audit --sort harmless",
-        "audit --limit -1",
-        "audit --limit many",
-        "audit --all --limit 5",
-        "audit --fail-on ever",
-        "audit --fail-on",
-        "audit --threshold unguarded_idle=2",
-        "audit --assume-idle-timeout 0s",
-        "audit --duration 5s",
-        "audit --state ESTABLISH",
-        "doctor extra",
-        "doctor --output html",
-        "doctor --color sometimes",
-        "doctor --pid 1",
-    ];
-    let transcripts: Vec<String> = wrong.into_iter().map(transcript).collect();
+    let transcripts: Vec<String> = WRONG.iter().copied().map(transcript).collect();
     let otherwise: Vec<&String> = transcripts
         .iter()
         .filter(|text| text.contains("[stdout]") || !text.ends_with("[exit status: 2]\n"))
@@ -167,9 +203,20 @@ fn a_network_namespace_that_does_not_exist_is_a_failure_with_its_cause() {
     assert_eq!(transcript("trace --netns /run/netns/no-such-name"), expected);
 }
 
+/// Whatever else is asked for, and before anything is looked at.
+#[test]
+fn to_act_on_every_socket_is_refused() {
+    for arguments in ["kill", "kill --yes -v", "keepalive --off", "keepalive --idle 60s --yes --follow"] {
+        let Output { status, stdout, stderr } = zsock(arguments);
+        let said = String::from_utf8(stderr).expect("zsock writes UTF-8");
+        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{arguments}: {said}");
+        assert!(said.starts_with("error: without a selector this would act on every socket"), "{said}");
+    }
+}
+
 #[test]
 fn nothing_at_all_is_no_value() {
-    for command in ["trace", "audit", "doctor"] {
+    for command in ["trace", "audit", "doctor", "keepalive", "kill"] {
         // A process may have no name, and be selected by that.
         let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
         for option in options {

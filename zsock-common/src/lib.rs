@@ -4,6 +4,7 @@
 #![no_std]
 
 mod bits;
+mod census;
 mod codec;
 mod maps;
 pub mod offsets;

@@ -38,18 +38,23 @@ pub fn parse() -> Cli {
 pub fn parse_from(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = Cli::command().color(help_color(arguments)).try_get_matches_from(arguments);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.and_then(|cli| within_memory(cli, arguments)).map_err(|error| shown(error, arguments))
+    parsed.and_then(|cli| sensible(cli, arguments)).map_err(|error| shown(error, arguments))
 }
 
-/// The command line, where what it wants fits into the memory that it allows.
-fn within_memory(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let Command::Trace(trace) = &cli.command else { return Ok(cli) };
-    let Err(refusal) = trace.budget() else { return Ok(cli) };
+/// The command line, where its options make sense together.
+fn sensible(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let (name, refusal) = match &cli.command {
+        Command::Trace(trace) => ("trace", trace.budget().err()),
+        Command::Keepalive(keepalive) => ("keepalive", keepalive.act.refusal()),
+        Command::Kill(kill) => ("kill", kill.act.refusal()),
+        Command::Audit(_) | Command::Doctor(_) => return Ok(cli),
+    };
+    let Some(refusal) = refusal else { return Ok(cli) };
     let mut command = Cli::command().color(help_color(arguments));
     command.build();
     let kind = clap::error::ErrorKind::ValueValidation;
-    let of_trace = command.find_subcommand_mut("trace").map(|trace| trace.error(kind, &refusal));
-    Err(of_trace.unwrap_or_else(|| clap::Error::raw(kind, refusal)))
+    let of_command = command.find_subcommand_mut(name).map(|command| command.error(kind, &refusal));
+    Err(of_command.unwrap_or_else(|| clap::Error::raw(kind, refusal)))
 }
 
 /// The error with every argument that it repeats made printable.

@@ -16,7 +16,7 @@ pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
     let begin = usize::from(bytes.first().copied().unwrap_or(0));
-    for command in ["trace", "audit"] {
+    for command in ["trace", "audit", "keepalive", "kill"] {
         command_line(command, values.clone());
         let options = cli::options_with_values(command);
         for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
@@ -42,6 +42,8 @@ fn command_line(command: &str, values: Vec<OsString>) {
                 Command::Trace(arguments) => arguments.selectors,
                 Command::Audit(arguments) => arguments.selectors,
                 Command::Doctor(_) => return,
+                Command::Keepalive(arguments) => arguments.act.selectors,
+                Command::Kill(arguments) => arguments.act.selectors,
             };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

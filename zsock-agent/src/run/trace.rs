@@ -219,7 +219,7 @@ fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
 }
 
 /// Waits until `deadline`, for ever where there is none.
-async fn at(deadline: Option<Instant>) {
+pub(super) async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

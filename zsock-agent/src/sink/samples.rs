@@ -40,7 +40,7 @@ pub(super) fn nginx() -> Socket {
 }
 
 /// A socket whose owner wants to be no part of the output.
-fn hostile() -> Socket {
+pub(super) fn hostile() -> Socket {
     Socket {
         comm: Some("\u{1b}[2J\n\u{202e}x\u{fffd}".into()),
         comm_hex: Some("1b5b324a0ae280ae78ff".into()),

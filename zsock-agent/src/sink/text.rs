@@ -20,6 +20,7 @@ pub(super) mod tests;
 mod words;
 
 use fold::{Admission, Crowd, Fold, Group};
+pub(super) use words::{ends, owner};
 
 /// Renders records as text. Those of a batch wait for its end, for many verdicts alike become one line.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ impl Text {
 
     fn event(&self, at: Time, event: &Event) -> String {
         let Event { what, socket, tcp, replayed, inferred } = event;
-        let (owner, ends) = (words::owner(socket), words::ends(socket));
+        let (owner, ends) = (owner(socket), ends(socket));
         let told =
             self.told(what, Standing::of(tcp), *replayed, *inferred, &format!("{owner:<20}  {ends:<36}  "));
         self.headed(at, &told)

@@ -58,6 +58,14 @@ pub struct Counted {
     pub holder: Option<Holder>,
 }
 
+impl Counted {
+    /// Whether its id is the kernel's cookie, by which it can be told from every other; else it is a number for this look.
+    #[must_use]
+    pub fn has_cookie(&self) -> bool {
+        self.found.socket.id.0 & found::NUMBERED == 0
+    }
+}
+
 /// What a look covered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -77,22 +85,50 @@ pub struct Coverage {
 /// # Errors
 /// When not even the sockets of the own network namespace can be listed, with what to do about it.
 pub fn take(wanted: &Wanted, each: impl FnMut(Counted)) -> Result<Coverage> {
-    match Census::load(wanted.filter) {
-        Ok(census) => take_by_iterators(census, wanted, each),
-        Err(error) => {
+    Looks::load(wanted.clone()).take(each)
+}
+
+/// What it takes to look, for whoever looks more than once.
+pub struct Looks {
+    wanted: Wanted,
+    /// Absent where the programs cannot be loaded.
+    census: Option<Census>,
+}
+
+impl Looks {
+    /// Loads it.
+    #[must_use]
+    pub fn load(wanted: Wanted) -> Self {
+        let census = Census::load(wanted.filter);
+        if let Err(error) = &census {
             log::warn!("the kernel lists its sockets by sock_diag, which tells less: {error:#}");
-            by_diag::take(wanted, each)
+        }
+        Self { wanted, census: census.ok() }
+    }
+
+    /// One look, as [`take`] does it.
+    ///
+    /// # Errors
+    /// When not even the sockets of the own network namespace can be listed, with what to do about it.
+    pub fn take(&mut self, each: impl FnMut(Counted)) -> Result<Coverage> {
+        match &mut self.census {
+            Some(census) => take_by_iterators(census, &self.wanted, each),
+            None => by_diag::take(&self.wanted, each),
         }
     }
 }
 
-fn take_by_iterators(mut census: Census, wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> {
+fn take_by_iterators(
+    census: &mut Census,
+    wanted: &Wanted,
+    mut each: impl FnMut(Counted),
+) -> Result<Coverage> {
     let clock = Clock::start()?;
     let namespaces = namespaces::all();
     if !census.makes_cookies {
         name_all(&namespaces);
     }
-    let (holders, hz) = holders(&mut census)?;
+    let (holders, hz) = holders(census)?;
     let offsets = *census.offsets();
     let units = Units::new(Jiffies::new(hz), &offsets);
     let mut finder = found::Finder::new(units, clock, &wanted.thresholds, holders);

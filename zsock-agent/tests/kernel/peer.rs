@@ -42,6 +42,11 @@ impl Reply {
         &self.value
     }
 
+    /// Whether it begins with `word`.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        self.word == word
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let (word, value, at) = (words.next()?, words.next()?, words.next()?);

@@ -11,6 +11,7 @@ use crate::slowness;
 use crate::story::{Connection, Line, Recording, assert_at};
 
 mod accept_queue;
+mod act;
 mod audit;
 mod close_wait;
 mod closing;
@@ -32,6 +33,7 @@ mod postgres;
 mod privileges;
 mod quiet;
 mod recovery;
+mod redis;
 mod selectors;
 mod silence;
 mod stall;
@@ -45,9 +47,28 @@ macro_rules! scenarios {
     };
 }
 
+/// Scenarios in which zsock acts on sockets.
+fn of_acting() -> Vec<(&'static str, fn())> {
+    scenarios![
+        redis::a_subscriber_learns_of_the_death_of_its_server,
+        act::what_is_set_is_what_the_process_reads,
+        act::a_death_that_nothing_would_notice_is_noticed,
+        act::the_first_probe_comes_when_the_new_settings_say,
+        act::the_traps_are_told_where_they_apply,
+        act::one_of_two_threads_that_hang_is_freed,
+        act::of_two_namespaces_the_one_that_is_named,
+        act::what_is_not_meant_is_left_alone,
+        act::the_socket_that_it_was_given_is_its_own,
+        act::what_a_verdict_is_on_is_killed,
+        act::sockets_that_come_later_are_set_once,
+        act::a_run_that_follows_ends_where_its_maximum_is_reached,
+    ]
+}
+
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
-    scenarios![
+    let mut all = of_acting();
+    all.extend(scenarios![
         audit::settings_are_what_getsockopt_says,
         audit::a_silent_death_is_noticed_when_foretold,
         audit::a_closed_window_is_given_up_when_foretold,
@@ -141,7 +162,8 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         stress::namespaces_and_processes_come_and_go,
         stress::the_clock_is_stepped,
         stress::within_a_control_group_of_128_mib,
-    ]
+    ]);
+    all
 }
 
 /// Whether the scenario sets the clock of the whole machine: it is only played where `ZSOCK_MAY_SET_CLOCK=1` says that nobody minds.
@@ -171,6 +193,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
     }
     match group {
         Some("postgres") => postgres::lacking(),
+        Some("redis") => redis::lacking(),
         Some("crowd") => crowd::lacking(),
         Some("stress") => stress::lacking(name),
         Some("hostile") => hostile::lacking(name),

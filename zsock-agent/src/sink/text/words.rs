@@ -28,7 +28,7 @@ pub(super) const fn name(what: &What) -> &'static str {
 }
 
 /// The process that holds or last held a socket: `nginx[812]`.
-pub(super) fn owner(socket: &Socket) -> String {
+pub(in crate::sink) fn owner(socket: &Socket) -> String {
     let comm = known(socket.comm.as_deref(), |comm| printable(comm).into_owned());
     let owner = match socket.pid {
         Some(pid) => format!("{comm}[{pid}]"),
@@ -81,7 +81,7 @@ pub(super) fn process_sample(sample: &ProcessSample) -> String {
 }
 
 /// Our end and the peer's; a listener has only ours.
-pub(super) fn ends(socket: &Socket) -> String {
+pub(in crate::sink) fn ends(socket: &Socket) -> String {
     let end = |end: Option<SocketAddr>| known(end, |end| end.to_string());
     match (socket.local, socket.remote) {
         (Some(local), None) => local.to_string(),

@@ -20,7 +20,7 @@ use crate::time::{Time, milliseconds};
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Marks an id that is not the kernel's: where programs may make no cookies and nobody has asked for the socket's.
-const NUMBERED: u64 = 1 << 63;
+pub(super) const NUMBERED: u64 = 1 << 63;
 
 /// What a process adds to the record of its sockets.
 #[derive(Clone, Debug, Default)]

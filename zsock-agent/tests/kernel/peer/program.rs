@@ -112,6 +112,7 @@ impl Program {
                 self.set_keepalive(argument(&mut words)?, argument(&mut words)?, argument(&mut words)?)
             }
             "guard" => self.guard(),
+            "settings" => self.settings(),
             "reset-on-close" => self.set_reset_on_close(),
             "write" => self.write(argument(&mut words)?),
             "write-all" => self.write_until_full(),
@@ -248,6 +249,17 @@ impl Program {
             .with_retries(probes);
         held(&mut self.connection)?.set_tcp_keepalive(&settings)?;
         Ok(Said("set", probes.to_string()))
+    }
+
+    /// What `getsockopt` says of the connection's keepalive and user timeout.
+    fn settings(&mut self) -> io::Result<Said> {
+        let socket = held(&mut self.connection)?;
+        let user_timeout = socket.tcp_user_timeout()?.unwrap_or_default().as_millis();
+        let [idle, interval] = [socket.tcp_keepalive_time()?, socket.tcp_keepalive_interval()?];
+        let (enabled, probes) = (socket.keepalive()?, socket.tcp_keepalive_retries()?);
+        let settings =
+            format!("{enabled},{},{},{probes},{user_timeout}", idle.as_millis(), interval.as_millis());
+        Ok(Said("settings", settings))
     }
 
     fn set_reset_on_close(&mut self) -> io::Result<Said> {
