@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -131,7 +131,11 @@ fn read_all<T: Wire>(mut file: File, mut each: impl FnMut(T)) -> Result<()> {
     let mut bytes = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
-        let read = file.read(&mut bytes[filled..])?;
+        let read = match file.read(&mut bytes[filled..]) {
+            // After a million rows of which none is wanted the kernel takes a rest.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+            read => read?,
+        };
         if read == 0 {
             return Ok(());
         }
