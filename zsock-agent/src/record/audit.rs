@@ -205,11 +205,11 @@ impl Found {
     /// Whether it is a connection with a peer whose death somebody would have to notice.
     #[must_use]
     pub fn has_peer(&self) -> bool {
-        self.tcp.state.is_some_and(|state| {
-            !matches!(
-                state,
-                State::LISTEN | State::TIME_WAIT | State::CLOSE | State::SYN_RECV | State::NEW_SYN_RECV
-            )
+        self.tcp.state.is_some_and(|state| match state {
+            State::LISTEN | State::TIME_WAIT | State::CLOSE | State::SYN_RECV | State::NEW_SYN_RECV => false,
+            // Without a process it waits for the peer to close, and no longer than net.ipv4.tcp_fin_timeout.
+            State::FIN_WAIT2 => !self.socket.orphan,
+            _ => true,
         })
     }
 

@@ -68,6 +68,14 @@ fn everything_is_counted_where_it_belongs() {
 }
 
 #[test]
+fn what_no_process_waits_for_is_no_connection_of_which_it_cannot_be_told() {
+    let mut closed = Found { noticed: None, noticed_in_ms: None, verdict: None, ..orphan(1) };
+    closed.tcp.state = Some(State::FIN_WAIT2);
+    let Summary { sockets, orphans, noticed_unknown, groups, .. } = summed(Grouping::Both, &[closed]);
+    assert_eq!((sockets, orphans, noticed_unknown, groups.len()), (1, 1, 0, 0));
+}
+
+#[test]
 fn no_sockets_are_all_zeroes() {
     let Summary { sockets, states, noticed, groups, .. } = summed(Grouping::Both, &[]);
     assert_eq!((sockets, states.len(), noticed.len(), groups.len()), (0, 0, 0, 0));

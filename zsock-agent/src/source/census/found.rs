@@ -81,8 +81,9 @@ impl<'a> Finder<'a> {
         } else {
             row.head.cookie
         };
-        // The user of a connection in TIME_WAIT is forgotten.
-        let has_uid = known.uid && row.tcp.state != State::TIME_WAIT.0;
+        // What waits for its time to run out has forgotten its user, whether the peer has closed yet or not.
+        let is_waiting = !is_full && [State::TIME_WAIT, State::FIN_WAIT2].contains(&State(row.tcp.state));
+        let has_uid = known.uid && !is_waiting;
         Socket {
             id: SocketId(id),
             family,
@@ -97,7 +98,8 @@ impl<'a> Finder<'a> {
             inode: known.inode.then_some(row.tcp.inode).filter(|inode| *inode != 0),
             cgroup: None,
             container: None,
-            orphan: is_full && is_orphan(&row.tcp),
+            // No process can hold the rest that the kernel keeps of a connection in FIN_WAIT2.
+            orphan: if is_full { is_orphan(&row.tcp) } else { row.tcp.state == State::FIN_WAIT2.0 },
             owner_exited: None,
             listener: None,
         }
@@ -132,7 +134,7 @@ impl<'a> Finder<'a> {
         found.unaccepted = state != State::LISTEN && facts.has_socket == 0 && !found.socket.orphan;
         found.accepted = is_connection && row.backlog != 0;
         found.accept_queue = self.accept_queue(row, state);
-        if found.has_peer() && !(found.socket.orphan && state == State::FIN_WAIT2) {
+        if found.has_peer() {
             let discovery = units.discovery(head, facts, state);
             found.noticed = noticed(discovery);
             found.noticed_in_ms = match discovery {

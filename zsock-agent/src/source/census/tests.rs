@@ -143,6 +143,10 @@ fn what_is_no_full_socket_tells_its_state_and_its_timer() {
     assert_eq!((found.socket.uid, found.noticed, found.tcp.rto_ms), (None, None, None));
     row.tcp.state = State::NEW_SYN_RECV.0;
     assert_eq!(find(&row).found.tcp.state, Some(State::SYN_RECV));
+    // A connection that its process has closed, when its socket is gone and the peer has not closed yet.
+    row.tcp.state = State::FIN_WAIT2.0;
+    let Found { socket, noticed, unaccepted, .. } = find(&row).found;
+    assert_eq!((socket.orphan, socket.uid, noticed, unaccepted), (true, None, None, false));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn has_process(entry: &Entry) -> bool {
 
 /// Whether no process holds the connection any more: a connection that waits to be accepted is not closed from our side.
 pub(super) fn is_orphan(entry: &Entry) -> bool {
-    is_full(entry) && !has_process(entry) && (entry.state.is_closing() || entry.state == State::FIN_WAIT2)
+    !has_process(entry) && (entry.state.is_closing() || entry.state == State::FIN_WAIT2)
 }
 
 /// Whether it is a whole socket: neither `TIME_WAIT` nor a handshake that its listener has not finished.

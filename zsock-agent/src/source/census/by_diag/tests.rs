@@ -139,7 +139,8 @@ fn a_connection_without_a_process_is_an_orphan_or_waits_to_be_accepted() {
     let rest =
         Entry { inode: 0, info: None, timer: Timer::TimeWait, expires_ms: 60_000, ..entry(State::FIN_WAIT2) };
     let found = told(&rest);
-    assert_eq!((found.socket.orphan, found.unaccepted), (false, false));
+    assert_eq!((found.socket.orphan, found.unaccepted), (true, false));
+    assert!(!found.has_peer(), "nobody waits for its peer");
     assert_eq!(found.timer.map(|timer| (timer.kind, timer.in_ms)), Some((TimerKind::TimeWait, 60_000)));
 }
 
