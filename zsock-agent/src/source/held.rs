@@ -2,8 +2,10 @@
 //!
 //! Invariant: nothing is read or set before the kernel's cookie has shown the copy to be that very socket.
 
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 
+use nix::libc;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -64,10 +66,14 @@ fn advice(errno: Errno) -> &'static str {
             "; run zsock as root, or with CAP_SYS_PTRACE for the processes of other users"
         }
         Errno::NOSYS => "; it takes Linux 5.6 or later",
+        Errno::INVAL => "; it takes Linux 6.9 or later to reach what a thread has open for itself alone",
         Errno::MFILE | Errno::NFILE => "; allow zsock more open files (`ulimit -n`)",
         _ => "",
     }
 }
+
+/// `PIDFD_THREAD`: of a thread that leads no process, since Linux 6.9.
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::PIDFD_THREAD);
 
 impl HeldSocket {
     /// The socket with this cookie, through the descriptor by which it was found to be held.
@@ -75,7 +81,7 @@ impl HeldSocket {
     /// # Errors
     /// When it is not to be had, or is another by now.
     pub fn open(holder: &Holder, id: SocketId) -> Result<Self, OutOfReach> {
-        let (pid, fd) = (holder.process.pid, holder.fd);
+        let pid = holder.process.pid;
         let refused = |step| move |errno| OutOfReach::Refused { step, pid, errno };
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(OutOfReach::Ended(pid))?;
         let process = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| match errno {
@@ -88,8 +94,18 @@ impl HeldSocket {
             Some(true) => return Err(OutOfReach::Ended(pid)),
             None => return Err(OutOfReach::Unknown(pid)),
         }
+        match Self::copy(process, holder, id) {
+            Err(OutOfReach::LetGo { .. }) => Self::of_a_thread(holder, id),
+            copied => copied,
+        }
+    }
+
+    /// The socket with this cookie, through the holder's descriptor in a process or thread.
+    fn copy(of: impl AsFd, holder: &Holder, id: SocketId) -> Result<Self, OutOfReach> {
+        let (pid, fd) = (holder.process.pid, holder.fd);
+        let refused = |step| move |errno| OutOfReach::Refused { step, pid, errno };
         let number = ForeignRawFd::try_from(fd).map_err(|_| OutOfReach::LetGo { pid, fd })?;
-        let copy = pidfd_getfd(process, number, PidfdGetfdFlags::empty()).map_err(|errno| match errno {
+        let copy = pidfd_getfd(of, number, PidfdGetfdFlags::empty()).map_err(|errno| match errno {
             Errno::BADF => OutOfReach::LetGo { pid, fd },
             Errno::SRCH => OutOfReach::Ended(pid),
             errno => refused("copy a descriptor")(errno),
@@ -99,6 +115,24 @@ impl HeldSocket {
             Ok(_) | Err(Errno::NOTSOCK) => Err(OutOfReach::LetGo { pid, fd }),
             Err(errno) => Err(refused("read the cookie of a socket")(errno)),
         }
+    }
+
+    /// The same in a thread that has descriptors of its own (`unshare(CLONE_FILES)`): a look tells of the process alone.
+    fn of_a_thread(holder: &Holder, id: SocketId) -> Result<Self, OutOfReach> {
+        let (pid, fd) = (holder.process.pid, holder.fd);
+        let file = |thread: u32| fs::read_link(format!("/proc/{pid}/task/{thread}/fd/{fd}")).ok();
+        let of_process = file(pid);
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+        for thread in threads.filter(|thread| file(*thread).is_some_and(|file| Some(file) != of_process)) {
+            let Some(number) = i32::try_from(thread).ok().and_then(Pid::from_raw) else { continue };
+            match pidfd_open(number, PIDFD_THREAD).map(|thread| Self::copy(thread, holder, id)) {
+                Ok(Err(OutOfReach::LetGo { .. } | OutOfReach::Ended(_))) | Err(Errno::SRCH) => {}
+                Ok(copied) => return copied,
+                Err(errno) => return Err(OutOfReach::Refused { step: "open a thread", pid, errno }),
+            }
+        }
+        Err(OutOfReach::LetGo { pid, fd })
     }
 
     /// Its settings, as `getsockopt` tells them.
@@ -143,8 +177,11 @@ mod tests {
     use std::fs::File;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::{AsFd, AsRawFd as _};
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
     use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
     use crate::keepalive::Asked;
@@ -202,5 +239,30 @@ mod tests {
         assert_eq!(refused(&of_before), Err(OutOfReach::Ended(pid)));
         let none = Holder { fd: 1 << 20, ..held_by_us(&client) };
         assert_eq!(refused(&none), Err(OutOfReach::LetGo { pid, fd: 1 << 20 }));
+    }
+
+    #[test]
+    fn what_a_thread_has_open_for_itself_alone_is_reached() {
+        let (told, known) = mpsc::channel();
+        let (leave, left) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_FILES).unwrap();
+            let (client, server, id) = connection();
+            told.send((client.as_raw_fd(), id)).unwrap();
+            let _ = left.recv();
+            drop(server);
+            sockopt::tcp_keepcnt(&client).unwrap()
+        });
+        let (fd, id) = known.recv().unwrap();
+        let holder = Holder { fd: u32::try_from(fd).unwrap(), ..held_by_us(std::io::stdin()) };
+        match HeldSocket::open(&holder, id) {
+            Ok(held) => {
+                held.set(Setting::Probes(11)).unwrap();
+                drop(leave);
+                assert_eq!(thread.join().unwrap(), 11);
+            }
+            // Before Linux 6.9.
+            Err(error) => assert!(!error.is_gone() && error.to_string().contains("Linux 6.9"), "{error}"),
+        }
     }
 }
