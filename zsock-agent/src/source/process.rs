@@ -207,18 +207,19 @@ struct Stat<'a> {
     comm: &'a [u8],
     /// When it started.
     ticks: u64,
-    /// It runs no more.
+    /// It runs no more. One whose first thread has ended runs as long as it has another.
     is_dead: bool,
 }
 
 impl<'a> Stat<'a> {
-    /// The state is field 3, the start field 22; the name before them may hold anything.
+    /// The state is field 3, the number of threads 20, the start 22; the name before them may hold anything.
     fn read(stat: &'a [u8]) -> Option<Self> {
         let name_from = stat.iter().position(|byte| *byte == b'(')? + 1;
         let name_to = stat.iter().rposition(|byte| *byte == b')').filter(|end| *end >= name_from)?;
         let mut fields = std::str::from_utf8(&stat[name_to + 1..]).ok()?.split_ascii_whitespace();
-        let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
-        let ticks = fields.nth(18)?.parse().ok()?;
+        let (state, threads) = (fields.next()?, fields.nth(16)?);
+        let is_dead = matches!(state, "Z" | "X" | "x") && matches!(threads, "0" | "1");
+        let ticks = fields.nth(1)?.parse().ok()?;
         Some(Self { comm: &stat[name_from..name_to], ticks, is_dead })
     }
 }
@@ -302,12 +303,18 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start_and_a_zombie_runs_no_more() {
-        let stat = |state: &str, ticks: u64| {
-            format!("7 (a) R b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 1 1").into_bytes()
+        let of_threads = |state: &str, threads: u64, ticks: u64| {
+            format!("7 (a) R b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 {ticks} 1 1")
+                .into_bytes()
         };
+        let stat = |state, ticks| of_threads(state, 1, ticks);
         assert!(is_same_and_alive(&stat("S", 1234), 12_349_999_999));
         assert!(!is_same_and_alive(&stat("S", 1235), 12_349_999_999));
         assert!(!is_same_and_alive(&stat("Z", 1234), 12_349_999_999));
+        assert!(
+            is_same_and_alive(&of_threads("Z", 2, 1234), 12_349_999_999),
+            "its first thread alone has ended"
+        );
         assert!(!is_same_and_alive(b"", 0));
     }
 
