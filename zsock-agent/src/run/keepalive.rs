@@ -87,7 +87,7 @@ impl Round {
                 None => leave_alone(counted),
             };
             account.tell(&done, (!self.is_real).then_some(counted.at));
-            self.past.note(counted.found.socket.id, done.outcome);
+            self.past.note(counted, done.outcome);
             actions.push(done);
         }
         Account::warn(&actions);
@@ -102,23 +102,36 @@ struct Past {
     tried: HashSet<SocketId>,
     /// These were left alone, for want of a holder: one may have come since.
     left_alone: HashSet<SocketId>,
+    /// These were out of this holder's reach: another one may hold them by now.
+    gone: HashSet<(SocketId, Descriptor)>,
 }
+
+/// A process and its descriptor.
+type Descriptor = (u32, u32);
 
 impl Past {
     /// Whether there is something to be done about this one.
     fn lacks(&self, counted: &Counted) -> bool {
         let id = counted.found.socket.id;
-        !self.tried.contains(&id) && (counted.holder.is_some() || !self.left_alone.contains(&id))
+        !self.tried.contains(&id)
+            && match descriptor(counted) {
+                Some(held) => !self.gone.contains(&(id, held)),
+                None => !self.left_alone.contains(&id),
+            }
     }
 
-    fn note(&mut self, id: SocketId, outcome: Done) {
-        match outcome {
-            Done::Done | Done::Failed | Done::Would => self.tried.insert(id),
-            Done::Skipped => self.left_alone.insert(id),
-            // Another process may hold it by now.
-            Done::Gone => false,
+    fn note(&mut self, counted: &Counted, outcome: Done) {
+        let id = counted.found.socket.id;
+        match (outcome, descriptor(counted)) {
+            (Done::Gone, Some(held)) => self.gone.insert((id, held)),
+            (Done::Skipped | Done::Gone, _) => self.left_alone.insert(id),
+            (Done::Done | Done::Failed | Done::Would, _) => self.tried.insert(id),
         };
     }
+}
+
+fn descriptor(counted: &Counted) -> Option<Descriptor> {
+    counted.holder.as_ref().map(|holder| (holder.process.pid, holder.fd))
 }
 
 /// What would be done, by what the look told of the socket.
@@ -190,8 +203,43 @@ fn leave_alone(counted: &Counted) -> Action {
     } else {
         (
             Done::Failed,
-            "which process holds it cannot be told; run zsock as root in the host's PID namespace, and see `zsock doctor`",
+            "no process was found to hold it: run zsock as root in the host's PID namespace; a descriptor that is on its way through a Unix \
+             socket, or io_uring's alone, cannot be found",
         )
     };
     Action { error: Some(why.to_owned()), ..action(Deed::Keepalive, outcome, counted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::audit::samples::found;
+    use crate::source::process::Process;
+    use crate::time::Time;
+
+    fn held(pid: u32, fd: u32) -> Counted {
+        let process = Process { pid, start_ns: 1, cgroup_id: 0, comm: Arc::from("api"), comm_hex: None };
+        let holder = Some(Holder { process: Arc::new(process), fd });
+        Counted { at: Time::from_unix_ns(0), found: found(1), holder }
+    }
+
+    #[test]
+    fn what_a_holder_has_let_go_is_tried_again_with_another_holder_only() {
+        let mut past = Past::default();
+        past.note(&held(812, 7), Done::Gone);
+        assert!(!past.lacks(&held(812, 7)), "each look would tell of it again, and --max run out");
+        assert!(past.lacks(&held(812, 8)) && past.lacks(&held(813, 7)));
+        past.note(&held(813, 7), Done::Done);
+        assert!(!past.lacks(&held(812, 8)));
+    }
+
+    #[test]
+    fn what_was_left_alone_is_tried_once_a_process_holds_it() {
+        let mut past = Past::default();
+        let unheld = Counted { holder: None, ..held(812, 7) };
+        past.note(&unheld, Done::Skipped);
+        assert!(!past.lacks(&unheld) && past.lacks(&held(812, 7)));
+    }
 }
