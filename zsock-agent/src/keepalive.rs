@@ -84,7 +84,7 @@ impl Asked {
         [
             overridden.and_then(|(keepalive, user_timeout_ms)| override_of(keepalive, user_timeout_ms)),
             asked_timeout.map(closed_window),
-            (enabled.is_some() && is_in_flight).then(|| in_flight(after.user_timeout_ms)),
+            (enabled.is_some() && is_in_flight).then(|| in_flight(after.user_timeout_ms, tcp)),
         ]
         .into_iter()
         .flatten()
@@ -120,8 +120,11 @@ fn closed_window(user_timeout_ms: u64) -> String {
     )
 }
 
-fn in_flight(user_timeout_ms: Option<u64>) -> String {
+fn in_flight(user_timeout_ms: Option<u64>, tcp: &Tcp) -> String {
     let end = match user_timeout_ms {
+        None if tcp.send_window_bytes == Some(0) => {
+            "nothing ends the connection as long as the peer answers and keeps its window closed; --user-timeout bounds that".to_owned()
+        }
         Some(ms) => format!("the user timeout of {} ends the connection", say(ms)),
         None => "retransmissions end the connection, by the kernel's defaults after 15 minutes; --user-timeout shortens that".to_owned(),
     };
@@ -258,6 +261,14 @@ mod tests {
     fn while_data_is_in_flight_keepalive_does_nothing() {
         let warned = traps(&standing(true, 60, 10, 6, 0), false, 1);
         assert!(warned.len() == 1 && warned[0].contains("retransmissions end the connection"), "{warned:?}");
+        let closed = Tcp { unsent_bytes: Some(1), send_window_bytes: Some(0), ..Tcp::default() };
+        let warned = Asked::default().traps(&standing(true, 60, 10, 6, 0), &closed);
+        assert!(
+            warned.len() == 1
+                && warned[0].contains("nothing ends the connection as long as the peer answers")
+        );
+        let warned = Asked::default().traps(&standing(true, 60, 10, 6, 300_000), &closed);
+        assert!(warned[1].contains("the user timeout of 5 min ends the connection"), "{warned:?}");
         assert_eq!(traps(&standing(true, 60, 10, 6, 0), false, 0), Vec::<String>::new());
         assert_eq!(traps(&standing(false, 60, 10, 6, 0), false, 1), Vec::<String>::new());
     }

@@ -149,6 +149,7 @@ impl List {
                     columns: stdout.columns(),
                     at,
                     host,
+                    is_selective: !arguments.selectors.is_empty(),
                     summary,
                     forgets_after: arguments.assume_idle_timeout,
                     sort: arguments.sort.unwrap_or_default(),

@@ -36,6 +36,8 @@ pub struct Report<'a> {
     pub at: Time,
     /// On which host.
     pub host: &'a str,
+    /// They are of some sockets only.
+    pub is_selective: bool,
     /// The sums.
     pub summary: &'a Summary,
     /// After how long without a segment the path is assumed to forget a connection.
@@ -70,7 +72,7 @@ impl Report<'_> {
         let time = time.split('.').next().unwrap_or_default();
         let mut text = format!(
             "{} on {} in {}, {day} {time} UTC, looked at within {}\n",
-            count(summary.sockets, "TCP socket"),
+            count(summary.sockets, if self.is_selective { "selected TCP socket" } else { "TCP socket" }),
             printable(self.host),
             count(summary.namespaces, "network namespace"),
             milliseconds(summary.duration_ms),

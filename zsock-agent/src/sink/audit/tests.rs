@@ -24,18 +24,24 @@ fn told(
         tally.add(found);
         worst.admit(worst.place(found), || Row::of(found, &mut shared));
     }
-    let report = Report {
+    let summary = tally.summary(10, coverage, Duration::from_millis(12));
+    let report = report(palette, columns, &summary);
+    let mut text = String::new();
+    report.tell(worst.sorted(), &shared, &mut |piece| text.push_str(piece));
+    text
+}
+
+fn report(palette: Palette, columns: Option<usize>, summary: &Summary) -> Report<'_> {
+    Report {
         palette,
         columns,
         at: at(0),
         host: "web-1",
-        summary: &tally.summary(10, coverage, Duration::from_millis(12)),
+        is_selective: false,
+        summary,
         forgets_after: Duration::from_secs(350),
         sort: Sort::Harm,
-    };
-    let mut text = String::new();
-    report.tell(worst.sorted(), &shared, &mut |piece| text.push_str(piece));
-    text
+    }
 }
 
 fn plain(sockets: &[Found], columns: Option<usize>) -> String {
@@ -54,6 +60,14 @@ fn on_80_columns_what_matters_most_is_told() {
     for line in text.lines().filter(|line| line.contains('→')) {
         assert!(line.width() <= 80, "{line}");
     }
+}
+
+#[test]
+fn sockets_that_were_selected_are_not_taken_for_all_of_the_host() {
+    let none = Tally::new(Grouping::Both).summary(10, &coverage(), Duration::ZERO);
+    let report = Report { is_selective: true, ..report(Palette::PLAIN, None, &none) };
+    let text = report.sums();
+    assert!(text.starts_with("0 selected TCP sockets on web-1 in 1 network namespace, "), "{text}");
 }
 
 #[test]
