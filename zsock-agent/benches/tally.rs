@@ -53,6 +53,7 @@ fn main() -> Result<()> {
             columns: None,
             at: Time::from_unix_ns(0),
             host: "host",
+            is_selective: false,
             summary: &summary,
             forgets_after: Duration::from_secs(350),
             sort: Sort::Harm,

@@ -71,7 +71,7 @@ pub struct KeepaliveArgs {
     #[arg(long, conflicts_with_all = ["idle", "interval", "probes"])]
     pub off: bool,
 
-    /// With --yes: go on until interrupted, and set sockets that come later as well, each once
+    /// With --yes: go on until interrupted, and set sockets that come later as well, each once, and at most --max in all
     #[arg(long)]
     pub follow: bool,
 
