@@ -95,7 +95,8 @@ impl HeldSocket {
             None => return Err(OutOfReach::Unknown(pid)),
         }
         match Self::copy(process, holder, id) {
-            Err(OutOfReach::LetGo { .. }) => Self::of_a_thread(holder, id),
+            // Of a process whose first thread has ended the kernel says that it has.
+            Err(error) if error.is_gone() => Self::of_a_thread(holder, id).unwrap_or(Err(error)),
             copied => copied,
         }
     }
@@ -117,8 +118,9 @@ impl HeldSocket {
         }
     }
 
-    /// The same in a thread that has descriptors of its own (`unshare(CLONE_FILES)`): a look tells of the process alone.
-    fn of_a_thread(holder: &Holder, id: SocketId) -> Result<Self, OutOfReach> {
+    /// The same in a thread that has descriptors of its own (`unshare(CLONE_FILES)`), or has survived the first of its process: a look tells
+    /// of the process alone. `None` where there is no such thread.
+    fn of_a_thread(holder: &Holder, id: SocketId) -> Option<Result<Self, OutOfReach>> {
         let (pid, fd) = (holder.process.pid, holder.fd);
         let file = |thread: u32| fs::read_link(format!("/proc/{pid}/task/{thread}/fd/{fd}")).ok();
         let of_process = file(pid);
@@ -128,11 +130,11 @@ impl HeldSocket {
             let Some(number) = i32::try_from(thread).ok().and_then(Pid::from_raw) else { continue };
             match pidfd_open(number, PIDFD_THREAD).map(|thread| Self::copy(thread, holder, id)) {
                 Ok(Err(OutOfReach::LetGo { .. } | OutOfReach::Ended(_))) | Err(Errno::SRCH) => {}
-                Ok(copied) => return copied,
-                Err(errno) => return Err(OutOfReach::Refused { step: "open a thread", pid, errno }),
+                Ok(copied) => return Some(copied),
+                Err(errno) => return Some(Err(OutOfReach::Refused { step: "open a thread", pid, errno })),
             }
         }
-        Err(OutOfReach::LetGo { pid, fd })
+        None
     }
 
     /// Its settings, as `getsockopt` tells them.
