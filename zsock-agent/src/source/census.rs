@@ -119,6 +119,25 @@ impl Looks {
     }
 }
 
+/// Facts that only a trace tells.
+const OF_EVENTS: [&str; 15] = [
+    "late_port",
+    "cgroup_by_id",
+    "sent",
+    "received",
+    "survivals",
+    "requests",
+    "window_probe",
+    "fin",
+    "cause",
+    "recovered",
+    "stalled",
+    "syn_ack_attempt",
+    "syn_ack_next",
+    "timers",
+    "accept_failed",
+];
+
 fn take_by_iterators(
     census: &mut Census,
     wanted: &Wanted,
@@ -139,7 +158,11 @@ fn take_by_iterators(
         namespaces: (namespaces.len() - failed.len()) as u64,
         failed: failed.into_iter().map(|(namespace, error)| (namespace, format!("{error:#}"))).collect(),
         source: "iterators",
-        not_told: losses.iter().map(ToString::to_string).collect(),
+        not_told: losses
+            .iter()
+            .filter(|loss| !OF_EVENTS.contains(&loss.name))
+            .map(ToString::to_string)
+            .collect(),
     })
 }
 

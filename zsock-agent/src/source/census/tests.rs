@@ -190,3 +190,9 @@ proptest! {
         prop_assert_eq!(counted.found.noticed_in_ms.is_some(), matches!(counted.found.noticed, Some(noticed) if noticed != Noticed::Never));
     }
 }
+
+#[test]
+fn facts_that_only_a_trace_tells_are_not_missed() {
+    let names: Vec<&str> = known::FACTS.iter().map(|fact| fact.name).collect();
+    assert!(OF_EVENTS.iter().all(|name| names.contains(name)), "of {names:?}");
+}
