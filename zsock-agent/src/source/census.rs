@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustc_hash::FxHashMap;
 use tokio::net::TcpSocket;
 use zsock_common::settings::Filter;
@@ -41,19 +41,21 @@ pub struct Wanted {
 
 impl Wanted {
     /// The network namespaces to look into: to walk one takes time, whether or not any of its sockets is wanted.
-    fn namespaces(&self) -> BTreeMap<u64, File> {
+    ///
+    /// # Errors
+    /// When none of those that are named is there: that nothing is found in them would say nothing.
+    fn namespaces(&self) -> Result<BTreeMap<u64, File>> {
         let mut found = namespaces::all();
         let count = usize::try_from(self.filter.netns_count).unwrap_or(0);
         let named = self.filter.netns.get(..count).unwrap_or_default();
         if !named.is_empty() {
             found.retain(|inode, _| named.iter().any(|named| u64::from(*named) == *inode));
         }
-        if found.is_empty() {
-            log::warn!(
-                "no process is in the network namespace that is selected, and it is mounted nowhere: its sockets cannot be found"
-            );
-        }
-        found
+        ensure!(
+            !found.is_empty(),
+            "no process is in any network namespace that --netns names, and none is mounted: it is gone, or kept by a descriptor alone"
+        );
+        Ok(found)
     }
 }
 
@@ -162,7 +164,7 @@ fn take_by_iterators(
     mut each: impl FnMut(Counted),
 ) -> Result<Coverage> {
     let clock = Clock::start()?;
-    let namespaces = wanted.namespaces();
+    let namespaces = wanted.namespaces()?;
     if !census.makes_cookies {
         name_all(&namespaces);
     }
