@@ -116,11 +116,11 @@ impl Tally {
         if let Some(verdict) = found.verdict {
             self.verdicts[verdict as usize] += 1;
         }
+        self.orphans += u64::from(found.socket.orphan);
         if !found.has_peer() {
             return;
         }
         self.connections.add(found);
-        self.orphans += u64::from(found.socket.orphan);
         self.unaccepted += u64::from(found.unaccepted);
         self.group(found);
     }

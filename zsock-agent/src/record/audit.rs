@@ -205,12 +205,21 @@ impl Found {
     /// Whether it is a connection with a peer whose death somebody would have to notice.
     #[must_use]
     pub fn has_peer(&self) -> bool {
-        self.tcp.state.is_some_and(|state| {
+        let is_connection = self.tcp.state.is_some_and(|state| {
             !matches!(
                 state,
                 State::LISTEN | State::TIME_WAIT | State::CLOSE | State::SYN_RECV | State::NEW_SYN_RECV
             )
-        })
+        });
+        is_connection && !self.is_running_out()
+    }
+
+    /// Whether it is in `FIN_WAIT2` without a process: whatever the peer does, a timer ends it. The kernel keeps it in the small form of
+    /// `TIME_WAIT`, and its timer alone tells.
+    #[must_use]
+    pub fn is_running_out(&self) -> bool {
+        let is_timed = self.timer.is_some_and(|timer| timer.kind == TimerKind::TimeWait);
+        self.tcp.state == Some(State::FIN_WAIT2) && (self.socket.orphan || is_timed)
     }
 
     /// Whether both ends are on this host by a loopback address.

@@ -179,7 +179,7 @@ fn leave_alone(counted: &Counted) -> Action {
         matches!(found.tcp.state, Some(State::TIME_WAIT | State::SYN_RECV | State::NEW_SYN_RECV));
     let (outcome, why) = if is_minisocket {
         (Done::Skipped, "a socket in this state has no such settings")
-    } else if found.socket.orphan {
+    } else if found.socket.orphan || found.is_running_out() {
         (Done::Skipped, "no process holds it any more, so it cannot be set; `zsock kill` can end it")
     } else if found.unaccepted {
         (
@@ -194,4 +194,26 @@ fn leave_alone(counted: &Counted) -> Action {
         )
     };
     Action { error: Some(why.to_owned()), ..action(Deed::Keepalive, outcome, counted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::samples;
+    use crate::record::Found;
+    use crate::time::Time;
+
+    fn left_alone(found: Found) -> Done {
+        leave_alone(&Counted { at: Time::from_unix_ns(0), found, holder: None }).outcome
+    }
+
+    #[test]
+    fn what_no_process_could_hold_is_no_failure() {
+        for found in
+            [samples::orphan(1), samples::unaccepted(2), samples::time_wait(3), samples::running_out(4)]
+        {
+            assert_eq!(left_alone(found.clone()), Done::Skipped, "{found:?}");
+        }
+        assert_eq!(left_alone(samples::found(5)), Done::Failed, "somebody must hold it");
+    }
 }

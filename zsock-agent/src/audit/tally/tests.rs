@@ -1,6 +1,6 @@
 use super::*;
 use crate::audit::samples::{
-    accepted, all, found, guarded_late, listener, on_loopback, orphan, stuck, unaccepted,
+    accepted, all, found, guarded_late, listener, on_loopback, orphan, running_out, stuck, unaccepted,
 };
 
 fn coverage() -> Coverage {
@@ -65,6 +65,19 @@ fn everything_is_counted_where_it_belongs() {
         duration_ms: 12,
     };
     assert_eq!(summary, expected);
+}
+
+/// It ends by a timer of its own, whatever the peer does: there is nothing to notice.
+#[test]
+fn what_is_running_out_is_no_connection_whose_end_is_not_known() {
+    let mut whole = running_out(2);
+    (whole.socket.orphan, whole.timer) = (true, None);
+    let summary = summed(Grouping::Both, &[running_out(1), whole]);
+    assert_eq!((summary.sockets, summary.noticed_unknown, summary.orphans), (2, 0, 1));
+    assert_eq!(summary.groups, []);
+    // While a process holds it keepalive is of use.
+    let held = Found { timer: None, ..running_out(3) };
+    assert_eq!(summed(Grouping::Both, &[held]).noticed_unknown, 1);
 }
 
 #[test]
