@@ -42,9 +42,7 @@ pub(super) fn run(arguments: &DoctorArgs, open_files: Result<()>) -> Result<()> 
         }
     };
     match stdout.write_all(&text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context(stdout::UNWRITTEN)
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(stdout::UNWRITTEN),
         _ => Ok(()),
     }
 }

@@ -105,9 +105,7 @@ impl Account {
             bail!("{action} failed on {failed} of {selected} sockets; of the first it is said: {first}");
         }
         match self.unheard {
-            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
-                Err(error).context(stdout::UNWRITTEN)
-            }
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context(stdout::UNWRITTEN),
             Some(_) | None => Ok(()),
         }
     }
