@@ -132,7 +132,7 @@ impl Kernel {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf, "look_at_sockets")?;
+        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf, load::Part::Hooks)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;

@@ -113,8 +113,8 @@ fn whether_a_trace_starts_is_never_unknown() {
 #[test]
 fn fields_that_are_missing_are_named_once_with_all_that_they_take() {
     let losses = vec![
-        Loss { fields: vec!["sk_uid"], of: "uid" },
-        Loss { fields: vec!["snd_una", "sk_uid"], of: "unacked_bytes" },
+        Loss { name: "uid", fields: vec!["sk_uid"], of: "uid" },
+        Loss { name: "sequence", fields: vec!["snd_una", "sk_uid"], of: "unacked_bytes" },
     ];
     let check = fields(Ok(&TypeFacts { losses, ..types() }));
     assert_eq!(check.answer, Answer::no("this kernel's types lack sk_uid, snd_una"));

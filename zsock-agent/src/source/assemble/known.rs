@@ -10,6 +10,8 @@ use zsock_common::offsets::{ABSENT, Offsets};
 /// Something that records tell, and the fields it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Fact {
+    /// What it is called here.
+    pub name: &'static str,
     /// Names of the fields, those included that can stand in for one another.
     pub fields: &'static [&'static str],
     /// What is not told without them.
@@ -33,6 +35,7 @@ macro_rules! facts {
 
         /// Every fact that takes a field which a kernel may lack.
         pub const FACTS: &[Fact] = &[$(Fact {
+            name: stringify!($fact),
             fields: &[$(facts!(@name $need)),+],
             loss: $loss,
             is_known: |known| known.$fact,
@@ -113,6 +116,8 @@ facts! {
 /// Something that is not told, and the missing fields that it would need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
+    /// The fact's name here.
+    pub name: &'static str,
     /// Names of the fields.
     pub fields: Vec<&'static str>,
     /// What is not told.
@@ -131,5 +136,5 @@ pub fn losses(offsets: &Offsets, missing: &[&'static str]) -> Vec<Loss> {
     let known = Known::of(offsets);
     let lost = FACTS.iter().filter(|fact| !(fact.is_known)(&known));
     let wanting = |fact: &Fact| fact.fields.iter().filter(|field| missing.contains(field)).copied().collect();
-    lost.map(|fact| Loss { fields: wanting(fact), of: fact.loss }).collect()
+    lost.map(|fact| Loss { name: fact.name, fields: wanting(fact), of: fact.loss }).collect()
 }

@@ -52,7 +52,7 @@ fn holders() -> Holders {
         comm_hex: None,
     };
     let processes = vec![Arc::new(named(u32::MAX, "api"))];
-    Holders { processes, by_cookie: HashMap::from([(COOKIE, (0, 7))]) }
+    Holders { processes, by_cookie: [(COOKIE, (0, 7))].into_iter().collect() }
 }
 
 fn find_without(lacking: &[&str], row: &CensusRecord) -> Counted {
@@ -170,7 +170,7 @@ fn what_a_kernel_cannot_tell_is_absent() {
 
 #[test]
 fn of_several_holders_the_one_that_started_first_is_told() {
-    let mut holders = Holders { processes: Vec::new(), by_cookie: HashMap::new() };
+    let mut holders = Holders { processes: Vec::new(), by_cookie: FxHashMap::default() };
     for (tgid, start_ns, fd) in [(30, 300, 3), (10, 100, 1), (20, 200, 2)] {
         let zeroes = vec![0; CensusHolder::SIZE_BYTES];
         let mut row: CensusHolder = rows(&zeroes).next().expect("zeroes are a row");
@@ -189,4 +189,10 @@ proptest! {
         let counted = find(&row);
         prop_assert_eq!(counted.found.noticed_in_ms.is_some(), matches!(counted.found.noticed, Some(noticed) if noticed != Noticed::Never));
     }
+}
+
+#[test]
+fn facts_that_only_a_trace_tells_are_not_missed() {
+    let names: Vec<&str> = known::FACTS.iter().map(|fact| fact.name).collect();
+    assert!(OF_EVENTS.iter().all(|name| names.contains(name)), "of {names:?}");
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf};
@@ -18,11 +20,16 @@ use crate::source::btf::{self, Types};
 use crate::source::decode::rows;
 use crate::source::namespaces;
 
-/// An iterator hands over no more than its own buffer holds, eight pages.
+/// An iterator hands over no more at once than its own buffer holds, eight pages (or sixteen times as much, where pages are that large).
 const READ_BYTES: usize = 64 * 1024;
 
+/// Rows are handed from thread to thread by so many bytes,
+const BUFFER_BYTES: usize = 256 * 1024;
+/// and in so many buffers.
+const BUFFERS: usize = 3;
+
 /// The least that the map of events may have; the census writes none.
-const BUFFER_BYTES: u32 = 64 * 1024;
+const EVENTS_BYTES: u32 = 64 * 1024;
 
 /// The programs of a census, loaded.
 pub struct Census {
@@ -45,13 +52,13 @@ impl Census {
         let btf = Btf::from_sys_fs().context("read the kernel's types")?;
         let options = Options {
             all_events: false,
-            buffer_bytes: BUFFER_BYTES,
+            buffer_bytes: EVENTS_BYTES,
             stored_sockets: 1,
             filter,
             has_log: false,
             hooks: Vec::new(),
         };
-        let (mut ebpf, sockets) = load::load(&types, &offsets, &options, &btf, "census_sockets")?;
+        let (mut ebpf, sockets) = load::load(&types, &offsets, &options, &btf, load::Part::Census)?;
         for (name, target) in [("census_sockets", "tcp"), ("census_holders", "task_file")] {
             load_iterator(super::program(&mut ebpf, name)?, target, &btf)
                 .with_context(|| format!("load the iterator over {target}"))?;
@@ -126,24 +133,63 @@ impl Census {
     }
 }
 
-/// Reads rows until there are no more.
+/// Hands over rows until there are no more. The kernel makes them on a thread of its own while those before are looked at.
 fn read_all<T: Wire>(mut file: File, mut each: impl FnMut(T)) -> Result<()> {
-    let mut bytes = vec![0; READ_BYTES];
-    let mut filled = 0;
-    loop {
-        let read = match file.read(&mut bytes[filled..]) {
-            // After a million rows of which none is wanted the kernel takes a rest.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
-            read => read?,
-        };
-        if read == 0 {
-            return Ok(());
-        }
-        filled += read;
-        // A read may end within a row.
-        let whole = filled / T::SIZE_BYTES * T::SIZE_BYTES;
-        rows(&bytes[..whole]).for_each(&mut each);
-        bytes.copy_within(whole..filled, 0);
-        filled -= whole;
+    let (filled, to_look_at) = sync_channel::<Vec<u8>>(BUFFERS);
+    let (seen, to_fill) = channel();
+    for _ in 0..BUFFERS {
+        seen.send(Vec::new()).context("hand over a buffer")?;
     }
+    thread::scope(|scope| {
+        let read = move || fill_all(&mut file, T::SIZE_BYTES, &to_fill, &filled);
+        let reader = thread::Builder::new().spawn_scoped(scope, read).context("start a thread")?;
+        for buffer in to_look_at {
+            rows(&buffer).for_each(&mut each);
+            // The reader is gone once it has read everything.
+            let _ = seen.send(buffer);
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Fills buffer after buffer with whole rows.
+fn fill_all(
+    file: &mut File,
+    row_bytes: usize,
+    to_fill: &Receiver<Vec<u8>>,
+    filled: &SyncSender<Vec<u8>>,
+) -> Result<()> {
+    let mut rest = Vec::new();
+    while let Ok(mut buffer) = to_fill.recv() {
+        buffer.clear();
+        buffer.append(&mut rest);
+        let is_over = fill(file, &mut buffer)?;
+        // A read may end within a row.
+        let whole = buffer.len() / row_bytes * row_bytes;
+        rest.extend_from_slice(&buffer[whole..]);
+        buffer.truncate(whole);
+        if filled.send(buffer).is_err() || is_over {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Fills a buffer as far as the kernel's own might not find room in it. Returns whether there is nothing more to read.
+fn fill(file: &mut File, buffer: &mut Vec<u8>) -> Result<bool> {
+    let mut length = buffer.len();
+    buffer.resize(BUFFER_BYTES, 0);
+    while length + READ_BYTES <= BUFFER_BYTES {
+        match file.read(&mut buffer[length..]) {
+            // After a million rows of which none is wanted the kernel takes a rest.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Ok(0) => {
+                buffer.truncate(length);
+                return Ok(true);
+            }
+            read => length += read?,
+        }
+    }
+    buffer.truncate(length);
+    Ok(false)
 }

@@ -21,8 +21,22 @@ pub(super) fn raise_limit() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
-/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for. `example`
-/// is the look at sockets that is going to be used.
+/// What of the object is going to be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The hooks, and the looks beside them.
+    Hooks,
+    /// The census alone.
+    Census,
+}
+
+/// Maps that the census does not use, and that are large.
+const OF_HOOKS: [&str; 6] = ["SLOTS", "TROUBLED", "SURVIVED", "STALLED", "WANTED", "ACCEPT_FAILURES"];
+
+/// Room in a map that is not used.
+const LITTLE: u32 = 64;
+
+/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
 ///
 /// # Errors
 /// When the kernel does not take it, with what to do about that.
@@ -31,18 +45,18 @@ pub(super) fn load(
     offsets: &Offsets,
     options: &Options,
     btf: &Btf,
-    example: &str,
+    part: Part,
 ) -> Result<(Ebpf, Attachment)> {
     let load_with = |rung: &'static Rung| {
         let by_address = rung.name == BY_ADDRESS.name;
-        Ok((load_object(types, offsets, options, btf, by_address)?, Attachment::by(&SOCKETS, rung)))
+        Ok((load_object(types, offsets, options, btf, by_address, part)?, Attachment::by(&SOCKETS, rung)))
     };
     let chosen = SOCKETS.chosen(&options.hooks);
     if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
         return load_with(&BY_ADDRESS);
     }
     let (mut ebpf, by_cookie) = load_with(&BY_COOKIE)?;
-    let Some(refusal) = lacks_helpers(&mut ebpf, btf, example) else { return Ok((ebpf, by_cookie)) };
+    let Some(refusal) = lacks_helpers(&mut ebpf, btf, part) else { return Ok((ebpf, by_cookie)) };
     if let Some(rung) = chosen {
         return Err(refused(&SOCKETS, rung, refusal));
     }
@@ -54,8 +68,12 @@ pub(super) fn load(
 }
 
 /// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
-fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf, example: &str) -> Option<String> {
-    let Some(Program::Iter(program)) = ebpf.program_mut(example) else { return None };
+fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf, part: Part) -> Option<String> {
+    let look = match part {
+        Part::Hooks => "look_at_sockets",
+        Part::Census => "census_sockets",
+    };
+    let Some(Program::Iter(program)) = ebpf.program_mut(look) else { return None };
     let error = load_iterator(program, "tcp", btf).err()?;
     let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
     let log = verifier_log.to_string();
@@ -71,6 +89,7 @@ fn load_object(
     options: &Options,
     btf: &Btf,
     by_address: bool,
+    part: Part,
 ) -> Result<Ebpf> {
     let has_third = |tracepoint| u32::from(types.tracepoint_arguments(tracepoint) == Some(3));
     let settings = Plain(Settings {
@@ -85,7 +104,13 @@ fn load_object(
     let offsets = Plain(*offsets);
     // With no log wanted the verifier drops every line of it.
     let log_level = if options.has_log { u8::MAX } else { 0 };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if part == Part::Census {
+        for map in OF_HOOKS {
+            loader.map_max_entries(map, LITTLE);
+        }
+    }
+    loader
         .btf(Some(btf))
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)

@@ -9,6 +9,7 @@ use crate::net::{Ip, Net};
 use crate::once::Once;
 use crate::peer::Peer;
 use crate::proc::{await_accept_queue, await_closed_window, await_state};
+use crate::slowness;
 use crate::story::{Line, assert_at, assert_near};
 
 /// A prediction is right within a twentieth of the time, or this.
@@ -68,18 +69,23 @@ impl Doomed {
     }
 }
 
+/// Some 6 s of retransmissions; on a slow machine, on which an audit may take as long, 25.
+fn retries() -> u32 {
+    if slowness() == 1 { 4 } else { 6 }
+}
+
 pub(super) fn a_silent_death_is_noticed_when_foretold() {
     let net = Net::routed();
-    net.client.sysctl("net/ipv4/tcp_retries2", 4);
+    net.client.sysctl("net/ipv4/tcp_retries2", retries());
+    // Nothing may die before the audit is over.
+    let (idle_s, timeout_ms) = (2 * slowness(), 3_000 * slowness());
+    let keepalive = |probes: u32| format!("keepalive {idle_s} 1 {probes}");
+    let user_timeout = format!("user-timeout {timeout_ms}");
     let mut doomed = [
-        Doomed::new(&net, "idle, keepalive", &["keepalive 2 1 3"]),
-        Doomed::new(
-            &net,
-            "idle, keepalive and a shorter user timeout",
-            &["keepalive 2 1 9", "user-timeout 4000"],
-        ),
+        Doomed::new(&net, "idle, keepalive", &[&keepalive(3)]),
+        Doomed::new(&net, "idle, keepalive and a user timeout", &[&keepalive(99), &user_timeout]),
         Doomed::new(&net, "in flight", &[]),
-        Doomed::new(&net, "in flight, user timeout", &["user-timeout 3000"]),
+        Doomed::new(&net, "in flight, user timeout", &[&user_timeout]),
         Doomed::new(&net, "in flight, keepalive is no help", &["keepalive 1 1 1"]),
     ];
     let unguarded = Doomed::new(&net, "idle, nothing set", &[]);
@@ -110,10 +116,10 @@ pub(super) fn a_silent_death_is_noticed_when_foretold() {
 
 pub(super) fn a_closed_window_is_given_up_when_foretold() {
     let net = Net::routed();
-    net.client.sysctl("net/ipv4/tcp_retries2", 4);
+    net.client.sysctl("net/ipv4/tcp_retries2", retries());
     let mut doomed = [
         Doomed::new(&net, "closed window", &[]),
-        Doomed::new(&net, "closed window, user timeout", &["user-timeout 5000"]),
+        Doomed::new(&net, "closed window, user timeout", &[&format!("user-timeout {}", 5_000 * slowness())]),
     ];
     for Doomed { pair, .. } in &mut doomed {
         pair.client.ask("write-all").expect("wrote");
