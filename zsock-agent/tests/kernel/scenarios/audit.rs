@@ -69,16 +69,16 @@ impl Doomed {
     }
 }
 
-/// Some 6 s of retransmissions; on a slow machine, on which an audit may take as long, 25.
+/// Some 13 s of retransmissions; on a slow machine, on which an audit may take as long, 25.
 fn retries() -> u32 {
-    if slowness() == 1 { 4 } else { 6 }
+    if slowness() == 1 { 5 } else { 6 }
 }
 
 pub(super) fn a_silent_death_is_noticed_when_foretold() {
     let net = Net::routed();
     net.client.sysctl("net/ipv4/tcp_retries2", retries());
     // Nothing may die before the audit is over.
-    let (idle_s, timeout_ms) = (2 * slowness(), 3_000 * slowness());
+    let (idle_s, timeout_ms) = (4 * slowness(), 6_000 * slowness());
     let keepalive = |probes: u32| format!("keepalive {idle_s} 1 {probes}");
     let user_timeout = format!("user-timeout {timeout_ms}");
     let mut doomed = [
