@@ -39,6 +39,24 @@ pub struct Wanted {
     pub thresholds: Thresholds,
 }
 
+impl Wanted {
+    /// The network namespaces to look into: to walk one takes time, whether or not any of its sockets is wanted.
+    fn namespaces(&self) -> BTreeMap<u64, File> {
+        let mut found = namespaces::all();
+        let count = usize::try_from(self.filter.netns_count).unwrap_or(0);
+        let named = self.filter.netns.get(..count).unwrap_or_default();
+        if !named.is_empty() {
+            found.retain(|inode, _| named.iter().any(|named| u64::from(*named) == *inode));
+        }
+        if found.is_empty() {
+            log::warn!(
+                "no process is in the network namespace that is selected, and it is mounted nowhere: its sockets cannot be found"
+            );
+        }
+        found
+    }
+}
+
 /// Through which descriptor of which process a socket is held.
 #[derive(Clone, Debug)]
 pub struct Holder {
@@ -144,7 +162,7 @@ fn take_by_iterators(
     mut each: impl FnMut(Counted),
 ) -> Result<Coverage> {
     let clock = Clock::start()?;
-    let namespaces = namespaces::all();
+    let namespaces = wanted.namespaces();
     if !census.makes_cookies {
         name_all(&namespaces);
     }

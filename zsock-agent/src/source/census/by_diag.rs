@@ -32,7 +32,7 @@ pub fn take(wanted: &Wanted, mut each: impl FnMut(Counted)) -> Result<Coverage> 
     let mut teller = Teller::new(&wanted.thresholds);
     let mut coverage = Coverage { source: "sock_diag", ..Coverage::default() };
     let mut all = Dumped::default();
-    for (namespace, exchange) in exchanges(&namespaces::all()) {
+    for (namespace, exchange) in exchanges(&wanted.namespaces()) {
         teller.listeners.clear();
         let dumped = exchange.and_then(|mut exchange| {
             let each = |entry| each(teller.tell(&entry, namespace, clock.at(clock.monotonic_ns())));

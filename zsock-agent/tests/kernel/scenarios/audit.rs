@@ -57,28 +57,34 @@ fn settings(line: &Line) -> String {
 struct Doomed {
     what: &'static str,
     pair: Pair,
+    /// What its client is told to set.
+    orders: Vec<String>,
 }
 
 impl Doomed {
     fn new(net: &Net, what: &'static str, orders: &[&str]) -> Self {
-        let mut pair = Pair::connect(net, "client", "server");
-        for order in orders {
-            pair.client.ask(order).expect("set");
+        let orders = orders.iter().map(|order| (*order).to_owned()).collect();
+        Self { what, pair: Pair::connect(net, "client", "server"), orders }
+    }
+
+    /// Has the options set. Only now: to start the others takes a while, and none may die before the audit.
+    fn set(&mut self) {
+        for order in &self.orders {
+            self.pair.client.ask(order).expect("set");
         }
-        Self { what, pair }
     }
 }
 
-/// Some 13 s of retransmissions; on a slow machine, on which an audit may take as long, 25.
+/// Some 6 s of retransmissions; on a slow machine, on which an audit may take as long, 25.
 fn retries() -> u32 {
-    if slowness() == 1 { 5 } else { 6 }
+    if slowness() == 1 { 4 } else { 6 }
 }
 
 pub(super) fn a_silent_death_is_noticed_when_foretold() {
     let net = Net::routed();
     net.client.sysctl("net/ipv4/tcp_retries2", retries());
     // Nothing may die before the audit is over.
-    let (idle_s, timeout_ms) = (4 * slowness(), 6_000 * slowness());
+    let (idle_s, timeout_ms) = (3 * slowness(), 5_000 * slowness());
     let keepalive = |probes: u32| format!("keepalive {idle_s} 1 {probes}");
     let user_timeout = format!("user-timeout {timeout_ms}");
     let mut doomed = [
@@ -89,6 +95,7 @@ pub(super) fn a_silent_death_is_noticed_when_foretold() {
         Doomed::new(&net, "in flight, keepalive is no help", &["keepalive 1 1 1"]),
     ];
     let unguarded = Doomed::new(&net, "idle, nothing set", &[]);
+    doomed.iter_mut().for_each(Doomed::set);
     net.block();
     for doomed in &mut doomed[2..] {
         doomed.pair.client.ask("write 100").expect("wrote");
@@ -121,6 +128,7 @@ pub(super) fn a_closed_window_is_given_up_when_foretold() {
         Doomed::new(&net, "closed window", &[]),
         Doomed::new(&net, "closed window, user timeout", &[&format!("user-timeout {}", 5_000 * slowness())]),
     ];
+    doomed.iter_mut().for_each(Doomed::set);
     for Doomed { pair, .. } in &mut doomed {
         pair.client.ask("write-all").expect("wrote");
         await_closed_window(&net.client, pair.port);
