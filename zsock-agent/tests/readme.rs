@@ -3,13 +3,17 @@
 //! `data/forgotten_by_nat.ndjson` is what `zsock trace --comm checkout -o json` wrote of a client whose idle connection a NAT
 //! gateway had forgotten. Blocks of README.md that begin with a fence marked `run` show what zsock makes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory as _;
 use zsock_agent::cli::Cli;
 use zsock_agent::detect::Thresholds;
 use zsock_agent::engine::Engine;
-use zsock_agent::record::{Body, Record, VerdictName};
+use zsock_agent::record::{
+    AcceptQueue, Action, Actions, Answer, ArmedTimer, Body, Check, Deed, Done, Examined, Found, Group,
+    HookCheck, Noticed, Patient, Process, Record, RefusedWay, SettingCheck, Socket, Standing, State, Summary,
+    SysctlCheck, Tcp, TimerKind, VerdictName,
+};
 use zsock_agent::sink::{Palette, Renderer, Text};
 use zsock_agent::source::kernel::hooks;
 
@@ -76,6 +80,104 @@ fn the_readme_names_every_verdict_threshold_option_and_hook() {
     let quoted: BTreeSet<&str> = README.split('`').skip(1).step_by(2).collect();
     let missing: Vec<_> = names.iter().filter(|name| !quoted.contains(name.as_str())).collect();
     assert_eq!(missing, Vec::<&String>::new());
+}
+
+/// Literals name every field, so that a new one does not compile until it stands here, and then has to stand in README.
+#[test]
+fn the_readme_names_every_field_of_the_records_of_commands_that_answer_and_end() {
+    let standing = Standing { state: Some(State::CLOSE), keepalive: None, user_timeout_ms: Some(1) };
+    let socket: Socket =
+        serde_json::from_str(r#"{"id":"1","family":"ipv4"}"#).expect("no more has to be known");
+    let found = Found {
+        socket: socket.clone(),
+        tcp: Tcp::default(),
+        idle_ms: Some(1),
+        timer: Some(ArmedTimer { kind: TimerKind::Persist, in_ms: 1 }),
+        unaccepted: true,
+        accepted: true,
+        accept_queue: Some(AcceptQueue { queue: 1, backlog: 1, oldest_ms: Some(1), full_for_ms: Some(1) }),
+        verdict: Some(VerdictName::UnguardedIdle),
+        noticed: Some(Noticed::Hours),
+        noticed_in_ms: Some(1),
+    };
+    let end = "10.0.5.7:5432".parse().ok();
+    let counts = BTreeMap::from([(Noticed::Never, 1)]);
+    let process = Process { pid: 1, comm: None, comm_hex: None, cgroup: None, container: None };
+    let summary = Summary {
+        sockets: 1,
+        states: BTreeMap::new(),
+        noticed: counts.clone(),
+        noticed_on_loopback: counts.clone(),
+        noticed_unknown: 1,
+        verdicts: BTreeMap::from([("unguarded_idle".into(), 1)]),
+        orphans: 1,
+        unaccepted: 1,
+        groups: vec![Group {
+            process: Some(process),
+            destination: end,
+            accepted_on: end,
+            sockets: 1,
+            noticed: counts,
+        }],
+        other_groups: 1,
+        namespaces: 1,
+        namespaces_not_seen: 1,
+        source: "iterators".into(),
+        not_told: vec!["uid".into()],
+        duration_ms: 1,
+    };
+    let action = Action {
+        action: Deed::Kill,
+        outcome: Done::Failed,
+        socket,
+        tcp: Tcp::default(),
+        verdict: Some(VerdictName::UnguardedIdle),
+        before: Some(standing),
+        after: Some(standing),
+        warnings: vec![String::new()],
+        error: Some(String::new()),
+    };
+    let answers = [Answer::yes(""), Answer::unknown("")];
+    let [check, hook] = answers.map(|answer| {
+        let check =
+            Check { name: String::new(), netns: Some(1), answer: answer.clone(), lost: Some(String::new()) };
+        let refused = vec![RefusedWay { way: "", why: String::new() }];
+        (Examined::Check(check), Examined::Hook(HookCheck { name: "", answer, refused, lost: "" }))
+    });
+    let setting = SettingCheck {
+        name: "",
+        value: 1,
+        consequence: Some(String::new()),
+        after_ms: Some(1),
+        change: Some(String::new()),
+    };
+    let patient = Patient { version: "", kernel: Some(String::new()), boot_id: Some(String::new()) };
+    let examined = [Examined::Doctor(patient), Examined::Sysctl(SysctlCheck { netns: 1, setting })];
+    let records = [json(&found), json(&summary), json(&action), json(&Actions::none(Deed::Kill))].into_iter();
+    let records =
+        records.chain([check, hook].into_iter().flat_map(|(check, hook)| [json(&check), json(&hook)]));
+    let mut missing = BTreeSet::new();
+    let mut rows = BTreeSet::new();
+    for record in records.chain(examined.iter().map(json)) {
+        let kind = record["type"].as_str().expect("every record has a type");
+        let row = README.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("README has no row for {kind}"));
+        let mut quoted: BTreeSet<&str> = row.split('`').skip(1).step_by(2).collect();
+        // What a row says that is the same as another's.
+        quoted.extend(if kind == "hook" { vec!["name", "answer", "how", "lost"] } else { Vec::new() });
+        let fields = record.as_object().expect("a record is an object").keys();
+        let told_of_all = ["type", "socket", "tcp"];
+        let untold =
+            fields.filter(|name| !told_of_all.contains(&name.as_str()) && !quoted.contains(name.as_str()));
+        missing.extend(untold.map(|name| format!("{kind}.{name}")));
+        rows.insert(kind.to_owned());
+    }
+    assert_eq!(missing, BTreeSet::new());
+    assert_eq!(rows.len(), 8, "{rows:?}");
+}
+
+fn json(record: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(record).expect("a record can be written")
 }
 
 /// The records of the run.

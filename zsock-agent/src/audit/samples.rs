@@ -133,6 +133,13 @@ pub(crate) fn time_wait(id: u64) -> Found {
     Found { idle_ms: None, timer, verdict: None, noticed: None, ..found }
 }
 
+/// Closed by its process, and not by the peer.
+pub(crate) fn running_out(id: u64) -> Found {
+    let mut found = time_wait(id);
+    found.socket.orphan = true;
+    Found { tcp: Tcp { state: Some(State::FIN_WAIT2), ..Tcp::default() }, ..found }
+}
+
 /// A connection of which nearly nothing is known, and whose owner wants to be no part of the output.
 pub(crate) fn stranger(id: u64) -> Found {
     let mut found = found(id);

@@ -231,20 +231,26 @@ fn sock_diag(answer: &Result<diag::Outcome, diag::Error>) -> Answer {
 }
 
 fn sock_destroy(host: &Host) -> Answer {
+    let why = "the kernel destroys sockets for those who hold it";
+    let may_destroy = require(host, Capability::CAP_NET_ADMIN, why);
     match host.sock_destroy {
         Err(_) => Answer::unknown("sock_diag gives no answer, by which sockets are destroyed"),
         Ok(diag::Outcome::NotBuiltIn) => Answer::no("the kernel was built without CONFIG_INET_DIAG_DESTROY"),
         Ok(
             diag::Outcome::Gone
-            | diag::Outcome::NotPermitted
             | diag::Outcome::NotReached
             | diag::Outcome::Survived
             | diag::Outcome::Destroyed,
-        ) => {
-            let why = "the kernel destroys sockets for those who hold it";
-            require(host, Capability::CAP_NET_ADMIN, why)
-                .map_or_else(|answer| answer, |()| Answer::Yes { how: None })
-        }
+        ) => may_destroy.map_or_else(|answer| answer, |()| Answer::Yes { how: None }),
+        // Where no socket is found the kernel does not get to its own question of capabilities: this is somebody else's word.
+        Ok(diag::Outcome::NotPermitted) => may_destroy.map_or_else(
+            |answer| answer,
+            |()| {
+                Answer::no(
+                    "it is refused although zsock holds CAP_NET_ADMIN: a security module is in the way",
+                )
+            },
+        ),
     }
 }
 

@@ -26,11 +26,17 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 /// `TCP_RTO_MAX` in milliseconds, where there is no setting for it.
 const RTO_MAX_MS: u32 = 120_000;
 
+/// The kernel waits for the peer's FIN for at least 3.5 retransmission time-outs (`tcp_fin_time`).
+const LEAST_FIN_WAIT: Duration = Duration::from_millis(714);
+
 /// What takes longer than this to be noticed hangs.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What RFC 1122 wants a connection to bear (its R2).
 const RFC_1122: Duration = Duration::from_secs(100);
+
+/// The kernel keeps numbers of retries in a byte.
+const MAX_RETRIES: u32 = 255;
 
 /// By the kernel's default a connection attempt takes two minutes and seven seconds at most.
 const LONG_ATTEMPT: Duration = Duration::from_secs(150);
@@ -148,8 +154,10 @@ fn retries2(value: u32, values: &Values<'_>) -> Judgement {
     Judgement {
         consequence: hangs.map(told),
         after: hangs,
-        // The least with which the kernel waits as long as RFC 1122 wants.
-        better: hangs.filter(|hangs| *hangs > PATIENCE).map(|_| 8).filter(|better| *better < value),
+        better: hangs
+            .filter(|hangs| *hangs > PATIENCE)
+            .and_then(|_| values.least_retries())
+            .filter(|better| *better < value),
     }
 }
 
@@ -190,7 +198,7 @@ fn orphan_retries(value: u32, values: &Values<'_>) -> Judgement {
 }
 
 fn fin_timeout(value: u32, _: &Values<'_>) -> Judgement {
-    let stays = seconds(value);
+    let stays = seconds(value).max(LEAST_FIN_WAIT);
     let consequence = format!(
         "a closed connection whose peer never closes its end stays in FIN_WAIT2 for {}",
         duration(stays)
@@ -281,6 +289,12 @@ impl Values<'_> {
             timers.pending = Some(Pending::LossProbe);
             timers.retries2 = retries;
         })
+    }
+
+    /// The least retries with which the kernel waits for a request's acknowledgement as long as RFC 1122 wants: 8 by its default bound of
+    /// the time-out, more where that is lower.
+    fn least_retries(&self) -> Option<u32> {
+        (1..=MAX_RETRIES).find(|retries| self.request(*retries).is_some_and(|hangs| hangs >= RFC_1122))
     }
 }
 

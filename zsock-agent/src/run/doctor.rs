@@ -42,9 +42,7 @@ pub(super) fn run(arguments: &DoctorArgs, open_files: Result<()>) -> Result<()> 
         }
     };
     match stdout.write_all(&text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("write to stdout: make room where it goes, or send it elsewhere")
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(stdout::UNWRITTEN),
         _ => Ok(()),
     }
 }

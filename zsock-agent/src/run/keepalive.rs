@@ -215,7 +215,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::audit::samples::found;
+    use crate::audit::samples::{self, found};
+    use crate::record::Found;
     use crate::source::process::Process;
     use crate::time::Time;
 
@@ -241,5 +242,19 @@ mod tests {
         let unheld = Counted { holder: None, ..held(812, 7) };
         past.note(&unheld, Done::Skipped);
         assert!(!past.lacks(&unheld) && past.lacks(&held(812, 7)));
+    }
+
+    fn left_alone(found: Found) -> Done {
+        leave_alone(&Counted { at: Time::from_unix_ns(0), found, holder: None }).outcome
+    }
+
+    #[test]
+    fn what_no_process_could_hold_is_no_failure() {
+        for found in
+            [samples::orphan(1), samples::unaccepted(2), samples::time_wait(3), samples::running_out(4)]
+        {
+            assert_eq!(left_alone(found.clone()), Done::Skipped, "{found:?}");
+        }
+        assert_eq!(left_alone(found(5)), Done::Failed, "somebody must hold it");
     }
 }

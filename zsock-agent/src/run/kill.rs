@@ -6,7 +6,7 @@ use anyhow::Result;
 use nix::errno::Errno;
 
 use crate::cli::KillArgs;
-use crate::record::{Action, Deed, Done, Standing, State};
+use crate::record::{Action, Deed, Done, Found, Standing, State};
 use crate::run::act::{Account, Finder, action, nameless};
 use crate::source::census::Counted;
 use crate::source::diag::{self, Outcome, Target};
@@ -97,7 +97,7 @@ fn kill(counted: &Counted) -> Action {
         Ok(Outcome::Destroyed) => return Action { outcome: Done::Done, ..plan(counted) },
         Ok(Outcome::Gone) => return refused(counted, Done::Gone, "it was gone already"),
         Ok(Outcome::Survived) => {
-            "the kernel says that it was destroyed, and it is still there: before Linux 6.12 none is that no process holds"
+            "the kernel says that it was destroyed, and it is still there: before Linux 6.12 no socket is that no process holds"
         }
         Ok(Outcome::NotReached) => {
             "the kernel does not find it by its addresses: of listeners that share them by SO_REUSEPORT it finds one"
@@ -105,12 +105,21 @@ fn kill(counted: &Counted) -> Action {
         Ok(Outcome::NotPermitted) => {
             "the kernel does not permit it: run zsock as root, or with CAP_NET_ADMIN in the user namespace of its network namespace"
         }
+        Ok(Outcome::NotBuiltIn) if is_small(&counted.found) => {
+            "this kernel does not destroy what no process can hold: it is too old for that, or was built without CONFIG_INET_DIAG_DESTROY"
+        }
         Ok(Outcome::NotBuiltIn) => {
             "this kernel was built without CONFIG_INET_DIAG_DESTROY and cannot destroy sockets: end the process, or have it close them"
         }
         Err(error) => return refused(counted, Done::Failed, &error.to_string()),
     };
     refused(counted, Done::Failed, why)
+}
+
+/// Whether the kernel keeps it in the small form, of which it has one answer for cannot and for can never.
+fn is_small(found: &Found) -> bool {
+    found.tcp.state == Some(State::TIME_WAIT)
+        || found.tcp.state == Some(State::FIN_WAIT2) && found.socket.orphan
 }
 
 fn refused(counted: &Counted, outcome: Done, why: &str) -> Action {

@@ -67,11 +67,22 @@ impl AsFd for Stdout {
 }
 
 impl Write for Stdout {
+    /// Waits for room where stdout is in non-blocking mode, as some parents leave it: nobody asked for less than all.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.0.write(bytes);
-        // What a terminal says that hung up; a disk says it as well.
-        let has_failed = written.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EIO));
-        if has_failed && is_abandoned(&self.0) { Err(io::ErrorKind::BrokenPipe.into()) } else { written }
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+                    // Whatever came of it, the next attempt tells.
+                    let _ = poll(&mut polled, PollTimeout::NONE);
+                }
+                // What a terminal says that hung up; a disk says it as well.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) && is_abandoned(&self.0) => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                written => return written,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -91,8 +102,10 @@ pub fn is_abandoned(output: impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::pipe;
+    use std::io::{Read as _, pipe};
     use std::os::fd::{FromRawFd as _, OwnedFd};
+
+    use nix::fcntl::OFlag;
 
     use super::*;
 
@@ -111,6 +124,21 @@ mod tests {
         drop(screen);
         assert!(is_abandoned(&stdout.0));
         assert_eq!(stdout.write(b"unseen").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn in_non_blocking_mode_all_of_it_gets_written() {
+        let (mut reader, pipe) = pipe().unwrap();
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        // More than the pipe holds, so that there is a time without room.
+        let all = vec![b'z'; 4 << 20];
+        let writer = std::thread::spawn({
+            let all = all.clone();
+            move || Stdout(OwnedFd::from(pipe).into()).write_all(&all)
+        });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert!(writer.join().unwrap().is_ok() && read == all, "{} bytes came", read.len());
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl HeldSocket {
             Errno::SRCH => OutOfReach::Ended(pid),
             errno => refused("open")(errno),
         })?;
-        // Asked with the process in hand, whose id nobody else gets then.
+        // The process that was found holding the socket runs still, so its id was nobody else's at the moment it was opened by.
         match holder.process.has_exited() {
             Some(false) => {}
             Some(true) => return Err(OutOfReach::Ended(pid)),

@@ -121,6 +121,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         diag::a_connection_bound_to_an_interface_is_destroyed,
         diag::the_very_one_of_listeners_that_share_a_port_is_destroyed,
         diag::of_an_orphan_it_is_told_whether_it_is_gone,
+        diag::of_a_closed_connection_it_is_told_whether_it_is_gone,
         diag::without_the_right_nothing_is_destroyed,
         unguarded::a_death_behind_a_gateway_is_noticed_when_foretold,
         unguarded::without_keepalive_nothing_would_notice,

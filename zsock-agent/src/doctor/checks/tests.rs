@@ -224,6 +224,7 @@ fn sockets_are_destroyed_by_those_who_may_where_the_kernel_can() {
     };
     assert_eq!(answer(Ok(diag::Outcome::Gone)), ("yes", "yes"));
     assert_eq!(answer(Ok(diag::Outcome::NotBuiltIn)), ("yes", "no"));
+    assert_eq!(answer(Ok(diag::Outcome::NotPermitted)), ("yes", "no"), "whatever is held");
     assert_eq!(answer(Err(diag::Error::NoModule)), ("no", "unknown"));
     let refused = diag::Error::Refused { step: "destroy a socket", errno: Errno::EPERM };
     assert_eq!(answer(Err(refused)), ("unknown", "unknown"));

@@ -112,6 +112,18 @@ fn fifteen_minutes_are_too_long_and_the_hundred_seconds_of_rfc_1122_are_not() {
     assert!(!said(&[("retries2", 8)], "retries2").0.contains("RFC"));
 }
 
+/// A change after which the same page would ask for another is none.
+#[test]
+fn with_a_lower_bound_of_the_back_off_it_takes_more_retries_for_the_hundred_seconds() {
+    for (rto_max_ms, least) in [(60_000, "8"), (20_000, "10"), (1_000, "101")] {
+        let bound = ("rto_max_ms", rto_max_ms);
+        let change = said(&[bound, ("retries2", 200)], "retries2").1.unwrap();
+        assert_eq!(change, format!("sysctl -w net.ipv4.tcp_retries2={least}"));
+        let (consequence, change) = said(&[bound, ("retries2", least.parse().unwrap())], "retries2");
+        assert!(!consequence.contains("RFC 1122") && change.is_none(), "{consequence} {change:?}");
+    }
+}
+
 #[test]
 fn the_bound_of_the_back_off_shortens_what_takes_long() {
     let hangs = |rto_max_ms| after(&[("rto_max_ms", rto_max_ms)], "retries2");
@@ -148,6 +160,14 @@ fn a_connection_attempt_is_told_with_and_without_its_linear_timeouts() {
     assert!((127_000..140_000).contains(&linear), "{linear}");
     assert_eq!(said(&[("syn_retries", 7)], "syn_retries").1.unwrap(), "sysctl -w net.ipv4.tcp_syn_retries=6");
     assert_eq!(said(&[("syn_retries", 6)], "syn_retries").1, None);
+}
+
+#[test]
+fn however_short_its_timeout_fin_wait2_takes_as_long_as_a_few_retransmissions() {
+    assert_eq!(
+        [0, 1, 7].map(|timeout| after(&[("fin_timeout", timeout)], "fin_timeout")),
+        [714, 1_000, 7_000]
+    );
 }
 
 #[test]

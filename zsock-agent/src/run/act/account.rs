@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::cli::{self, ActArgs};
@@ -107,9 +105,7 @@ impl Account {
             bail!("{action} failed on {failed} of {selected} sockets; of the first it is said: {first}");
         }
         match self.unheard {
-            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
-                Err(error).context("write to stdout: make room where it goes, or send it elsewhere")
-            }
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context(stdout::UNWRITTEN),
             Some(_) | None => Ok(()),
         }
     }
@@ -124,26 +120,9 @@ impl Account {
 
     fn write(&mut self, line: &[u8]) {
         if self.unheard.is_none() {
-            self.unheard = write_all(&mut self.stdout, line).err();
+            self.unheard = self.stdout.write_all(line).err();
         }
     }
-}
-
-/// Writes all of it, where stdout is in non-blocking mode too, as some parents leave it.
-fn write_all(stdout: &mut Stdout, mut line: &[u8]) -> io::Result<()> {
-    while !line.is_empty() {
-        match stdout.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => line = &line[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut polled, PollTimeout::NONE);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Each warning, and why sockets were left alone, with the number of sockets that it is about.

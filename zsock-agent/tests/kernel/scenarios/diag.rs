@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use caps::{CapSet, Capability};
 use socket2::{Domain, Socket, Type};
-use zsock_agent::record::SocketId;
+use zsock_agent::record::{SocketId, State};
 use zsock_agent::source::diag::{self, Entry, Exchange, Outcome, Target};
 
-use super::echo_server;
+use super::{Pair, echo_server};
 use crate::net::{Ip, Namespace, Net};
 use crate::peer::Peer;
-use crate::proc::await_gone;
+use crate::proc::{await_gone, await_state};
 
 pub(super) fn one_of_two_connections_is_destroyed() {
     let net = Net::routed();
@@ -102,6 +102,22 @@ pub(super) fn of_an_orphan_it_is_told_whether_it_is_gone() {
         (outcome, entries().contains_key(&(port, server_port)))
     });
     let expected = if is_left { Outcome::Survived } else { Outcome::Destroyed };
+    assert_eq!(outcome, expected);
+}
+
+/// Older kernels say of what is left of a closed connection what those say of everything that were built without the means.
+pub(super) fn of_a_closed_connection_it_is_told_whether_it_is_gone() {
+    let net = Net::routed();
+    let mut pair = Pair::connect(&net, "client", "server");
+    pair.client.ask("close").expect("closed");
+    await_state(&net.client, pair.port, State::FIN_WAIT2.0);
+    let (outcome, is_left) = net.client.enter(|| {
+        let left = entry(pair.port, pair.server_port);
+        assert_eq!((left.inode, left.info), (0, None));
+        let outcome = diag::destroy(&target_of(&left)).expect("root may");
+        (outcome, entries().contains_key(&(pair.port, pair.server_port)))
+    });
+    let expected = if is_left { Outcome::NotBuiltIn } else { Outcome::Destroyed };
     assert_eq!(outcome, expected);
 }
 
