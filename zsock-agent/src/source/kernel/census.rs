@@ -47,14 +47,19 @@ impl Census {
     /// Without BTF, without the right to load programs, or where the kernel has no iterators.
     pub fn load(filter: Filter) -> Result<Self> {
         load::raise_limit();
+        let resolve = || {
+            let types = Types::read(Path::new(btf::VMLINUX))?;
+            let (offsets, missing) = types.offsets()?;
+            Ok::<_, anyhow::Error>((types, offsets, missing))
+        };
         // Each reads some megabytes.
-        let (types, btf) = thread::scope(|scope| {
-            let types = thread::Builder::new().spawn_scoped(scope, || Types::read(Path::new(btf::VMLINUX)));
+        let (resolved, btf) = thread::scope(|scope| {
+            let resolved = thread::Builder::new().spawn_scoped(scope, resolve).context("start a thread")?;
             let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-            let types = types.context("start a thread")?.join();
-            Ok::<_, anyhow::Error>((types.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, btf))
+            let resolved = resolved.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok::<_, anyhow::Error>((resolved?, btf))
         })?;
-        let (offsets, missing) = types.offsets()?;
+        let (types, offsets, missing) = resolved;
         let options = Options {
             all_events: false,
             buffer_bytes: EVENTS_BYTES,
