@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::await_some;
 use crate::net::Namespace;
+use crate::once::Once;
 use crate::peer::Peer;
 use crate::zsock::Filed;
 
@@ -26,6 +27,7 @@ pub(super) fn every_one_of_a_hundred_thousand_is_judged() {
     assert_eq!(holders.values().sum::<usize>(), 2 * CONNECTIONS);
     let inode = namespace.inode().to_string();
     let arguments = ["--events", "none", "--netns", &inode, "--threshold", "unguarded_idle=3s"];
+    assert_audited(&inode, &holders);
     let Some(mut zsock) = Filed::start(&arguments) else { return };
     let mut told = Told::default();
     await_some("a verdict on each socket", LIMIT, || {
@@ -42,6 +44,32 @@ pub(super) fn every_one_of_a_hundred_thousand_is_judged() {
     assert_eq!(told.others, ["end", "start"].map(str::to_owned).into());
     let end = told.end.expect("told.others has it");
     assert_eq!((end.lost_events, end.verdicts), (Some(0), Some(2 * CONNECTIONS as u64)));
+}
+
+/// Checks that an audit counts every one of them, each as its owner's.
+fn assert_audited(netns: &str, holders: &BTreeMap<u64, usize>) {
+    let limit = holders.len().to_string();
+    let arguments = ["audit", "-o", "json", "--netns", netns, "--state", "ESTABLISHED", "--group", "process"];
+    let Some(audit) = Once::run(&[&arguments[..], &["--limit", &limit]].concat()) else { return };
+    let summary = audit.lines.last().expect("a summary");
+    assert_eq!(summary.number("sockets"), Some(2 * CONNECTIONS as u64), "in {}", summary.record);
+    assert_eq!(
+        summary.number("noticed_on_loopback.never"),
+        Some(2 * CONNECTIONS as u64),
+        "in {}",
+        summary.record
+    );
+    let groups = summary.get("groups").and_then(serde_json::Value::as_array).expect("groups");
+    let by_owner: BTreeMap<u64, usize> = groups
+        .iter()
+        .filter_map(|group| {
+            Some((
+                group.pointer("/process/pid")?.as_u64()?,
+                usize::try_from(group["sockets"].as_u64()?).ok()?,
+            ))
+        })
+        .collect();
+    assert_eq!(&by_owner, holders, "sockets by owner");
 }
 
 /// A pid and how many connections it has.
