@@ -44,7 +44,7 @@ extern "C" fn census_sockets(row: *const TcpRow) -> i32 {
         full(record, tp);
     }
     head(&mut record.head, sk_common);
-    write(meta, (&raw const *record).cast(), size_of::<CensusRecord>() as u32);
+    write(meta, record);
     0
 }
 
@@ -66,7 +66,7 @@ extern "C" fn census_holders(row: *const FileRow) -> i32 {
     holder.fd = fd;
     holder.reserved = 0;
     process::write::<Direct>(&mut holder.process, task);
-    write(meta.cast_mut(), (&raw const *holder).cast(), size_of::<CensusHolder>() as u32);
+    write(meta.cast_mut(), holder);
     0
 }
 
@@ -81,7 +81,7 @@ extern "C" fn bare_sockets(row: *const TcpRow) -> i32 {
     let (meta, sk_common) = unsafe { ((*row).meta, (*row).sk_common) };
     if !sk_common.is_null() {
         let nothing = BARE;
-        write(meta, nothing.as_ptr().cast(), size_of_val(&nothing) as u32);
+        write(meta, &nothing);
     }
     0
 }
@@ -94,7 +94,7 @@ extern "C" fn bare_holders(row: *const FileRow) -> i32 {
     let (meta, file) = unsafe { ((*row).meta, (*row).file) };
     if !file.is_null() && !read::socket_of_file::<Direct>(file).is_null() {
         let nothing = BARE;
-        write(meta.cast_mut(), nothing.as_ptr().cast(), size_of_val(&nothing) as u32);
+        write(meta.cast_mut(), &nothing);
     }
     0
 }
@@ -180,13 +180,15 @@ fn of_timer(sk_common: *const c_void, timer: u32, member: u32) -> u32 {
     }
 }
 
+/// Writes a row, all of whose bytes are its fields'.
 #[inline(always)]
-fn write(meta: *mut c_void, bytes: *const c_void, length: u32) {
+#[expect(clippy::cast_possible_truncation, reason = "a row has a few hundred bytes")]
+fn write<T: Copy>(meta: *mut c_void, row: &T) {
     let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
     // Older verifiers do not know that it never is.
     if seq.is_null() {
         return;
     }
-    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `bytes` has so many.
-    unsafe { bpf_seq_write(seq.cast(), bytes, length) };
+    // SAFETY: `seq` is the iterator's own, which the verifier knows, and the row has so many bytes.
+    unsafe { bpf_seq_write(seq.cast(), core::ptr::from_ref(row).cast(), size_of::<T>() as u32) };
 }
