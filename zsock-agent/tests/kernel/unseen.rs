@@ -90,6 +90,11 @@ impl Known {
         if kind == "keepalive_answered" {
             self.probe = 0;
         }
+        // The kernel's own count at the end shows whether the last probe was told.
+        if kind == "closed" && self.probe > 0 {
+            let counted = line.number("tcp.probes_out")?;
+            return (counted > self.probe).then(|| format!("{counted} probes counted, {} told", self.probe));
+        }
         let probe = line.number("probe").filter(|_| kind == "keepalive")?;
         let before = std::mem::replace(&mut self.probe, probe);
         // The first probe is told on demand only.
