@@ -78,12 +78,7 @@ impl ActArgs {
     /// # Errors
     /// None: what was parsed can be set.
     pub fn thresholds(&self) -> anyhow::Result<Thresholds> {
-        let mut thresholds = Thresholds::default();
-        for assignment in &self.thresholds {
-            thresholds.set(assignment)?;
-        }
-        thresholds.assumed_idle_timeout = self.assume_idle_timeout;
-        Ok(thresholds)
+        Ok(Thresholds::assigned(&self.thresholds, self.assume_idle_timeout)?)
     }
 
     /// Why these options make no sense together, if they do not.

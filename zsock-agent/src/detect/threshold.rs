@@ -115,6 +115,16 @@ pub enum ThresholdError {
 }
 
 impl Thresholds {
+    /// The defaults, but for these assignments, as the command line has them.
+    ///
+    /// # Errors
+    /// Where one of them is wrong, as of [`Thresholds::set`].
+    pub fn assigned(assignments: &[String], assumed_idle_timeout: Duration) -> Result<Self, ThresholdError> {
+        let mut thresholds = Self { assumed_idle_timeout, ..Self::default() };
+        assignments.iter().try_for_each(|assignment| thresholds.set(assignment))?;
+        Ok(thresholds)
+    }
+
     /// Sets one threshold from `VERDICT=VALUE`.
     ///
     /// # Errors

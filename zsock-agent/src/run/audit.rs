@@ -27,11 +27,7 @@ const GROUPS: usize = 10;
 /// Looks once at every socket and tells of those that are selected.
 pub(super) fn run(arguments: &AuditArgs) -> Result<()> {
     let selectors = arguments.selectors.clone().resolve()?;
-    let mut thresholds = Thresholds::default();
-    for assignment in &arguments.thresholds {
-        thresholds.set(assignment)?;
-    }
-    thresholds.assumed_idle_timeout = arguments.assume_idle_timeout;
+    let thresholds = Thresholds::assigned(&arguments.thresholds, arguments.assume_idle_timeout)?;
     // The status of a check has to be right whoever reads the text.
     if stdout::was_closed() && arguments.fail_on.is_none() {
         return Ok(());

@@ -75,11 +75,7 @@ struct Trace {
 /// Traces until `--duration`, a signal or a closed stdout ends it.
 pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let selectors = arguments.selectors.clone().resolve()?;
-    let mut thresholds = Thresholds::default();
-    for assignment in &arguments.thresholds {
-        thresholds.set(assignment)?;
-    }
-    thresholds.assumed_idle_timeout = arguments.assume_idle_timeout;
+    let thresholds = Thresholds::assigned(&arguments.thresholds, arguments.assume_idle_timeout)?;
     if stdout::was_closed() {
         return Ok(());
     }
