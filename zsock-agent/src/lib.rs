@@ -26,6 +26,8 @@ pub mod privileges;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod record;
+pub mod recording;
+pub mod report;
 pub mod run;
 pub mod select;
 mod shared;

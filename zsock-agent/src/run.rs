@@ -17,12 +17,12 @@ mod beside;
 mod doctor;
 mod facts;
 mod filter;
+mod follow;
 mod keepalive;
 mod kill;
 mod output;
 mod pass;
 mod signals;
-mod trace;
 
 /// Runs the command.
 ///
@@ -31,9 +31,9 @@ mod trace;
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Trace(arguments) => {
-            log_to_stderr(arguments.verbose);
+            log_to_stderr(arguments.follow.verbose);
             allow_files()?;
-            runtime()?.block_on(trace::run(arguments))
+            runtime()?.block_on(follow::run(arguments))
         }
         Command::Keepalive(arguments) => {
             log_to_stderr(arguments.act.verbose);

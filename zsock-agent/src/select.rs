@@ -208,7 +208,7 @@ mod tests {
         let arguments = ["zsock", "trace"].into_iter().chain(arguments.split_whitespace());
         let command = crate::cli::Cli::try_parse_from(arguments).unwrap().command;
         let crate::cli::Command::Trace(trace) = command else { panic!("it is a trace") };
-        trace.selectors.resolve().unwrap()
+        trace.follow.selectors.resolve().unwrap()
     }
 
     /// Those of `arguments` that select the record.

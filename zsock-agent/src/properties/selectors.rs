@@ -39,7 +39,7 @@ fn command_line(command: &str, values: Vec<OsString>) {
     match cli::parse_from(&arguments.collect::<Vec<_>>()) {
         Ok(cli) => {
             let mut selectors = match cli.command {
-                Command::Trace(arguments) => arguments.selectors,
+                Command::Trace(arguments) => arguments.follow.selectors,
                 Command::Audit(arguments) => arguments.selectors,
                 Command::Doctor(_) => return,
                 Command::Keepalive(arguments) => arguments.act.selectors,

@@ -55,7 +55,7 @@ impl Output {
             renderer,
             writer,
             selectors,
-            events: arguments.events,
+            events: arguments.follow.events,
             counted: End::default(),
             untold: Vec::new(),
             blocked: BlockedThreads::new(),

@@ -1,4 +1,4 @@
-//! `zsock trace`: from the ring buffer to stdout, in one loop.
+//! Follows live sockets: from the ring buffer to where records go, in one loop.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,22 +74,23 @@ struct Trace {
 
 /// Traces until `--duration`, a signal or a closed stdout ends it.
 pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
-    let selectors = arguments.selectors.clone().resolve()?;
-    let thresholds = Thresholds::assigned(&arguments.thresholds, arguments.assume_idle_timeout)?;
+    let follow = &arguments.follow;
+    let selectors = follow.selectors.clone().resolve()?;
+    let thresholds = Thresholds::assigned(&follow.thresholds, follow.assume_idle_timeout)?;
     if stdout::was_closed() {
         return Ok(());
     }
-    let budget = arguments.budget().map_err(anyhow::Error::msg)?;
+    let budget = follow.budget().map_err(anyhow::Error::msg)?;
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
     let options = Options {
-        all_events: arguments.events == Events::All,
+        all_events: follow.events == Events::All,
         buffer_bytes: budget.buffer_bytes,
         stored_sockets: budget.stored_sockets,
         filter: filter::of(&selectors),
-        has_log: arguments.verbose >= 2,
-        hooks: arguments.hooks.clone(),
+        has_log: follow.verbose >= 2,
+        hooks: follow.hooks.clone(),
     };
     let attached_ns = clock.monotonic_ns();
     let mut kernel = Kernel::attach(&options)?;
@@ -110,7 +111,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         order: Order::default(),
         assembler,
         output,
-        schedule: Schedule::every(arguments.scan_interval),
+        schedule: Schedule::every(follow.scan_interval),
         beside,
         looked_ns: 0,
         look_took_ns: 0,
@@ -127,7 +128,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         trace.sort_in(raw);
     }
 
-    let deadline = arguments.duration.map(|duration| Instant::now() + duration);
+    let deadline = follow.duration.map(|duration| Instant::now() + duration);
     let mut poll = interval(POLL);
     let mut chores = interval(CHORES);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,0 +1,112 @@
+//! What recordings tell in hindsight: verdicts, the incidents that they make together, and the timeline of each socket.
+//!
+//! Built from records by the engine that judges live; sinks show it as text, JSON or HTML.
+
+use std::sync::Arc;
+
+use crate::engine::Timeline;
+use crate::record::{Destination, Process, Record, Severity, Subject, VerdictName};
+use crate::recording::read::Damage;
+use crate::time::Time;
+
+/// All that is shown of recordings.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was read: one for each run of `trace` or `record`, in the order of their beginnings.
+    pub runs: Vec<Run>,
+    /// What had a verdict, in the order in which trouble began.
+    pub stories: Vec<Story>,
+    /// Verdicts alike, in order of harm.
+    pub incidents: Vec<Incident>,
+    /// How the clocks of hosts stand to each other that share connections.
+    pub clocks: Vec<ClockOffset>,
+    /// What could not be read.
+    pub damages: Vec<Damage>,
+    /// Stories that found no room, as memory is bounded.
+    pub stories_dropped: u64,
+}
+
+/// One run of `trace` or `record`, as far as it was recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// The host's name.
+    pub host: Arc<str>,
+    /// Its boot; socket ids are unique within it. Absent where no `start` record tells it.
+    pub boot_id: Option<Arc<str>>,
+    /// Release of its kernel; absent as above.
+    pub kernel: Option<Arc<str>>,
+    /// The first and the last record; absent where there is none.
+    pub span: Option<(Time, Time)>,
+    /// Records read.
+    pub records: u64,
+    /// Records that the recording itself says were lost.
+    pub lost: u64,
+    /// Times in which nothing was recorded although zsock should have: from, until.
+    pub gaps: Vec<(Time, Time)>,
+    /// Whether its `end` was recorded: it was ended in order.
+    pub is_ended: bool,
+}
+
+/// What there is to tell of one socket, process or destination that had a verdict.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// Its run, as a place in [`Report::runs`].
+    pub run: usize,
+    /// Who it is, as was told last.
+    pub subject: Subject,
+    /// Its verdicts as they were told: opened, updated, closed.
+    pub verdicts: Vec<Record>,
+    /// What happened to the socket, from its birth where that was recorded.
+    pub timeline: Timeline,
+    /// First and last thing that is told of it.
+    pub span: (Time, Time),
+    /// The other end of the connection, where that was recorded too: a place in [`Report::stories`].
+    pub other_end: Option<usize>,
+}
+
+/// Verdicts of one kind that struck connections of one owner to one destination at about the same time.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    /// The gravest verdict that each of its stories has.
+    pub verdict: VerdictName,
+    /// How bad.
+    pub severity: Severity,
+    /// Its host.
+    pub host: Arc<str>,
+    /// Whose connections; absent where their owner is not known. Of many processes alike the first.
+    pub process: Option<Process>,
+    /// Where they go, or which of our ports they came in on; absent where that differs or is not known.
+    pub place: Option<Place>,
+    /// When it struck first and last.
+    pub span: (Time, Time),
+    /// Its stories, as places in [`Report::stories`].
+    pub stories: Vec<usize>,
+    /// One sentence for a person on call.
+    pub summary: String,
+    /// What to change, once for all of them.
+    pub advice: Vec<String>,
+}
+
+/// One end that the connections of an incident have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// They were made to this address and port.
+    To(Destination),
+    /// They were accepted on this address and port.
+    On(Destination),
+}
+
+/// How far the clock of one host is ahead of another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// The host whose clock is taken for right.
+    pub reference: Arc<str>,
+    /// The other one.
+    pub host: Arc<str>,
+    /// By so much the other one's clock is ahead; negative where it is behind. Nanoseconds.
+    pub ahead_ns: i64,
+    /// It may be off by so much. Nanoseconds.
+    pub uncertainty_ns: u64,
+    /// So many state changes, seen from both ends, it rests on.
+    pub changes: u64,
+}
