@@ -133,7 +133,7 @@ impl Engine {
                 self.count(&findings);
                 findings
             }
-            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) => Vec::new(),
+            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Tick(_) => Vec::new(),
         }
     }
 

@@ -24,7 +24,7 @@ pub use action::{Action, Actions, Deed, Done, Standing};
 pub use audit::{ArmedTimer, Found, Group, Line, Noticed, Summary, TimerKind};
 pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
-    Progress, Request, Reset, Retransmit, Sample, Start, StateChange, What, ZeroWindowProbe,
+    Progress, Request, Reset, Retransmit, Sample, Start, StateChange, Tick, What, ZeroWindowProbe,
 };
 pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
@@ -67,7 +67,8 @@ impl Record {
             | Body::Lost(_)
             | Body::Verdict(_)
             | Body::Process(_)
-            | Body::Destination(_) => None,
+            | Body::Destination(_)
+            | Body::Tick(_) => None,
         }
     }
 }
@@ -97,6 +98,7 @@ fn body_of(fields: serde_json::Map<String, Value>) -> Result<Body, serde_json::E
         Some("start") => Body::Start(serde_json::from_value(fields)?),
         Some("end") => Body::End(serde_json::from_value(fields)?),
         Some("lost") => Body::Lost(serde_json::from_value(fields)?),
+        Some("tick") => Body::Tick(serde_json::from_value(fields)?),
         Some("verdict") => Body::Verdict(serde_json::from_value(fields)?),
         Some("sample") if fields.get("process").is_some() => Body::Process(serde_json::from_value(fields)?),
         Some("sample") if fields.get("destination").is_some() => {

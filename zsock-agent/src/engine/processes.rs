@@ -62,7 +62,12 @@ impl Processes {
         match &scene.record.body {
             Body::Process(sample) => self.sampled(scene, sample),
             Body::Event(event) => self.happened(scene, event),
-            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Verdict(_) | Body::Destination(_) => None,
+            Body::Start(_)
+            | Body::End(_)
+            | Body::Lost(_)
+            | Body::Verdict(_)
+            | Body::Destination(_)
+            | Body::Tick(_) => None,
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Body {
     Process(Box<ProcessSample>),
     /// What the periodic pass found of a destination.
     Destination(Box<DestinationSample>),
+    /// The recorder was there.
+    Tick(Box<Tick>),
     /// Something that happened to a socket.
     Event(Box<Event>),
 }
@@ -107,6 +109,30 @@ pub struct Lost {
     /// `output` (the reader of stdout was too slow).
     #[serde(rename = "where")]
     pub place: Arc<str>,
+}
+
+/// Told by `record` at regular times, whatever happens or does not: where ticks are missing, nobody was watching. Counters are of all
+/// since the start, of healthy connections too, of which there is no other record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "tick")]
+pub struct Tick {
+    /// The next one comes after so long.
+    pub every_ms: u64,
+    /// TCP sockets by state, as the last pass over all of them counted; empty where there was none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sockets: BTreeMap<Arc<str>, u64>,
+    /// Connections that came to ESTABLISHED; absent where the kernel side does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established: Option<u64>,
+    /// Sockets that came to CLOSE from another state; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<u64>,
+    /// Socket events seen.
+    pub events: u64,
+    /// Events lost anywhere between the kernel and the recording.
+    pub lost_events: u64,
+    /// Verdicts still open.
+    pub open_verdicts: u64,
 }
 
 /// Something that happened to a socket.

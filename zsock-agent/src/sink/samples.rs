@@ -9,7 +9,7 @@ use crate::record::{
     AcceptFailed, AcceptQueue, Body, Cause, Closed, DestinationSample, End, Errno, Errored, Event, Fact,
     Family, Keepalive, KeepaliveAnswered, KeepaliveSettings, Lost, Outcome, PeerSockets, Phase, Process,
     ProcessSample, Progress, Record, Request, Reset, Retransmit, Sample, Severity, Socket, SocketId, Start,
-    State, StateChange, Subject, Tcp, Verdict, VerdictName, What, ZeroWindowProbe,
+    State, StateChange, Subject, Tcp, Tick, Verdict, VerdictName, What, ZeroWindowProbe,
 };
 use crate::time::Time;
 
@@ -313,6 +313,18 @@ fn verdicts() -> Vec<Verdict> {
     ]
 }
 
+fn tick() -> Body {
+    Body::Tick(Box::new(Tick {
+        every_ms: 10_000,
+        sockets: [("ESTABLISHED".into(), 40), ("LISTEN".into(), 2)].into(),
+        established: Some(9_000),
+        closed: Some(8_960),
+        events: 120,
+        lost_events: 0,
+        open_verdicts: 1,
+    }))
+}
+
 /// Records of every type, a millisecond apart.
 pub(crate) fn all() -> Vec<Record> {
     let start = Start {
@@ -355,7 +367,7 @@ pub(crate) fn all() -> Vec<Record> {
         .chain(events)
         .chain(findings())
         .chain(verdicts().into_iter().map(|verdict| Body::Verdict(Box::new(verdict))))
-        .chain([lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(end)])
+        .chain([tick(), lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(end)])
         .zip(20_000..)
         .map(|(body, ms)| Record::new(at(ms), &host, body))
         .collect()

@@ -75,6 +75,10 @@ impl Text {
                 let text = self.destination(at, sample);
                 self.fold.push(at, text);
             }
+            Body::Tick(tick) => {
+                let text = self.headed(at, &format!("{:<18}  {}", "tick", words::tick(tick)));
+                self.fold.push(at, text);
+            }
         }
         if self.fold.is_full() {
             self.tell_waiting(emit);

@@ -5,9 +5,22 @@ use std::net::SocketAddr;
 use crate::engine::Standing;
 use crate::record::{
     AcceptQueue, Cause, Closed, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
-    Request, Retransmit, Sample, Socket, State, Subject, Tcp, What, ZeroWindowProbe, printable,
+    Request, Retransmit, Sample, Socket, State, Subject, Tcp, Tick, What, ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
+
+/// How the host stood at a tick: `42 sockets (40 ESTABLISHED, 2 LISTEN), 9000 connections established, 8960 closed`.
+pub(super) fn tick(tick: &Tick) -> String {
+    let states: Vec<String> =
+        tick.sockets.iter().map(|(state, sockets)| format!("{sockets} {}", printable(state))).collect();
+    let sockets = (!states.is_empty())
+        .then(|| format!("{} ({})", count(tick.sockets.values().sum(), "socket"), states.join(", ")));
+    let established =
+        tick.established.map(|established| format!("{} established", count(established, "connection")));
+    let closed = tick.closed.map(|closed| format!("{closed} closed"));
+    let open = count(tick.open_verdicts, "open verdict");
+    [sockets, established, closed, Some(open)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
 
 /// The name of an event, as in its record's `type`.
 pub(super) const fn name(what: &What) -> &'static str {
