@@ -3,7 +3,7 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
-use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, opposite};
+use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite};
 use crate::record::{
     Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
     Verdict, VerdictName, What,
@@ -154,6 +154,11 @@ impl Engine {
         }
     }
 
+    /// What is kept of sockets takes so many bytes.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        self.table.used_bytes()
+    }
+
     fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let id = event.socket.id;
         if comes_after_the_end(event) && self.table.get(id).is_none() {
@@ -230,7 +235,7 @@ impl Engine {
     fn count(&mut self, findings: &[Finding]) {
         for finding in findings {
             let Body::Verdict(verdict) = &finding.record.body else { continue };
-            let is_final = FINALS.iter().any(|known| known.name == verdict.verdict);
+            let is_final = is_final(verdict.verdict);
             match verdict.phase {
                 Phase::Opened => {
                     self.verdicts += 1;

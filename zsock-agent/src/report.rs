@@ -9,6 +9,19 @@ use crate::record::{Destination, Process, Record, Severity, Subject, VerdictName
 use crate::recording::read::Damage;
 use crate::time::Time;
 
+mod advice;
+mod build;
+mod incidents;
+mod moment;
+mod runs;
+mod stories;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use build::{Builder, Options};
+pub use moment::Moment;
+
 /// All that is shown of recordings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -22,8 +35,12 @@ pub struct Report {
     pub clocks: Vec<ClockOffset>,
     /// What could not be read.
     pub damages: Vec<Damage>,
+    /// More of these than are listed.
+    pub damages_dropped: u64,
     /// Stories that found no room, as memory is bounded.
     pub stories_dropped: u64,
+    /// Sockets that were let go for want of memory before they could be judged to their end.
+    pub sockets_dropped: u64,
 }
 
 /// One run of `trace` or `record`, as far as it was recorded.
@@ -56,6 +73,8 @@ pub struct Story {
     pub subject: Subject,
     /// Its verdicts as they were told: opened, updated, closed.
     pub verdicts: Vec<Record>,
+    /// The place of each of them among all verdicts, as they were told one after another.
+    pub order: Vec<u64>,
     /// What happened to the socket, from its birth where that was recorded.
     pub timeline: Timeline,
     /// First and last thing that is told of it.

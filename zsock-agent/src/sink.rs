@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod ndjson;
 mod palette;
 pub(crate) mod quantity;
+pub mod report;
 pub mod stdout;
 mod text;
 pub mod writer;

@@ -169,8 +169,7 @@ impl Table {
     }
 
     /// What the sockets take together.
-    #[cfg(test)]
-    pub(crate) fn used_bytes(&self) -> usize {
+    pub(crate) const fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 

@@ -23,7 +23,7 @@ pub(super) fn tick(tick: &Tick) -> String {
 }
 
 /// The name of an event, as in its record's `type`.
-pub(super) const fn name(what: &What) -> &'static str {
+pub(in crate::sink) const fn name(what: &What) -> &'static str {
     match what {
         What::State(_) => "state",
         What::Retransmit(_) => "retransmit",
@@ -51,7 +51,7 @@ pub(in crate::sink) fn owner(socket: &Socket) -> String {
 }
 
 /// Whom a verdict is about.
-pub(super) fn subject(subject: &Subject) -> String {
+pub(in crate::sink) fn subject(subject: &Subject) -> String {
     match subject {
         Subject::Socket { socket, .. } => format!("{}  {}", owner(socket), ends(socket)),
         Subject::Process { process } => named(process),
@@ -149,7 +149,7 @@ pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
 }
 
 /// The numbers of an event, and those of TCP that matter with it.
-pub(super) fn details(what: &What, standing: Standing) -> String {
+pub(in crate::sink) fn details(what: &What, standing: Standing) -> String {
     let phrases = match what {
         What::State(change) => vec![format!("{} → {}", change.from, change.to)],
         What::Retransmit(it) => retransmit(it, standing),
