@@ -3,7 +3,9 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
-use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite};
+use crate::detect::{
+    CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
+};
 use crate::record::{
     Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
     Verdict, VerdictName, What,

@@ -30,7 +30,8 @@ pub use body::{
 pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
 pub use report::{
-    ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, OtherEnd, RunRecord, TimelineRecord,
+    ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, OtherEnd, ReportRecord, RunRecord,
+    TimelineRecord,
 };
 pub use socket::{KeepaliveSettings, Socket, Tcp};
 pub use subject::{Destination, DestinationSample, PeerSockets, Process, ProcessSample, Subject};

@@ -44,6 +44,7 @@ fn command_line(command: &str, values: Vec<OsString>) {
                 Command::Doctor(_) => return,
                 Command::Keepalive(arguments) => arguments.act.selectors,
                 Command::Kill(arguments) => arguments.act.selectors,
+                Command::Report(arguments) => arguments.selectors,
             };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

@@ -159,6 +159,29 @@ pub struct DamageRecord<'a> {
     pub why: &'a str,
 }
 
+/// The last record of a report: what there was, and what had to be left out. It belongs to no one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "report")]
+pub struct ReportRecord {
+    /// The version of the schema.
+    pub schema: u32,
+    /// The last record that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Time>,
+    /// Records read.
+    pub records: u64,
+    /// Verdict records above.
+    pub verdicts: usize,
+    /// Incidents above.
+    pub incidents: usize,
+    /// Passages that could not be read, those included of which there is no record.
+    pub damages: u64,
+    /// Sockets, processes and destinations with verdicts that found no room, the least harmful ones.
+    pub stories_dropped: u64,
+    /// Sockets that were let go for want of memory before they were judged to their end.
+    pub sockets_dropped: u64,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 const fn is_not(value: &bool) -> bool {
     !*value

@@ -23,8 +23,13 @@ pub(super) fn merged<'a>(advices: impl Iterator<Item = &'a [String]>) -> Vec<Str
         for (place, line) in advice.iter().enumerate() {
             let (shape, numbers) = shape(line);
             let met = given.len();
-            let known =
-                given.entry(shape).or_insert_with(|| Given { line, numbers: numbers.clone(), times: 0, place, met });
+            let known = given.entry(shape).or_insert_with(|| Given {
+                line,
+                numbers: numbers.clone(),
+                times: 0,
+                place,
+                met,
+            });
             known.times += 1;
             known.place = known.place.min(place);
             if numbers < known.numbers {
@@ -48,22 +53,17 @@ fn shape(line: &str) -> (String, Vec<u64>) {
             continue;
         }
         let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        numbers.extend(digits(word));
         if is_number && follows_number {
-            numbers.extend(digits(word));
             continue;
         }
         follows_number = is_number;
-        let mut in_digits = false;
-        for c in word.chars() {
-            if !c.is_ascii_digit() {
-                shape.push(c);
-            } else if !in_digits {
-                shape.push('#');
-            }
-            in_digits = c.is_ascii_digit();
+        if is_number {
+            shape.push('#');
+        } else {
+            shape.extend(word.chars().filter(|c| !c.is_ascii_digit()));
         }
         shape.push(' ');
-        numbers.extend(digits(word));
     }
     numbers.reverse();
     (shape, numbers)

@@ -217,7 +217,8 @@ fn shown(stories: Vec<Story>, options: &Options, end: Time) -> Vec<Story> {
     let in_time = |at: Time| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at <= until);
     let cut = |mut story: Story| {
         let had_verdicts = !story.verdicts.is_empty();
-        let mut keeps = story.verdicts.iter().map(|record| in_time(record.at)).collect::<Vec<_>>().into_iter();
+        let mut keeps =
+            story.verdicts.iter().map(|record| in_time(record.at)).collect::<Vec<_>>().into_iter();
         let mut keeps_order = keeps.clone();
         story.verdicts.retain(|_| keeps.next().unwrap_or(true));
         story.order.retain(|_| keeps_order.next().unwrap_or(true));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::{Incident, Place, Run, Story, advice, words};
 use crate::detect::is_final;
 use crate::record::{
-    Body, Destination, Phase, Process, Record, Severity, State, StateChange, Subject, Verdict,
-    VerdictName, What,
+    Body, Destination, Phase, Process, Record, Severity, State, StateChange, Subject, Verdict, VerdictName,
+    What,
 };
 use crate::time::Time;
 
@@ -92,8 +92,7 @@ fn incident(group: &Group, struck: &[Struck], stories: &[Story]) -> Incident {
 
 /// The verdict that a story is counted by. A final one tells how it ended, which the others only led to.
 pub(super) fn gravest(story: &Story) -> Option<&Verdict> {
-    let rank =
-        |verdict: &&Verdict| (is_final(verdict.verdict), verdict.severity, Reverse(verdict.verdict));
+    let rank = |verdict: &&Verdict| (is_final(verdict.verdict), verdict.severity, Reverse(verdict.verdict));
     verdicts(story).map(|(_, verdict)| verdict).max_by_key(rank)
 }
 

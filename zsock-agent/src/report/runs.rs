@@ -191,7 +191,8 @@ impl Watched {
         run.span = Some(match run.span {
             None => (at, at),
             Some((first, last)) => {
-                let is_gap = self.every.is_some_and(|every| at.since(last) > every.saturating_mul(MISSED_TICKS));
+                let is_gap =
+                    self.every.is_some_and(|every| at.since(last) > every.saturating_mul(MISSED_TICKS));
                 if is_gap && run.gaps.len() < MAX_GAPS {
                     run.gaps.push((last, at));
                 }

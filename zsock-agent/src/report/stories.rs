@@ -190,10 +190,8 @@ impl Stories {
     /// Counts what a story takes by now, and lets others go where that is too much.
     fn settle(&mut self, story: usize) {
         if let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) {
-            let bytes = size_of::<Option<Kept>>()
-                + SUBJECT_BYTES
-                + kept.verdict_bytes
-                + kept.story.timeline.bytes();
+            let bytes =
+                size_of::<Option<Kept>>() + SUBJECT_BYTES + kept.verdict_bytes + kept.story.timeline.bytes();
             self.bytes = self.bytes - kept.settled_bytes + bytes;
             kept.settled_bytes = bytes;
         }

@@ -45,12 +45,18 @@ impl Group<'_> {
         match self.verdict {
             VerdictName::SilentDeath => (
                 "died",
-                vec![self.after_idling(), self.time("unnoticed_ms", ", unnoticed for"), self.unacknowledged()],
+                vec![
+                    self.after_idling(),
+                    self.time("unnoticed_ms", ", unnoticed for"),
+                    self.unacknowledged(),
+                ],
             ),
             VerdictName::StaleReset => {
                 ("met a reset", vec![self.time("idle_ms", " when something was sent after idling")])
             }
-            VerdictName::ConnectBlackhole => ("got no answer", vec![self.times("attempts", ", SYN sent again")]),
+            VerdictName::ConnectBlackhole => {
+                ("got no answer", vec![self.times("attempts", ", SYN sent again")])
+            }
             VerdictName::StuckRetransmission => (
                 "got no acknowledgement any more",
                 vec![
@@ -183,7 +189,9 @@ impl Group<'_> {
     /// What the verdict said last, of each story.
     fn last(&self) -> impl Iterator<Item = &Verdict> {
         let of_name = |verdict: &&Verdict| verdict.verdict == self.verdict;
-        self.stories.iter().filter_map(move |story| verdicts(story).map(|(_, verdict)| verdict).rfind(of_name))
+        self.stories
+            .iter()
+            .filter_map(move |story| verdicts(story).map(|(_, verdict)| verdict).rfind(of_name))
     }
 
     /// A number in the evidence, as the verdict told it last; absent of those that have none.

@@ -66,8 +66,7 @@ impl ReportText {
 /// The stories whose timelines are told: so many of each incident, and those that have no verdict.
 pub(super) fn listed(report: &Report, limit: Option<usize>) -> impl Iterator<Item = &Story> {
     let limit = limit.unwrap_or(usize::MAX);
-    let of_incidents =
-        report.incidents.iter().flat_map(move |incident| incident.stories.iter().take(limit));
+    let of_incidents = report.incidents.iter().flat_map(move |incident| incident.stories.iter().take(limit));
     let without = report.stories.iter().filter(|story| story.verdicts.is_empty());
     of_incidents.map(|place| &report.stories[*place]).chain(without)
 }
@@ -103,10 +102,16 @@ impl Page<'_> {
             let host = printable(&run.host);
             if run.lost > 0 {
                 let lost = count(run.lost, "record");
-                said.push(format!("{lost} of {host} lost before they were recorded: verdicts may be missing"));
+                said.push(format!(
+                    "{lost} of {host} lost before they were recorded: verdicts may be missing"
+                ));
             }
             for (since, until) in run.gaps.iter().take(NAMED) {
-                said.push(format!("nobody watched {host} for {}: {}", duration(until.since(*since)), span(*since, *until)));
+                said.push(format!(
+                    "nobody watched {host} for {}: {}",
+                    duration(until.since(*since)),
+                    span(*since, *until)
+                ));
             }
             let gaps = run.gaps.len().saturating_sub(NAMED);
             if gaps > 0 {
@@ -115,7 +120,9 @@ impl Page<'_> {
             let has_successor = report.runs[number + 1..].iter().any(|later| later.host == run.host);
             if !run.is_ended && run.kernel.is_some() && has_successor {
                 let last = run.span.map_or_else(String::new, |(_, last)| format!(" at {}", moment(last)));
-                said.push(format!("the run on {host} stopped{last} without an end: zsock or the host was killed"));
+                said.push(format!(
+                    "the run on {host} stopped{last} without an end: zsock or the host was killed"
+                ));
             }
         }
         for damage in report.damages.iter().take(NAMED) {
@@ -123,12 +130,15 @@ impl Page<'_> {
             let (input, why) = (printable(&damage.input), printable(&damage.why));
             said.push(format!("not read: {input} at byte {}{line}: {why}", damage.at_byte));
         }
-        let damages =
-            (report.damages.len() as u64 + report.damages_dropped).saturating_sub(NAMED as u64);
+        let damages = (report.damages.len() as u64 + report.damages_dropped).saturating_sub(NAMED as u64);
         let counted = [
             (damages, "passage", "could not be read either"),
             (report.sockets_dropped, "socket", "let go for want of memory, their verdicts may be missing"),
-            (report.stories_dropped, "less harmful story", "left out for want of memory; select with --socket, --comm or --remote"),
+            (
+                report.stories_dropped,
+                "less harmful story",
+                "left out for want of memory; select with --socket, --comm or --remote",
+            ),
         ];
         let counted = counted.into_iter().filter(|(number, _, _)| *number > 0);
         said.extend(counted.map(|(number, thing, what)| match thing {
@@ -145,7 +155,10 @@ impl Page<'_> {
             Severity::Warning => "▲",
             Severity::Info => "●",
         };
-        emit(&format!("\n{}", self.paragraph(&format!("{} ", paint(style, mark)), "  ", &printable(&incident.summary))));
+        emit(&format!(
+            "\n{}",
+            self.paragraph(&format!("{} ", paint(style, mark)), "  ", &printable(&incident.summary))
+        ));
         let (day, _) = day_and_time(incident.span.0);
         let whence = format!("{} on {}, {day}, UTC", incident.verdict, printable(&incident.host));
         emit(&format!("  {}\n", paint(self.palette.faint, &whence)));
@@ -211,7 +224,8 @@ fn is_of(record: &Record, incident: &Incident) -> bool {
 
 /// `26 records of web-1 (Linux 6.18.44), 2026-11-22 11:11:58 to 11:32:38 UTC`.
 fn read(run: &Run) -> String {
-    let kernel = run.kernel.as_deref().map_or_else(String::new, |kernel| format!(" (Linux {})", printable(kernel)));
+    let kernel =
+        run.kernel.as_deref().map_or_else(String::new, |kernel| format!(" (Linux {})", printable(kernel)));
     let span = run.span.map_or_else(String::new, |(from, until)| format!(", {}", span(from, until)));
     format!("{} of {}{kernel}{span}", count(run.records, "record"), printable(&run.host))
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::engine::TimelineEntry;
 use crate::record::{
-    ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, Line, OtherEnd, RunRecord, SCHEMA, Subject,
-    TimelineRecord,
+    ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, Line, OtherEnd, ReportRecord,
+    RunRecord, SCHEMA, Subject, TimelineRecord,
 };
 use crate::report::{ClockOffset, Incident, Place, Report, Run, Story};
 use crate::sink::ndjson;
@@ -44,6 +44,20 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
             why: &damage.why,
         };
         emit(&ndjson::render(&record));
+    }
+    emit(&ndjson::render(&of_report(report, end)));
+}
+
+fn of_report(report: &Report, end: Option<Time>) -> ReportRecord {
+    ReportRecord {
+        schema: SCHEMA,
+        ts: end,
+        records: report.runs.iter().map(|run| run.records).sum(),
+        verdicts: report.stories.iter().map(|story| story.verdicts.len()).sum(),
+        incidents: report.incidents.len(),
+        damages: report.damages.len() as u64 + report.damages_dropped,
+        stories_dropped: report.stories_dropped,
+        sockets_dropped: report.sockets_dropped,
     }
 }
 
