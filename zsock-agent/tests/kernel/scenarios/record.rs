@@ -14,7 +14,7 @@ use super::{Client, echo_server};
 use crate::net::{Forgotten, Ip, Net};
 use crate::peer::Peer;
 use crate::recorder::{Directory, Recorder, lines_of};
-use crate::story::Line;
+use crate::story::{Connection, Line};
 use crate::zsock::{Filed, Zsock};
 use crate::{await_some, now};
 
@@ -44,13 +44,12 @@ pub(super) fn it_keeps_what_trace_tells() {
     let seen = seen.complete();
     let traced = seen.of_local_port(&net.client, client.port).story();
     assert!(traced.contains(&"verdict silent_death closed".to_owned()), "{traced:#?}");
-    let recorded = directory.lines();
-    assert_eq!(recorded[0].text("type"), Some("start"));
-    assert_eq!(recorded.last().and_then(|line| line.text("type")), Some("end"));
+    let kept = directory.lines();
+    assert_eq!(kept[0].text("type"), Some("start"));
+    assert_eq!(kept.last().and_then(|line| line.text("type")), Some("end"));
     let id = seen.of_local_port(&net.client, client.port).lines[0].text("socket.id");
-    let of_client = recorded.iter().filter(|line| line.text("socket.id") == id).collect();
-    let recorded = crate::story::Connection { lines: of_client };
-    assert_eq!(recorded.story(), traced);
+    let of_client = kept.iter().filter(|line| line.text("socket.id") == id).collect();
+    assert_eq!(Connection { lines: of_client }.story(), traced);
 }
 
 /// A recorder is killed at moments all over, and started again in the same directory, while connections come and go. A trace that lives
@@ -170,13 +169,14 @@ impl Disk {
         }
     }
 
-    fn set_read_only(&self, read_only: bool) {
-        const NOTHING: Option<&str> = None;
-        let flags = if read_only { MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY } else { MsFlags::MS_REMOUNT };
-        // Whoever writes just now is waited for.
-        await_some("the disk to be remounted", Duration::from_secs(10), || {
-            mount(NOTHING, &self.0, NOTHING, flags, NOTHING).ok()
-        });
+    /// Puts another one over it that nobody can write to.
+    fn cover(&self) {
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, &self.0, tmpfs, MsFlags::MS_RDONLY, Some("size=1m")).expect("root mounts");
+    }
+
+    fn uncover(&self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).expect("it was mounted");
     }
 }
 
@@ -187,7 +187,7 @@ impl Drop for Disk {
     }
 }
 
-/// A disk that gets full, has room again, becomes read-only and writable again: each time the recorder goes on, and what it could not write
+/// A disk that gets full, has room again, is covered by a read-only one and uncovered again: each time the recorder goes on, and what it could not write
 /// is counted to the record.
 pub(super) fn a_disk_that_fails_is_told_and_recording_goes_on_after_it() {
     let net = Net::routed();
@@ -207,17 +207,17 @@ pub(super) fn a_disk_that_fails_is_told_and_recording_goes_on_after_it() {
     let mut before = 0;
     for trouble in ["full", "read-only"] {
         if trouble == "full" {
-            disk.fill()
+            disk.fill();
         } else {
-            disk.set_read_only(true)
+            disk.cover();
         }
         churn();
         // The next frame is tried, in vain.
         sleep(Duration::from_millis(1_500));
         if trouble == "full" {
-            disk.empty()
+            disk.empty();
         } else {
-            disk.set_read_only(false)
+            disk.uncover();
         }
         churn();
         before = await_some("the loss to be told", Duration::from_secs(30), || {
