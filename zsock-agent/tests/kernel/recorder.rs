@@ -75,8 +75,13 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts it and waits for its first segment; `None` in a dry run.
     pub(crate) fn start(directory: &Directory, arguments: &[&str]) -> Option<Self> {
+        Self::start_by(Command::new(program()), directory, arguments)
+    }
+
+    /// The same by a command of whoever needs it to be started in a way of its own.
+    pub(crate) fn start_by(command: Command, directory: &Directory, arguments: &[&str]) -> Option<Self> {
         let before = directory.segments().len();
-        let recorder = Self::spawn(directory, arguments)?;
+        let recorder = Self::spawn(command, directory, arguments)?;
         await_some("the first segment of a recording", LIMIT, || {
             let segments = directory.segments();
             let last = segments.last().filter(|_| segments.len() > before)?;
@@ -85,15 +90,18 @@ impl Recorder {
         Some(recorder)
     }
 
-    /// Starts it.
-    pub(crate) fn spawn(directory: &Directory, arguments: &[&str]) -> Option<Self> {
+    fn spawn(mut command: Command, directory: &Directory, arguments: &[&str]) -> Option<Self> {
         if is_left_out() {
             return None;
         }
-        let mut command = Command::new(program());
         command.arg("record").arg(directory.path()).args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         Some(Self { child: child.expect("zsock was built with this test") })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -107,11 +115,6 @@ impl Recorder {
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, Signal::SIGTERM).expect("a child that is not waited for can be signalled");
-        self.finish()
-    }
-
-    /// Waits until it ends by itself.
-    pub(crate) fn finish(&mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         let mut stderr = self.child.stderr.take().expect("stderr is piped");
         stderr.read_to_string(&mut said).expect("zsock writes UTF-8");

@@ -72,6 +72,7 @@ fn of_recording() -> Vec<(&'static str, fn())> {
         record::it_keeps_what_trace_tells,
         record::kill_9_costs_the_last_second_at_most,
         record::a_disk_that_fails_is_told_and_recording_goes_on_after_it,
+        privileges::the_unit_of_the_recorder_grants_what_it_takes,
         record::a_directory_that_is_removed_is_made_again_within_its_bounds,
     ]
 }
