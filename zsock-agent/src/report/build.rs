@@ -13,8 +13,8 @@ use crate::time::Time;
 /// More damages are counted, and not listed.
 const DAMAGES: usize = 1000;
 
-/// What only a look at the live process gives.
-const LIVE_FACTS: [&str; 2] = ["blocked_threads", "blocked_in"];
+/// What only the live trace can tell: by a look at the process, or by a loss of which it knew before it could be written down.
+const LIVE_FACTS: [&str; 3] = ["blocked_threads", "blocked_in", "lost_before"];
 
 /// What is judged how, and what of it is shown.
 #[derive(Clone, Debug, Default)]
