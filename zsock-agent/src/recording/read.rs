@@ -11,14 +11,18 @@ use anyhow::Result;
 
 use crate::record::{Record, SCHEMA, printable};
 
+mod as_written;
+mod cursor;
 mod damages;
 mod lines;
+mod names;
 mod paths;
 mod stored;
 mod text;
 
 use damages::Damages;
 use lines::{Ending, Line, Lines, Piece};
+use names::Names;
 use paths::Place;
 
 /// What comes next in a recording.
@@ -64,6 +68,7 @@ pub struct Recording {
     /// Of the files that were read to their ends.
     read_bytes: u64,
     passed_over: u64,
+    names: Names,
     /// To be told before anything else is read.
     waiting: VecDeque<Next>,
 }
@@ -92,6 +97,7 @@ impl Recording {
             stored_bytes,
             read_bytes: 0,
             passed_over: 0,
+            names: Names::default(),
             waiting: VecDeque::new(),
         }
     }
@@ -131,7 +137,7 @@ impl Recording {
                 continue;
             };
             match file.lines.next() {
-                Piece::Line(line) => match read_record(&line) {
+                Piece::Line(line) => match read_record(&line, &mut self.names) {
                     Ok(Some(record)) => {
                         if file.damages.has_record() {
                             return Some(Next::Record(record));
@@ -195,7 +201,10 @@ impl File {
 ///
 /// # Errors
 /// What is wrong with it.
-fn read_record(line: &Line<'_>) -> Result<Option<Record>, String> {
+fn read_record(line: &Line<'_>, names: &mut Names) -> Result<Option<Record>, String> {
+    if let Some(event) = as_written::event(line.text, names) {
+        return Ok(Some(event));
+    }
     match serde_json::from_slice::<Record>(line.text) {
         Ok(record) if record.schema == SCHEMA => Ok(Some(record)),
         Ok(Record { schema, .. }) => Err(damages::other_schema(schema)),
