@@ -16,7 +16,7 @@ mod moment;
 mod runs;
 mod stories;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 pub use build::{Builder, Options};

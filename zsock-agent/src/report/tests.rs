@@ -22,16 +22,16 @@ fn host() -> Arc<str> {
     Arc::from("web-1")
 }
 
-fn record(ms: u64, body: Body) -> Record {
+pub(crate) fn record(ms: u64, body: Body) -> Record {
     Record::new(at(ms), &host(), body)
 }
 
-fn happened(ms: u64, event: Event) -> Record {
+pub(crate) fn happened(ms: u64, event: Event) -> Record {
     record(ms, Body::Event(Box::new(event)))
 }
 
 /// The event on another of curl's connections to the same service.
-fn on(number: u16, mut event: Event) -> Event {
+pub(crate) fn on(number: u16, mut event: Event) -> Event {
     event.socket.id = SocketId(u64::from(number));
     event.socket.inode = Some(u64::from(number));
     event.socket.local = Some(format!("10.0.0.2:{}", 50_000 + number).parse().unwrap());
@@ -47,7 +47,7 @@ fn idle_and_resent(attempt: u32, idle_ms: u64, stalled_ms: u64) -> Event {
 }
 
 /// A connection that stalls at `ms` after `idle_ms` of idling, and dies 20 s later.
-fn death(number: u16, ms: u64, idle_ms: u64) -> Vec<Record> {
+pub(crate) fn death(number: u16, ms: u64, idle_ms: u64) -> Vec<Record> {
     let mut records = vec![happened(0, on(number, connecting())), happened(1, on(number, established()))];
     for (attempt, stalled_ms) in [(1, 200), (2, 600), (3, 1_400), (4, 3_000), (5, 6_200)] {
         let event = on(number, idle_and_resent(attempt, idle_ms, stalled_ms));
@@ -62,13 +62,13 @@ fn death(number: u16, ms: u64, idle_ms: u64) -> Vec<Record> {
     records
 }
 
-fn in_order(stories: impl IntoIterator<Item = Vec<Record>>) -> Vec<Record> {
+pub(crate) fn in_order(stories: impl IntoIterator<Item = Vec<Record>>) -> Vec<Record> {
     let mut records: Vec<Record> = stories.into_iter().flatten().collect();
     records.sort_by_key(|record| record.at);
     records
 }
 
-fn start(settings: &Thresholds) -> Record {
+pub(crate) fn start(settings: &Thresholds) -> Record {
     let start = Start {
         version: "0.1.0".into(),
         kernel: "6.18.44".into(),
@@ -82,13 +82,13 @@ fn start(settings: &Thresholds) -> Record {
     record(0, Body::Start(Box::new(start)))
 }
 
-fn report_with(options: Options, records: impl IntoIterator<Item = Record>) -> Report {
+pub(crate) fn report_with(options: Options, records: impl IntoIterator<Item = Record>) -> Report {
     let mut builder = Builder::new(options);
     records.into_iter().for_each(|record| builder.push(Next::Record(record)));
     builder.finish()
 }
 
-fn report(records: impl IntoIterator<Item = Record>) -> Report {
+pub(crate) fn report(records: impl IntoIterator<Item = Record>) -> Report {
     report_with(Options::default(), records)
 }
 
@@ -124,7 +124,7 @@ fn names(records: &[Record]) -> Vec<(VerdictName, String)> {
     records.iter().filter_map(name).collect()
 }
 
-fn lines() -> Vec<Record> {
+pub(crate) fn lines() -> Vec<Record> {
     RUN.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
