@@ -16,7 +16,7 @@ pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
     let begin = usize::from(bytes.first().copied().unwrap_or(0));
-    for command in ["trace", "audit", "keepalive", "kill"] {
+    for command in ["trace", "audit", "keepalive", "kill", "report"] {
         command_line(command, values.clone());
         let options = cli::options_with_values(command);
         for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
