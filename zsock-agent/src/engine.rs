@@ -7,8 +7,8 @@ use crate::detect::{
     CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
 };
 use crate::record::{
-    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
-    Verdict, VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, Socket, SocketId, State,
+    Subject, Tcp, Verdict, VerdictName, What,
 };
 use crate::shared::Shared;
 
@@ -25,6 +25,7 @@ mod window;
 
 pub(crate) use destinations::{Bound, How};
 pub(crate) use facts::{Facts, ResetReceived};
+pub(crate) use table::Ends;
 pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use destinations::Destinations;
@@ -159,6 +160,16 @@ impl Engine {
     /// What is kept of sockets takes so many bytes.
     pub(crate) const fn used_bytes(&self) -> usize {
         self.table.used_bytes()
+    }
+
+    /// What happened to a socket so far, while it lives and is followed.
+    pub(crate) fn timeline_of(&self, id: SocketId) -> Option<&Timeline> {
+        self.table.get(id).map(|entry| &entry.timeline)
+    }
+
+    /// The sockets that live with these ends, as they were told last, and what happened to them.
+    pub(crate) fn sockets_at(&self, ends: Ends) -> impl Iterator<Item = (&Socket, &Tcp, &Timeline)> {
+        self.table.at(ends).map(|entry| (&entry.facts.socket, &entry.facts.tcp, &entry.timeline))
     }
 
     fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {

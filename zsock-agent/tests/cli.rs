@@ -339,7 +339,8 @@ fn report(arguments: &str, stdin: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zsock"));
     command.arg("report").args(arguments.split_whitespace()).env_remove("COLUMNS");
     let (output, mut input) = std::io::pipe().expect("a pipe");
-    let child = command.stdin(output).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("zsock starts");
+    let child =
+        command.stdin(output).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("zsock starts");
     drop(command);
     // Who has seen enough may leave before all is written.
     let _ = input.write_all(stdin);
@@ -355,7 +356,10 @@ fn a_recording_is_read_from_a_file_or_from_stdin() {
     let from_file = report(path, b"");
     assert_eq!((from_file.status.code(), &*from_file.stderr), (Some(0), &b""[..]));
     let said = String::from_utf8(from_file.stdout.clone()).expect("zsock writes UTF-8");
-    assert!(said.contains("1 connection of checkout (pid 18851) to 10.0.5.7:5432 died at 11:32:38"), "{said}");
+    assert!(
+        said.contains("1 connection of checkout (pid 18851) to 10.0.5.7:5432 died at 11:32:38"),
+        "{said}"
+    );
     for arguments in ["", "-"] {
         let from_stdin = report(arguments, RUN.as_bytes());
         assert_eq!((from_stdin.status.code(), from_stdin.stdout), (Some(0), from_file.stdout.clone()));
@@ -369,7 +373,12 @@ fn what_cannot_be_read_is_named_and_the_rest_is_told() {
     let (told, said) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert_eq!(status.code(), Some(1));
     assert!(told.contains("sent again 8 times") && told.contains("not read: - at byte"), "{told}");
-    assert!(said.starts_with("error: part of it could not be read; the report is on the rest\n  because: - at byte"), "{said}");
+    assert!(
+        said.starts_with(
+            "error: part of it could not be read; the report is on the rest\n  because: - at byte"
+        ),
+        "{said}"
+    );
     let Output { status, stdout, stderr } = report("- /no/such/file", RUN.as_bytes());
     let (told, said) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert_eq!(status.code(), Some(1));
@@ -392,8 +401,10 @@ fn where_nothing_can_be_read_nothing_is_told() {
 
 #[test]
 fn a_reader_of_a_report_who_has_seen_enough_is_no_failure() {
-    let command = concat!("\"$0\" report -o json ", env!("CARGO_MANIFEST_DIR"), "/tests/data/forgotten_by_nat.ndjson");
+    let command =
+        concat!("\"$0\" report -o json ", env!("CARGO_MANIFEST_DIR"), "/tests/data/forgotten_by_nat.ndjson");
     let command = format!("{command} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}");
-    let ended = Command::new("bash").args(["-c", &command, env!("CARGO_BIN_EXE_zsock")]).output().expect("a shell");
+    let ended =
+        Command::new("bash").args(["-c", &command, env!("CARGO_BIN_EXE_zsock")]).output().expect("a shell");
     assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
 }

@@ -134,6 +134,7 @@ impl ReportArgs {
             until: self.until,
             thresholds: self.thresholds.clone(),
             assumed_idle_timeout: self.assume_idle_timeout,
+            keeps_ends: self.paths.len() > 1,
         })
     }
 

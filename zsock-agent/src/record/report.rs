@@ -95,6 +95,9 @@ pub struct OtherEnd<'a> {
     pub host: &'a str,
     /// Its id there.
     pub id: SocketId,
+    /// Who knew of the end when; absent where neither did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<&'a str>,
 }
 
 /// How the clocks of two hosts stand to each other. The record's `host` is the one whose clock is ahead or behind.
@@ -162,7 +165,7 @@ pub struct DamageRecord<'a> {
 /// The last record of a report: what there was, and what had to be left out. It belongs to no one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "report")]
-pub struct ReportRecord {
+pub struct ReportRecord<'a> {
     /// The version of the schema.
     pub schema: u32,
     /// The last record that was read.
@@ -174,6 +177,9 @@ pub struct ReportRecord {
     pub verdicts: usize,
     /// Incidents above.
     pub incidents: usize,
+    /// Why connections could not be joined of which both ends seem to be there.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub unjoined: &'a [String],
     /// Passages that could not be read, those included of which there is no record.
     pub damages: u64,
     /// Sockets, processes and destinations with verdicts that found no room, the least harmful ones.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::join::{Joined, join};
+use super::others::Others;
 use super::runs::{Overrides, Runs};
 use super::stories::{Key, Stories, is_of_socket};
 use super::{Moment, Report, Story, incidents};
-use crate::record::{Body, Outcome, Phase, Record, SocketId, Subject, Verdict, VerdictName};
+use crate::record::{Body, Outcome, Phase, Record, SocketId, Subject, Verdict, VerdictName, What};
 use crate::recording::read::{Damage, Next};
 use crate::select::Selectors;
 use crate::time::Time;
@@ -31,6 +33,8 @@ pub struct Options {
     pub thresholds: Vec<String>,
     /// In place of that of the recording.
     pub assumed_idle_timeout: Option<Duration>,
+    /// There may be recordings of both ends: of connections that ended in health it is kept for a while how they went.
+    pub keeps_ends: bool,
 }
 
 /// Builds a report from records, in the order in which they were recorded.
@@ -39,6 +43,7 @@ pub struct Builder {
     options: Options,
     runs: Runs,
     stories: Stories,
+    others: Others,
     damages: Vec<Damage>,
     damages_dropped: u64,
     /// Verdicts given so far.
@@ -71,6 +76,7 @@ impl Builder {
             options,
             runs: Runs::new(overrides),
             stories: Stories::default(),
+            others: Others::default(),
             damages: Vec::new(),
             damages_dropped: 0,
             order: 0,
@@ -92,18 +98,22 @@ impl Builder {
     pub fn finish(self) -> Report {
         let end = self.runs.end();
         let (stories, stories_dropped) = self.stories.finish();
-        let (runs, sockets_dropped) = self.runs.finish();
         let mut stories = match end {
             Some(end) => shown(stories, &self.options, end),
             None => stories,
         };
+        self.others.join(&self.runs, &mut stories);
         stories.sort_by_key(began);
+        let (runs, sockets_dropped) = self.runs.finish();
+        let Joined { joins, clocks, unjoined } = join(&runs, &mut stories, &self.options.sockets);
         let incidents = incidents::of(&runs, &stories);
         Report {
             runs,
             stories,
             incidents,
-            clocks: Vec::new(),
+            joins,
+            unjoined,
+            clocks,
             damages: self.damages,
             damages_dropped: self.damages_dropped,
             stories_dropped,
@@ -125,17 +135,14 @@ impl Builder {
         if self.fresh.first().is_some_and(|fresh| fresh.at != record.at) {
             self.fresh.clear();
         }
+        self.note_bystander(run, record);
         let watched = self.runs.get_mut(run);
         watched.happened_at = Some(record.at);
         let findings = watched.engine().push(record);
-        if let Some(event) = record.event().filter(|event| is_of_socket(event)) {
-            match self.stories.of_socket(run, event.socket.id) {
-                Some(story) => self.stories.go_on(story, record.at, event),
-                None if self.options.sockets.contains(&event.socket.id) => {
-                    self.stories.begin(run, record.at, event);
-                }
-                None => {}
-            }
+        if let Some(event) = record.event().filter(|event| is_of_socket(event))
+            && let Some(story) = self.stories.of_socket(run, event.socket.id)
+        {
+            self.stories.go_on(story, record.at, event);
         }
         for finding in findings {
             let Body::Verdict(verdict) = &finding.record.body else { continue };
@@ -148,6 +155,23 @@ impl Builder {
                 None
             };
             self.fresh.push(Fresh { run, at, name, key, order, story });
+        }
+    }
+
+    /// Begins the story of a socket that has no verdict and is asked for, or may be the other end of one that has.
+    fn note_bystander(&mut self, run: usize, record: &Record) {
+        let Some(event) = record.event().filter(|event| is_of_socket(event)) else { return };
+        let socket = &event.socket;
+        let is_wanted = self.options.sockets.contains(&socket.id) || self.stories.want(socket);
+        let ends_here = self.options.keeps_ends && matches!(event.what, What::Closed(_));
+        if !(is_wanted || ends_here) || self.stories.of_socket(run, socket.id).is_some() {
+            return;
+        }
+        let timeline = self.runs.get_mut(run).engine().timeline_of(socket.id).cloned().unwrap_or_default();
+        if is_wanted {
+            self.stories.begin(run, record.at, event, timeline);
+        } else {
+            self.others.keep(run, record.at, event, timeline);
         }
     }
 

@@ -115,6 +115,11 @@ impl Runs {
         &mut self.runs[run]
     }
 
+    /// The runs that are judged still, with their engines.
+    pub(super) fn engines(&self) -> impl Iterator<Item = (usize, &Engine)> {
+        self.judged.iter().filter_map(|run| Some((*run, self.runs[*run].engine.as_ref()?)))
+    }
+
     /// When the last record was made.
     pub(super) fn end(&self) -> Option<Time> {
         self.runs.iter().filter_map(|watched| watched.run.span).map(|(_, last)| last).max()

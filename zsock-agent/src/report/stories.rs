@@ -8,7 +8,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use super::Story;
-use crate::engine::Timeline;
+use crate::engine::{Ends, Timeline};
 use crate::record::{
     Body, Destination, Event, Record, Severity, Socket, SocketId, Subject, Tcp, Verdict, What,
 };
@@ -19,6 +19,9 @@ const STORIES_BYTES: usize = 96 << 20;
 
 /// So many that found no room are known by name, so that none is counted twice.
 const DROPPED_KNOWN: usize = 1 << 20;
+
+/// The other ends of so many are looked for.
+const WANTED: usize = 1 << 18;
 
 /// Whom a story is about, in its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +53,8 @@ pub(super) struct Stories {
     bytes: usize,
     room: usize,
     began: u64,
+    /// The ends of sockets that may be the other ends of those with a verdict.
+    wanted: FxHashSet<Ends>,
     /// Hashes of the keys of those that found no room.
     dropped_keys: FxHashSet<u64>,
     dropped: u64,
@@ -80,6 +85,7 @@ impl Stories {
             bytes: 0,
             room,
             began: 0,
+            wanted: FxHashSet::default(),
             dropped_keys: FxHashSet::default(),
             dropped: 0,
         }
@@ -104,12 +110,19 @@ impl Stories {
         self.settle(story);
     }
 
-    /// Begins the story of a socket that has no verdict.
-    pub(super) fn begin(&mut self, run: usize, at: Time, event: &Event) {
+    /// Whether a socket may be the other end of one that has a verdict.
+    pub(super) fn want(&self, socket: &Socket) -> bool {
+        !self.wanted.is_empty() && ends(socket).is_some_and(|ends| self.wanted.contains(&ends))
+    }
+
+    /// Begins the story of a socket that has no verdict; `timeline` is what happened to it before.
+    pub(super) fn begin(&mut self, run: usize, at: Time, event: &Event, timeline: Timeline) {
         let subject =
             Subject::Socket { socket: Box::new(event.socket.clone()), tcp: Box::new(event.tcp.clone()) };
-        if let Some(story) = self.admit(run, &subject, at, Severity::Info) {
-            self.go_on(story, at, event);
+        let Some(story) = self.admit(run, &subject, at, Severity::Info) else { return };
+        if let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) {
+            kept.story.span.0 = first_of(&timeline).map_or(at, |first| first.min(at));
+            kept.story.timeline = timeline;
         }
     }
 
@@ -128,8 +141,8 @@ impl Stories {
         kept.story.subject = verdict.subject.clone();
         if known.is_none() {
             kept.story.timeline = timeline.unwrap_or_default();
-            let (first, _, _) = kept.story.timeline.parts();
-            kept.story.span.0 = first.first().map_or(record.at, |entry| entry.at.min(record.at));
+            kept.story.span.0 =
+                first_of(&kept.story.timeline).map_or(record.at, |first| first.min(record.at));
         }
         kept.story.span.1 = kept.story.span.1.max(record.at);
         if kept.turn.0 < verdict.severity {
@@ -138,6 +151,12 @@ impl Stories {
             self.turns.insert(kept.turn);
         }
         kept.verdict_bytes += bytes_of(verdict);
+        if let Some((socket, _)) = verdict.socket()
+            && let Some((local, remote)) = ends(socket)
+            && self.wanted.len() < WANTED
+        {
+            self.wanted.insert((remote, local));
+        }
         kept.story.verdicts.push(record);
         kept.story.order.push(order);
         self.settle(story);
@@ -211,6 +230,15 @@ impl Stories {
             self.dropped += 1;
         }
     }
+}
+
+fn first_of(timeline: &Timeline) -> Option<Time> {
+    timeline.parts().0.first().map(|entry| entry.at)
+}
+
+/// The local and the remote address of a connection.
+pub(super) fn ends(socket: &Socket) -> Option<Ends> {
+    socket.local.zip(socket.remote)
 }
 
 /// Whom a story is about, and its places in the tables.

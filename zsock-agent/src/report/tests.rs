@@ -16,6 +16,8 @@ use crate::record::{
 use crate::recording::read::Next;
 use crate::select::Selectors;
 
+pub(crate) mod ends;
+
 const RUN: &str = include_str!("../../tests/data/forgotten_by_nat.ndjson");
 
 fn host() -> Arc<str> {

@@ -1,7 +1,10 @@
 //! A report for a person: what was read, the incidents in order of harm, and of each what to do and how it went.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::record::{Record, Severity, SocketId, Subject, printable};
-use crate::report::{Incident, Report, Run, Story};
+use crate::report::{ClockOffset, Incident, Report, Run, Story, corrected, mark};
 use crate::time::Time;
 
 use super::palette::{Palette, paint};
@@ -12,6 +15,8 @@ pub mod json;
 #[cfg(test)]
 mod tests;
 mod timeline;
+
+use timeline::End;
 
 /// Where nobody says how wide lines may be.
 const COLUMNS: usize = 80;
@@ -52,23 +57,35 @@ impl ReportText {
             let records = report.runs.iter().map(|run| run.records).sum();
             emit(&format!("\nNo trouble: no verdict{whose} in {}.\n", count(records, "record")));
         }
+        let mut told = BTreeSet::new();
         for incident in &report.incidents {
-            page.incident(incident, self.limit.unwrap_or(1), emit);
+            page.incident(incident, self.limit.unwrap_or(1), &mut told, emit);
         }
-        let without: Vec<_> = report.stories.iter().filter(|story| story.verdicts.is_empty()).collect();
+        let without: Vec<_> = without_verdict(report).collect();
         if !without.is_empty() {
             emit("\nWithout a verdict\n");
-            without.into_iter().for_each(|story| page.story(story, story.span.0, emit));
+            without.into_iter().for_each(|place| page.story(place, None, &mut told, emit));
         }
     }
 }
 
-/// The stories whose timelines are told: so many of each incident, and those that have no verdict.
-pub(super) fn listed(report: &Report, limit: Option<usize>) -> impl Iterator<Item = &Story> {
+/// The stories whose timelines are told: so many of each incident, the other ends of their connections, and those that have no verdict.
+pub(super) fn listed(report: &Report, limit: Option<usize>) -> Vec<usize> {
     let limit = limit.unwrap_or(usize::MAX);
-    let of_incidents = report.incidents.iter().flat_map(move |incident| incident.stories.iter().take(limit));
-    let without = report.stories.iter().filter(|story| story.verdicts.is_empty());
-    of_incidents.map(|place| &report.stories[*place]).chain(without)
+    let of_incidents = report.incidents.iter().flat_map(|incident| incident.stories.iter().take(limit));
+    let with_others = of_incidents.flat_map(|place| [Some(*place), report.stories[*place].other_end]);
+    let mut known = BTreeSet::new();
+    let all = with_others.flatten().chain(without_verdict(report));
+    all.filter(|place| known.insert(*place)).collect()
+}
+
+/// The stories that have no verdict, but for the other ends of those that have one: they are told together.
+fn without_verdict(report: &Report) -> impl Iterator<Item = usize> {
+    let has_verdict = |story: &Story| !story.verdicts.is_empty();
+    let is_told = move |story: &Story| {
+        has_verdict(story) || story.other_end.is_some_and(|other| has_verdict(&report.stories[other]))
+    };
+    report.stories.iter().enumerate().filter(move |(_, story)| !is_told(story)).map(|(place, _)| place)
 }
 
 struct Page<'a> {
@@ -125,6 +142,8 @@ impl Page<'_> {
                 ));
             }
         }
+        said.extend(report.clocks.iter().map(clocks));
+        said.extend(report.unjoined.iter().cloned());
         for damage in report.damages.iter().take(NAMED) {
             let line = damage.line.map_or_else(String::new, |line| format!(", line {line}"));
             let (input, why) = (printable(&damage.input), printable(&damage.why));
@@ -148,7 +167,13 @@ impl Page<'_> {
         said
     }
 
-    fn incident(&self, incident: &Incident, limit: usize, emit: &mut dyn FnMut(&str)) {
+    fn incident(
+        &self,
+        incident: &Incident,
+        limit: usize,
+        told: &mut BTreeSet<usize>,
+        emit: &mut dyn FnMut(&str),
+    ) {
         let style = self.palette.of(incident.severity);
         let mark = match incident.severity {
             Severity::Critical => "✖",
@@ -168,9 +193,10 @@ impl Page<'_> {
             emit(&self.paragraph(&format!("  {label}"), "          ", &printable(advice)));
         }
         let (shown, others) = incident.stories.split_at(limit.min(incident.stories.len()));
-        for story in shown.iter().map(|place| &self.report.stories[*place]) {
-            let struck = story.verdicts.iter().find(|record| is_of(record, incident));
-            self.story(story, struck.map_or(story.span.0, |record| record.at), emit);
+        for place in shown {
+            let records = &self.report.stories[*place].verdicts;
+            let struck = records.iter().find(|record| is_of(record, incident)).map(|record| record.at);
+            self.story(*place, struck, told, emit);
         }
         self.others(others, incident.stories.len(), emit);
     }
@@ -194,14 +220,44 @@ impl Page<'_> {
         emit(&self.paragraph("  ", "    ", &text));
     }
 
-    /// Who, and what happened to it, by its distance from `struck`.
-    fn story(&self, story: &Story, struck: Time, emit: &mut dyn FnMut(&str)) {
+    /// Who, and what happened to it, by its distance from `struck`; with the other end of the connection where that was recorded too.
+    fn story(
+        &self,
+        place: usize,
+        struck: Option<Time>,
+        told: &mut BTreeSet<usize>,
+        emit: &mut dyn FnMut(&str),
+    ) {
+        let report = self.report;
+        let story = &report.stories[place];
         let id = match &story.subject {
             Subject::Socket { socket, .. } => format!("  id {}", socket.id),
             Subject::Process { .. } | Subject::Destination { .. } => String::new(),
         };
         emit(&format!("\n  {}{}\n", text::subject(&story.subject), paint(self.palette.faint, &id)));
-        timeline::tell(self, story, struck, emit);
+        let struck = struck.unwrap_or(story.span.0);
+        let Some(join) = report.joins.iter().find(|join| [join.client, join.server].contains(&place)) else {
+            timeline::tell(self, &[End { story, mark: "", ahead_ns: 0 }], struck, emit);
+            return;
+        };
+        if !told.insert(join.client) {
+            emit("  is told above with its other end\n");
+            return;
+        }
+        let marks = [join.client, join.server].map(|place| mark(&report.runs, &report.stories, place));
+        if let Some(summary) = &join.summary {
+            emit(&self.paragraph("  ", "  ", summary));
+        }
+        if join.server_ahead_ns != 0 {
+            let said = format!("times of {} are told by the clock of {}", marks[1], marks[0]);
+            emit(&self.paragraph("  ", "  ", &said));
+        }
+        let ends = [
+            End { story: &report.stories[join.client], mark: &marks[0], ahead_ns: 0 },
+            End { story: &report.stories[join.server], mark: &marks[1], ahead_ns: join.server_ahead_ns },
+        ];
+        let ahead_ns = if place == join.server { join.server_ahead_ns } else { 0 };
+        timeline::tell(self, &ends, corrected(struck, ahead_ns), emit);
     }
 
     /// A text in lines that fit, the first one after `head`, the others indented.
@@ -216,6 +272,18 @@ impl Page<'_> {
         }
         all
     }
+}
+
+/// `the clock of db-1 is 1 min 30 s ahead of that of web-1, give or take 1 ms (by 3 state changes that both saw)`.
+fn clocks(clock: &ClockOffset) -> String {
+    let [ahead, uncertainty] =
+        [clock.ahead_ns.unsigned_abs(), clock.uncertainty_ns].map(|ns| duration(Duration::from_nanos(ns)));
+    let (host, reference) = (printable(&clock.host), printable(&clock.reference));
+    let which = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
+    let changes = count(clock.changes, "state change");
+    format!(
+        "the clock of {host} is {ahead} {which} that of {reference}, give or take {uncertainty} (by {changes} that both saw)"
+    )
 }
 
 fn is_of(record: &Record, incident: &Incident) -> bool {

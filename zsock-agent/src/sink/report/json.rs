@@ -20,8 +20,9 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
     for incident in &report.incidents {
         emit(&line(incident.span.0, &incident.host, &of_incident(report, incident)));
     }
-    for story in super::listed(report, limit) {
-        if let Some(timeline) = of_story(report, story) {
+    for place in super::listed(report, limit) {
+        let story = &report.stories[place];
+        if let Some(timeline) = of_story(report, place) {
             emit(&line(story.span.0, &report.runs[story.run].host, &timeline));
         }
     }
@@ -48,13 +49,14 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
     emit(&ndjson::render(&of_report(report, end)));
 }
 
-fn of_report(report: &Report, end: Option<Time>) -> ReportRecord {
+fn of_report(report: &Report, end: Option<Time>) -> ReportRecord<'_> {
     ReportRecord {
         schema: SCHEMA,
         ts: end,
         records: report.runs.iter().map(|run| run.records).sum(),
         verdicts: report.stories.iter().map(|story| story.verdicts.len()).sum(),
         incidents: report.incidents.len(),
+        unjoined: &report.unjoined,
         damages: report.damages.len() as u64 + report.damages_dropped,
         stories_dropped: report.stories_dropped,
         sockets_dropped: report.sockets_dropped,
@@ -90,13 +92,16 @@ fn of_incident<'a>(report: &Report, incident: &'a Incident) -> IncidentRecord<'a
 }
 
 /// The timeline of a socket; a process and a destination have none.
-fn of_story<'a>(report: &'a Report, story: &'a Story) -> Option<TimelineRecord<'a>> {
+fn of_story(report: &Report, place: usize) -> Option<TimelineRecord<'_>> {
+    let story: &Story = &report.stories[place];
     let Subject::Socket { socket, .. } = &story.subject else { return None };
     let (first, omitted, last) = story.timeline.parts();
-    let other_end = story.other_end.and_then(|place| {
-        let there = &report.stories[place];
+    let other_end = story.other_end.and_then(|other| {
+        let there = &report.stories[other];
+        let join = report.joins.iter().find(|join| [join.client, join.server].contains(&place));
         let Subject::Socket { socket, .. } = &there.subject else { return None };
-        Some(OtherEnd { host: &report.runs[there.run].host, id: socket.id })
+        let summary = join.and_then(|join| join.summary.as_deref());
+        Some(OtherEnd { host: &report.runs[there.run].host, id: socket.id, summary })
     });
     Some(TimelineRecord {
         socket,

@@ -7,6 +7,7 @@ use crate::detect::Thresholds;
 use crate::detect::story::at;
 use crate::record::{Body, Lost, Record, Tick, printable};
 use crate::recording::read::{Damage, Next};
+use crate::report::tests::ends::{client, server};
 use crate::report::tests::{death, in_order, lines, record, report, report_with, start};
 use crate::report::{Builder, Options, Report};
 use crate::sink::Palette;
@@ -60,6 +61,22 @@ fn what_may_be_missing_stands_before_what_was_found() {
 }
 
 #[test]
+fn both_ends_are_told_in_one_timeline() {
+    let both = report([client(1), server(1)].concat());
+    insta::assert_snapshot!("both_ends_text", text(&both));
+    let said = as_json(&both, None);
+    let summary =
+        r#""summary":"the server (db-1) gave up at 22:15:00, the client (web-1) learnt of it at 22:20:20""#;
+    assert_eq!(said.matches(&format!(r#""other_end":{{"host":"db-1","id":"3e9",{summary}}}"#)).count(), 1);
+    assert!(
+        said.contains(
+            r#""type":"clock","reference":"web-1","ahead_us":90000000,"uncertainty_us":5000,"changes":1"#
+        ),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_report_as_records() {
     insta::assert_snapshot!("patchy_json", as_json(&patchy(), Some(1)));
 }
@@ -88,7 +105,10 @@ fn the_limit_is_of_each_incident_and_says_how_to_see_more() {
     let report = report(in_order(deaths));
     let shown = |limit| {
         let said = text_with(&report, limit, Palette::PLAIN);
-        (said.matches("from verdict").count(), said.lines().rfind(|line| line.contains("more:")).map(str::to_owned))
+        (
+            said.matches("from verdict").count(),
+            said.lines().rfind(|line| line.contains("more:")).map(str::to_owned),
+        )
     };
     let more = "  5 more: --socket 2, --socket 3, --socket 4 and so on; all with --limit 6";
     assert_eq!(shown(None), (1, Some(more.to_owned())));
