@@ -89,8 +89,9 @@ impl State {
     }
 
     /// The state that is written so.
-    pub(crate) fn from_exact_name(name: &str) -> Option<Self> {
-        let number = STATE_NAMES.iter().position(|known| *known == name).filter(|number| *number > 0)?;
+    pub(crate) fn from_exact_name(name: &[u8]) -> Option<Self> {
+        let number =
+            STATE_NAMES.iter().position(|known| known.as_bytes() == name).filter(|number| *number > 0)?;
         u8::try_from(number).ok().map(Self)
     }
 

@@ -10,10 +10,13 @@ use crate::record::{
     Reset, Retransmit, SCHEMA, Sample, Socket, StateChange, Tcp, What, ZeroWindowProbe,
 };
 
-/// A field's name as it stands in a line.
+/// A field's name as it stands in a line. Its length is known when this is compiled, which makes it quick to compare.
 macro_rules! key {
     ($name:literal) => {
-        concat!("\"", $name, "\":").as_bytes()
+        const {
+            const KEY: &[u8] = concat!("\"", $name, "\":").as_bytes();
+            KEY.first_chunk::<{ KEY.len() }>().unwrap()
+        }
     };
 }
 
@@ -37,12 +40,12 @@ pub(super) fn event(line: &[u8], names: &mut Names) -> Option<Record> {
 
 fn what(line: &mut Cursor<'_, '_>) -> Option<What> {
     Some(match line.required(key!("type"), Cursor::text)? {
-        "state" => What::State(StateChange {
+        b"state" => What::State(StateChange {
             from: line.required(key!("from"), Cursor::state)?,
             to: line.required(key!("to"), Cursor::state)?,
         }),
-        "closed" => What::Closed(closed(line)?),
-        "retransmit" => What::Retransmit(Retransmit {
+        b"closed" => What::Closed(closed(line)?),
+        b"retransmit" => What::Retransmit(Retransmit {
             cause: line.optional(key!("cause"), Cursor::cause)?,
             fin: line.flag(key!("fin"))?,
             attempt: line.optional(key!("attempt"), Cursor::u32)?,
@@ -50,27 +53,27 @@ fn what(line: &mut Cursor<'_, '_>) -> Option<What> {
             failed: line.flag(key!("failed"))?,
             errno: line.optional(key!("errno"), Cursor::errno)?,
         }),
-        "keepalive" => What::Keepalive(Keepalive {
+        b"keepalive" => What::Keepalive(Keepalive {
             probe: line.required(key!("probe"), Cursor::u32)?,
             of: line.optional(key!("of"), Cursor::u32)?,
             next_ms: line.optional(key!("next_ms"), Cursor::u64)?,
         }),
-        "keepalive_answered" => What::KeepaliveAnswered(KeepaliveAnswered {
+        b"keepalive_answered" => What::KeepaliveAnswered(KeepaliveAnswered {
             after_probes: line.required(key!("after_probes"), Cursor::u32)?,
         }),
-        "zero_window_probe" => What::ZeroWindowProbe(ZeroWindowProbe {
+        b"zero_window_probe" => What::ZeroWindowProbe(ZeroWindowProbe {
             probe: line.required(key!("probe"), Cursor::u32)?,
             answered: line.optional(key!("answered"), Cursor::bool)?,
             next_ms: line.optional(key!("next_ms"), Cursor::u64)?,
         }),
-        "progress" => What::Progress(Progress {
+        b"progress" => What::Progress(Progress {
             stalled_ms: line.optional(key!("stalled_ms"), Cursor::u64)?,
             attempts: line.required(key!("attempts"), Cursor::u32)?,
         }),
-        "error" => What::Error(Errored { errno: line.required(key!("errno"), Cursor::errno)? }),
-        "reset_received" => What::ResetReceived(reset(line)?),
-        "reset_sent" => What::ResetSent(reset(line)?),
-        "sample" => What::Sample(sample(line)?),
+        b"error" => What::Error(Errored { errno: line.required(key!("errno"), Cursor::errno)? }),
+        b"reset_received" => What::ResetReceived(reset(line)?),
+        b"reset_sent" => What::ResetSent(reset(line)?),
+        b"sample" => What::Sample(sample(line)?),
         _ => return None,
     })
 }
@@ -108,10 +111,10 @@ fn sample(line: &mut Cursor<'_, '_>) -> Option<Sample> {
 
 fn fact(line: &mut Cursor<'_, '_>) -> Option<Fact> {
     Some(match line.text()? {
-        "last_received" => Fact::LastReceived,
-        "last_sent" => Fact::LastSent,
-        "retransmitting_since" => Fact::RetransmittingSince,
-        "probing_since" => Fact::ProbingSince,
+        b"last_received" => Fact::LastReceived,
+        b"last_sent" => Fact::LastSent,
+        b"retransmitting_since" => Fact::RetransmittingSince,
+        b"probing_since" => Fact::ProbingSince,
         _ => return None,
     })
 }

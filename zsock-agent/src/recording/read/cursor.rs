@@ -43,15 +43,19 @@ impl<'a, 'n> Cursor<'a, 'n> {
 
     /// The value of the field that has to come next.
     #[inline]
-    pub(super) fn required<T>(&mut self, key: &[u8], read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    pub(super) fn required<T, const N: usize>(
+        &mut self,
+        key: &[u8; N],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
         if self.begins_field(key) { read(self) } else { None }
     }
 
     /// The value of a field that may be absent.
     #[inline]
-    pub(super) fn optional<T>(
+    pub(super) fn optional<T, const N: usize>(
         &mut self,
-        key: &[u8],
+        key: &[u8; N],
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<Option<T>> {
         if self.begins_field(key) { read(self).map(Some) } else { Some(None) }
@@ -59,7 +63,7 @@ impl<'a, 'n> Cursor<'a, 'n> {
 
     /// A field that is absent where it is false.
     #[inline]
-    pub(super) fn flag(&mut self, key: &[u8]) -> Option<bool> {
+    pub(super) fn flag<const N: usize>(&mut self, key: &[u8; N]) -> Option<bool> {
         if self.begins_field(key) { self.bool() } else { Some(false) }
     }
 
@@ -74,36 +78,41 @@ impl<'a, 'n> Cursor<'a, 'n> {
     pub(super) fn u64(&mut self) -> Option<u64> {
         // So many digits always fit.
         const DIGITS: usize = 19;
-        let length = self.rest.iter().take(DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
-        let (digits, rest) = self.rest.split_at(length);
-        let is_number = match digits {
-            [] => false,
-            [b'0', rest @ ..] => rest.is_empty(),
-            digits => digits.len() <= DIGITS,
-        };
-        self.rest = rest;
-        is_number.then(|| number(digits))
+        let (mut value, mut length) = (0_u64, 0);
+        while let Some(digit) =
+            self.rest.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|it| *it < 10)
+        {
+            if length == DIGITS {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+            length += 1;
+        }
+        let has_leading_zero = length > 1 && self.rest[0] == b'0';
+        let is_number = length > 0 && !has_leading_zero;
+        self.rest = &self.rest[length..];
+        is_number.then_some(value)
     }
 
-    /// A string.
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    /// A string of plain ASCII.
+    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
         self.eat(b"\"")?;
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        let length = self.rest.iter().take_while(|byte| is_plain(byte)).count();
+        let ends = |byte: &u8| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+        let length = self.rest.iter().position(ends)?;
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
         self.eat(b"\"")?;
-        str::from_utf8(text).ok()
+        Some(text)
     }
 
     /// A string that many records have.
     pub(super) fn name(&mut self) -> Option<Arc<str>> {
         let text = self.text()?;
-        Some(self.names.of(text))
+        self.names.of(text)
     }
 
     pub(super) fn errno(&mut self) -> Option<Errno> {
-        self.text().map(Errno::from_name)
+        str::from_utf8(self.text()?).ok().map(Errno::from_name)
     }
 
     pub(super) fn state(&mut self) -> Option<State> {
@@ -112,20 +121,20 @@ impl<'a, 'n> Cursor<'a, 'n> {
 
     pub(super) fn cause(&mut self) -> Option<Cause> {
         Some(match self.text()? {
-            "syn" => Cause::Syn,
-            "syn_ack" => Cause::SynAck,
-            "rto" => Cause::Rto,
-            "fast" => Cause::Fast,
-            "tail_loss_probe" => Cause::TailLossProbe,
-            "slow_start" => Cause::SlowStart,
+            b"syn" => Cause::Syn,
+            b"syn_ack" => Cause::SynAck,
+            b"rto" => Cause::Rto,
+            b"fast" => Cause::Fast,
+            b"tail_loss_probe" => Cause::TailLossProbe,
+            b"slow_start" => Cause::SlowStart,
             _ => return None,
         })
     }
 
     pub(super) fn family(&mut self) -> Option<Family> {
         Some(match self.text()? {
-            "ipv4" => Family::Ipv4,
-            "ipv6" => Family::Ipv6,
+            b"ipv4" => Family::Ipv4,
+            b"ipv6" => Family::Ipv6,
             _ => return None,
         })
     }
@@ -134,10 +143,10 @@ impl<'a, 'n> Cursor<'a, 'n> {
         // One sign less, and it always fits.
         let text = self.text().filter(|text| (1..=16).contains(&text.len()))?;
         let mut id = 0;
-        for sign in text.bytes() {
-            let digit = match sign {
-                b'0'..=b'9' => sign - b'0',
-                b'a'..=b'f' => sign - b'a' + 10,
+        for sign in text {
+            let digit = match *sign {
+                digit @ b'0'..=b'9' => digit - b'0',
+                digit @ b'a'..=b'f' => digit - b'a' + 10,
                 _ => return None,
             };
             id = id << 4 | u64::from(digit);
@@ -147,13 +156,15 @@ impl<'a, 'n> Cursor<'a, 'n> {
 
     pub(super) fn address(&mut self) -> Option<SocketAddr> {
         let text = self.text()?;
-        ipv4_address(text.as_bytes()).or_else(|| text.parse().ok())
+        ipv4_address(text).or_else(|| str::from_utf8(text).ok()?.parse().ok())
     }
 
     /// `2023-11-14T22:13:20.000000007Z`.
     pub(super) fn time(&mut self) -> Option<Time> {
-        let text = self.text()?.as_bytes();
-        let text: &[u8; 30] = text.try_into().ok()?;
+        self.eat(b"\"")?;
+        let (text, rest) = self.rest.split_first_chunk::<30>()?;
+        self.rest = rest;
+        self.eat(b"\"")?;
         let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (29, b'Z')];
         if marks.iter().any(|(at, mark)| text[*at] != *mark) {
             return None;
@@ -172,18 +183,21 @@ impl<'a, 'n> Cursor<'a, 'n> {
     }
 
     #[inline]
-    fn begins_field(&mut self, key: &[u8]) -> bool {
+    fn begins_field<const N: usize>(&mut self, key: &[u8; N]) -> bool {
         let Some((first, rest)) = self.rest.split_first() else { return false };
-        let Some(rest) = rest.strip_prefix(key).filter(|_| *first == self.separator) else { return false };
-        self.rest = rest;
-        self.separator = b',';
-        true
+        let Some((found, rest)) = rest.split_first_chunk::<N>() else { return false };
+        let is_key = *first == self.separator && found == key;
+        if is_key {
+            self.rest = rest;
+            self.separator = b',';
+        }
+        is_key
     }
 
     #[inline]
-    fn eat(&mut self, expected: &[u8]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(expected)?;
-        Some(())
+    fn eat<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        let (found, rest) = self.rest.split_first_chunk::<N>()?;
+        (found == expected).then(|| self.rest = rest)
     }
 }
 

@@ -19,17 +19,17 @@ impl Default for Names {
 }
 
 impl Names {
-    /// This string.
-    pub(super) fn of(&mut self, text: &str) -> Arc<str> {
-        let place = &mut self.known[place(text.as_bytes())];
+    /// This string, where it is one.
+    pub(super) fn of(&mut self, text: &[u8]) -> Option<Arc<str>> {
+        let place = &mut self.known[place(text)];
         if let Some(known) = place
-            && **known == *text
+            && known.as_bytes() == text
         {
-            return Arc::clone(known);
+            return Some(Arc::clone(known));
         }
-        let new = Arc::from(text);
+        let new = Arc::from(str::from_utf8(text).ok()?);
         *place = Some(Arc::clone(&new));
-        new
+        Some(new)
     }
 }
 
