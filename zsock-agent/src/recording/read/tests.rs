@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::sink::{ndjson, samples};
 
 /// Lines in a frame.
-const FRAME: usize = 3;
+const FRAME: usize = 2;
 
 /// Records of most types, some KB of them.
 fn all() -> Vec<Record> {
@@ -20,7 +20,7 @@ fn all() -> Vec<Record> {
 }
 
 /// They are wanted often.
-static ALL: LazyLock<Vec<Record>> = LazyLock::new(|| samples::all().into_iter().step_by(5).collect());
+static ALL: LazyLock<Vec<Record>> = LazyLock::new(|| samples::all().into_iter().step_by(8).collect());
 
 /// A recording of them as its lines.
 fn lines() -> Vec<Vec<u8>> {
@@ -34,7 +34,7 @@ fn frame(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The same in frames of three lines each.
+/// The same in frames of two lines each.
 fn frames() -> Vec<Vec<u8>> {
     lines().chunks(FRAME).map(|lines| frame(&lines.concat())).collect()
 }
@@ -206,7 +206,7 @@ fn a_frame_that_is_damaged_costs_that_frame() {
         stored[begin + at] ^= 0x40;
         let (records, damages) = read(&stored);
         if records == all {
-            // It needs a larger window than it says, or so it says.
+            // Such as a larger window than it needs.
             continue;
         }
         harmful += 1;
@@ -214,7 +214,7 @@ fn a_frame_that_is_damaged_costs_that_frame() {
         assert_eq!((damages[0].at_byte, damages[0].line), (begin as u64, None), "byte {at}");
         assert_eq!(records, [&all[..FRAME], &all[2 * FRAME..]].concat(), "byte {at}");
     }
-    assert!(harmful + 2 >= frames[1].len(), "nearly every byte matters");
+    assert!(harmful * 10 > frames[1].len() * 9, "nearly every byte matters");
 }
 
 #[test]
