@@ -8,12 +8,14 @@ use crate::sink::{Palette, Renderer, Text, samples};
 
 mod netlink;
 mod proc_files;
+mod recording_files;
 mod recordings;
 mod ring_buffer;
 mod selectors;
 
 pub use netlink::netlink;
 pub use proc_files::proc_files;
+pub use recording_files::recording_files;
 pub use recordings::recordings;
 #[cfg(test)]
 pub(crate) use ring_buffer::assembler;
@@ -93,6 +95,11 @@ mod tests {
         #[test]
         fn whatever_a_recording_holds_is_refused_or_judged_rendered_and_read_back(bytes in inputs()) {
             super::recordings(&bytes);
+        }
+
+        #[test]
+        fn whatever_a_file_holds_is_read_both_ways_alike_or_its_damage_is_told(bytes in inputs()) {
+            super::recording_files(&bytes);
         }
 
         #[test]
