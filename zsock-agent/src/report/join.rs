@@ -84,7 +84,7 @@ fn ahead(clocks: &Clocks, runs: &[Run], first: usize, second: usize) -> Option<i
         if (reference, host) == (here, there) {
             Some(offset.ahead_ns)
         } else {
-            ((host, reference) == (here, there)).then_some(-offset.ahead_ns)
+            ((host, reference) == (here, there)).then_some(offset.ahead_ns.saturating_neg())
         }
     })
 }

@@ -10,8 +10,8 @@ use crate::detect::Thresholds;
 use crate::detect::story::{at, connecting, established, event, resent, state, timed_out, with};
 use crate::engine::Engine;
 use crate::record::{
-    Body, End, Errno, Errored, Event, Lost, Process, ProcessSample, Record, SocketId, Start, State, Tick,
-    VerdictName, What,
+    Body, End, Errno, Errored, Event, Lost, Process, ProcessSample, Record, Severity, SocketId, Start, State,
+    Tick, VerdictName, What,
 };
 use crate::recording::read::Next;
 use crate::select::Selectors;
@@ -384,4 +384,29 @@ fn without_room_the_least_harmful_make_way_and_then_the_newest() {
     let keys: Vec<_> = kept.iter().map(|story| Key::of(&story.subject)).collect();
     let oldest = (1..=kept.len() as u64).map(|id| Key::Socket(SocketId(id)));
     assert_eq!(keys, oldest.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_graver_story_takes_the_place_of_the_newest_of_the_less_harmful() {
+    let mut stories = Stories::within(40_000);
+    let given = |number: u16| live(Thresholds::default(), &death(number, 400_000, 360_000));
+    // Of each the first verdict, a warning, until no more are taken in.
+    let mut number = 0;
+    let full = loop {
+        number += 1;
+        if stories.tell(0, given(number).remove(0), number.into(), None).is_none() {
+            break number;
+        }
+    };
+    let is_critical = |record: &Record| matches!(&record.body, Body::Verdict(verdict) if verdict.severity == Severity::Critical);
+    let gravest = given(full + 1).into_iter().find(is_critical).expect("it died");
+    assert!(stories.tell(0, gravest, 1_000, None).is_some());
+    let (kept, dropped) = stories.finish();
+    let keys: Vec<_> = kept.iter().map(|story| Key::of(&story.subject)).collect();
+    let key = |number: u16| Key::Socket(SocketId(number.into()));
+    assert!(
+        keys.contains(&key(1)) && keys.contains(&key(full + 1)) && !keys.contains(&key(full - 1)),
+        "{keys:?}"
+    );
+    assert_eq!(kept.len() as u64 + dropped, u64::from(full) + 1);
 }
