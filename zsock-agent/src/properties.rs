@@ -1,9 +1,14 @@
 //! What has to hold for any input, sensible or not. Each property takes any bytes for input of one kind and panics where it does
 //! not hold: the tests here try bytes that proptest makes, the fuzz targets in `zsock-agent/fuzz` those that libFuzzer finds.
 
+use std::time::Duration;
+
 use crate::detect::Thresholds;
 use crate::engine::{Engine, Timeline};
 use crate::record::{Record, printable};
+use crate::recording::read::Next;
+use crate::report::{Builder, Moment, Options};
+use crate::sink::report::{ReportText, json};
 use crate::sink::{Palette, Renderer, Text, samples};
 
 mod netlink;
@@ -30,23 +35,45 @@ struct Reader {
     engine: Engine,
     text: Text,
     timeline: Timeline,
+    report: Builder,
 }
 
 impl Reader {
     fn new() -> Self {
         let engine = Engine::with_capacity(Thresholds::default(), FEW_SOCKETS);
-        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline() }
+        // Relative to the end of what is read, and judged by another threshold.
+        let options = Options {
+            since: Some(Moment::BeforeEnd(Duration::from_hours(1_000_000))),
+            thresholds: vec!["stuck_retransmission=1".to_owned()],
+            keeps_ends: true,
+            ..Options::default()
+        };
+        let report = Builder::new(options);
+        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline(), report }
     }
 
     /// Judges a record and renders it and its verdicts.
     fn push(&mut self, record: &Record) {
         let findings = self.engine.push(record);
+        self.report.push(Next::Record(record.clone()));
         // A verdict that was recorded comes with a timeline of its own reader.
         self.render(record, Some(&self.timeline.clone()));
         for finding in &findings {
             let (first, _, last) = finding.timeline.parts();
             assert!(first.len() + last.len() <= 64, "a timeline is bounded");
             self.render(&finding.record, Some(&finding.timeline));
+        }
+    }
+
+    /// The report on all of it is told on lines that a terminal may be sent.
+    fn end(self) {
+        let report = self.report.finish();
+        let mut told = String::new();
+        let text = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
+        text.tell(&report, &mut |text| told.push_str(text));
+        json::tell(&report, None, &mut |line| told.push_str(&String::from_utf8_lossy(line)));
+        for line in told.split('\n') {
+            assert_eq!(printable(line), line);
         }
     }
 
