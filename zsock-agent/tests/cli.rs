@@ -388,7 +388,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_told() {
 #[test]
 fn where_nothing_can_be_read_nothing_is_told() {
     for (arguments, stdin, why) in [
-        ("-", &b""[..], "it is empty"),
+        ("-", &b""[..], "- at byte 0: is empty"),
         ("-", b"no record\n", "- at byte 0, line 1"),
         ("/no/such/file", b"", "/no/such/file"),
     ] {

@@ -268,7 +268,9 @@ fn the_readme_names_every_field_of_the_records_of_a_report() {
 #[test]
 fn the_report_in_the_readme_is_what_the_run_gives() {
     let mut builder = Builder::new(Options::default());
-    recorded().into_iter().for_each(|record| builder.push(Next::Record(record)));
+    for record in recorded() {
+        builder.push(Next::Record(record));
+    }
     let mut text = String::new();
     let shown = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
     shown.tell(&builder.finish(), &mut |piece| text.push_str(piece));

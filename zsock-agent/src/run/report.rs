@@ -43,8 +43,9 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
         unread.push(anyhow!("{} at byte {}{line}: {}", damage.input, damage.at_byte, damage.why));
     }
     if report.runs.is_empty() {
-        let why =
-            first_of(unread).unwrap_or_else(|| anyhow!("it is empty: has anything been recorded there?"));
+        let why = first_of(unread).unwrap_or_else(|| {
+            anyhow!("all that is there was written by a newer zsock: read it with that one")
+        });
         return Err(why.context("no record could be read"));
     }
     tell(arguments, &report)?;
