@@ -126,7 +126,9 @@ fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
             text.tell(report, &mut |text| out.write(text.as_bytes()));
         }
         ReportOutput::Json => json::tell(report, arguments.limit, &mut |line| out.write(line)),
-        ReportOutput::Html => anyhow::bail!("-o html"),
+        ReportOutput::Html => {
+            anyhow::bail!("this build of zsock has no page to show: use -o text or -o json")
+        }
     }
     out.finish()
 }
