@@ -355,7 +355,11 @@ impl Trace {
     /// Begins a pass over all sockets, or goes on with it by a step.
     fn pass(&mut self) {
         if !self.schedule.begins() {
-            self.schedule.step();
+            if self.schedule.step().is_some()
+                && let Err(error) = self.kernel.end_pass()
+            {
+                log::warn!("{error:#}");
+            }
             return;
         }
         let (began, before) = (Instant::now(), clock::thread_cpu());

@@ -26,6 +26,17 @@ pub(super) struct Schedule {
     told_refusal: bool,
 }
 
+/// What a pass was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Over {
+    /// Processor time.
+    pub(super) took: Duration,
+    /// From its beginning to the next one's.
+    pub(super) interval: Duration,
+    /// Network namespaces that could not be looked into.
+    pub(super) unseen_namespaces: usize,
+}
+
 struct Running {
     pass: Pass,
     began: Instant,
@@ -64,18 +75,16 @@ impl Schedule {
         self.next = Instant::now() + self.interval;
     }
 
-    /// Takes one step of the pass that is under way.
-    pub(super) fn step(&mut self) {
-        let Some(running) = &mut self.running else { return };
+    /// Takes one step of the pass that is under way. Returns what it was once it is over.
+    pub(super) fn step(&mut self) -> Option<Over> {
+        let running = self.running.as_mut()?;
         let before = clock::thread_cpu();
         let goes_on = running.pass.step();
         running.took += clock::thread_cpu().saturating_sub(before);
-        if !goes_on && let Some(done) = self.running.take() {
-            self.end(done);
-        }
+        if goes_on { None } else { self.running.take().map(|done| self.end(done)) }
     }
 
-    fn end(&mut self, Running { pass, began, took }: Running) {
+    fn end(&mut self, Running { pass, began, took }: Running) -> Over {
         if let Some((namespace, error)) = pass.failed.first() {
             let level = if self.told_refusal { log::Level::Debug } else { log::Level::Warn };
             log::log!(
@@ -99,5 +108,6 @@ impl Schedule {
             log::warn!("passes over all sockets come every {interval:.1?} again");
         }
         log::debug!("pass: {took:.1?}");
+        Over { took, interval, unseen_namespaces: pass.failed.len() }
     }
 }
