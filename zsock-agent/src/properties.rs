@@ -4,7 +4,9 @@
 use crate::detect::Thresholds;
 use crate::engine::{Engine, Timeline};
 use crate::record::{Record, printable};
+use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::{Palette, Renderer, Text, samples};
+use crate::source::own::Usage;
 
 mod netlink;
 mod proc_files;
@@ -28,12 +30,18 @@ struct Reader {
     engine: Engine,
     text: Text,
     timeline: Timeline,
+    metrics: Metrics,
 }
 
 impl Reader {
     fn new() -> Self {
         let engine = Engine::with_capacity(Thresholds::default(), FEW_SOCKETS);
-        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline() }
+        Self {
+            engine,
+            text: Text::new(Palette::PLAIN),
+            timeline: samples::timeline(),
+            metrics: Metrics::new(Facts::default()),
+        }
     }
 
     /// Judges a record and renders it and its verdicts.
@@ -48,8 +56,26 @@ impl Reader {
         }
     }
 
+    /// Checks what all records together came to: numbers that Prometheus can read, and no series for what is in a record.
+    fn end(&self) {
+        let series = |text: &str| -> Vec<String> {
+            let samples = text.lines().filter(|line| !line.starts_with("# "));
+            let sample = |line: &str| {
+                let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+                assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{line}");
+                series.to_owned()
+            };
+            samples.map(sample).collect()
+        };
+        let untouched = series(&Metrics::new(Facts::default()).render(Usage::default()));
+        let told = series(&self.metrics.render(Usage::default()));
+        let elsewhere = "zsock_lost_records_total{where=\"other\"}";
+        assert_eq!(told.into_iter().filter(|series| series != elsewhere).collect::<Vec<_>>(), untouched);
+    }
+
     /// Renders a record in each way: it is told on lines that a terminal may be sent, and JSON is read back as the same.
     fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
+        self.metrics.note(record);
         let mut line = Vec::new();
         Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
         let line = String::from_utf8(line).expect("JSON is UTF-8");

@@ -20,6 +20,7 @@ mod filter;
 mod follow;
 mod keepalive;
 mod kill;
+mod metrics;
 mod output;
 mod pass;
 mod signals;

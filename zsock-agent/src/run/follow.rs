@@ -1,11 +1,13 @@
 //! Follows live sockets: from the ring buffer to where records go, in one loop.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use zsock_common::wire::{Counters, Kind, SocketRecord};
 
@@ -16,6 +18,7 @@ use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
 use crate::record::{Body, End, Record, Start, What};
 use crate::run::beside::Beside;
+use crate::run::metrics::Listener;
 use crate::run::output::Output;
 use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
@@ -34,6 +37,7 @@ use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
 
 mod owners;
+mod standing;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -81,6 +85,10 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         return Ok(());
     }
     let budget = follow.budget().map_err(anyhow::Error::msg)?;
+    let listener = match follow.metrics {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
@@ -96,7 +104,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units::new(jiffies, kernel.offsets());
-    let start = start_body(&kernel, &thresholds)?;
+    let start = start_body(&kernel, &thresholds, listener.as_ref().map(|listener| listener.address))?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
@@ -124,6 +132,10 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         undecoded: 0,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
+    trace.tell_standing();
+    if let Some(listener) = listener {
+        listener.serve(trace.output.metrics().clone());
+    }
     for raw in arrived {
         trace.sort_in(raw);
     }
@@ -151,6 +163,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
             () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
         }
         trace.advance(false);
+        // Whoever asks for metrics has a turn, also while one step of a pass follows the other.
+        yield_now().await;
     }
     trace.end(began_ns)
 }
@@ -191,7 +205,7 @@ fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
     arrived.iter().filter_map(reading).collect()
 }
 
-fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
+fn start_body(kernel: &Kernel, thresholds: &Thresholds, metrics: Option<SocketAddr>) -> Result<Body> {
     let hooks = kernel.hooks();
     for (hook, how) in &hooks {
         if let Some(reason) = how.strip_prefix("no: ") {
@@ -212,6 +226,7 @@ fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
         sockets: kernel.counters()?.existed,
         settings: thresholds.settings(),
         sysctl: facts::sysctl(),
+        metrics,
     })))
 }
 
@@ -327,6 +342,7 @@ impl Trace {
         let now_ns = self.clock.monotonic_ns();
         self.count_skipped(now_ns);
         self.warn_of_full_memory();
+        self.tell_standing();
         let now = self.clock.at(now_ns);
         for sample in self.beside.descriptors(now, &self.assembler) {
             self.output.push(&Record::new(now, &self.host, Body::Process(Box::new(sample))));
@@ -355,10 +371,8 @@ impl Trace {
     /// Begins a pass over all sockets, or goes on with it by a step.
     fn pass(&mut self) {
         if !self.schedule.begins() {
-            if self.schedule.step().is_some()
-                && let Err(error) = self.kernel.end_pass()
-            {
-                log::warn!("{error:#}");
+            if self.schedule.step() {
+                self.end_pass();
             }
             return;
         }

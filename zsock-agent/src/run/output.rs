@@ -10,7 +10,9 @@ use crate::cli::{self, Events, TraceArgs};
 use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
 use crate::record::{Body, Destination, End, Lost, Phase, Record, State};
+use crate::run::facts;
 use crate::select::Selectors;
+use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
@@ -29,6 +31,7 @@ pub(super) struct Output {
     /// Losses that are to be told, one for each place.
     untold: Vec<Lost>,
     blocked: BlockedThreads,
+    metrics: Metrics,
 }
 
 impl Output {
@@ -39,6 +42,8 @@ impl Output {
         thresholds: Thresholds,
         selectors: Selectors,
     ) -> Result<Self> {
+        let facts =
+            Facts { kernel: facts::kernel_release()?, max_memory_bytes: arguments.follow.max_memory_bytes };
         let stdout = stdout::open().context("open stdout")?;
         let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
         let renderer = match arguments.output {
@@ -59,7 +64,13 @@ impl Output {
             counted: End::default(),
             untold: Vec::new(),
             blocked: BlockedThreads::new(),
+            metrics: Metrics::new(facts),
         })
+    }
+
+    /// The numbers for Prometheus.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Destinations of which it is wanted how long connections idle and live on.
@@ -83,6 +94,7 @@ impl Output {
         let findings = self.engine.push(record);
         let is_event = record.event().is_some();
         if self.selectors.matches(record) {
+            self.metrics.note(record);
             self.counted.events += u64::from(is_event);
             self.counted.sockets_seen += self.engine.counters().sockets_seen - known;
             if !is_event || self.events != Events::None {
@@ -93,6 +105,7 @@ impl Output {
             if self.selectors.matches(&finding.record) {
                 note_blocked(&mut finding.record, &mut self.blocked);
                 self.count(&finding.record);
+                self.metrics.note(&finding.record);
                 self.print(&finding.record, Some(&finding.timeline));
             }
         }
@@ -101,7 +114,9 @@ impl Output {
     /// Judges by what the kernel side could not hand over between `since` and `at`, to be told by [`Output::tell_losses`].
     pub(super) fn note_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
         let lost = Lost { count, since, place: Arc::from(place) };
-        self.engine.push(&Record::new(at, &self.host, Body::Lost(lost.clone())));
+        let record = Record::new(at, &self.host, Body::Lost(lost.clone()));
+        self.engine.push(&record);
+        self.metrics.note(&record);
         add(&mut self.untold, lost);
     }
 
@@ -109,6 +124,7 @@ impl Output {
     /// reader keeps up: while it does not, losses add up and take no room.
     pub(super) fn tell_losses(&mut self, at: Time) {
         self.flush(at);
+        self.metrics.note_dropped(self.writer.dropped());
         if self.writer.has_room() {
             self.tell_all_losses(at);
         }

@@ -6,6 +6,7 @@ use caps::Capability;
 use tokio::time::Instant;
 
 use crate::privileges::capabilities;
+use crate::sink::metrics::Passes;
 use crate::source::clock;
 use crate::source::kernel::looks::Pass;
 
@@ -24,17 +25,7 @@ pub(super) struct Schedule {
     slowed: Option<Duration>,
     /// Whether it was told that network namespaces cannot be looked into.
     told_refusal: bool,
-}
-
-/// What a pass was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Over {
-    /// Processor time.
-    pub(super) took: Duration,
-    /// From its beginning to the next one's.
-    pub(super) interval: Duration,
-    /// Network namespaces that could not be looked into.
-    pub(super) unseen_namespaces: usize,
+    passes: Passes,
 }
 
 struct Running {
@@ -50,7 +41,7 @@ impl Schedule {
         let next = Instant::now();
         // What is lost without the capability to enter them was said at the start.
         let told_refusal = capabilities::lacks(Capability::CAP_SYS_ADMIN);
-        Self { interval, next, running: None, slowed: None, told_refusal }
+        Self { interval, next, running: None, slowed: None, told_refusal, passes: Passes::default() }
     }
 
     /// Waits until a pass is to begin or to go on.
@@ -75,16 +66,24 @@ impl Schedule {
         self.next = Instant::now() + self.interval;
     }
 
-    /// Takes one step of the pass that is under way. Returns what it was once it is over.
-    pub(super) fn step(&mut self) -> Option<Over> {
-        let running = self.running.as_mut()?;
+    /// Takes one step of the pass that is under way. Returns whether that was the last.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
         let before = clock::thread_cpu();
         let goes_on = running.pass.step();
         running.took += clock::thread_cpu().saturating_sub(before);
-        if goes_on { None } else { self.running.take().map(|done| self.end(done)) }
+        if !goes_on && let Some(done) = self.running.take() {
+            self.end(done);
+        }
+        !goes_on
     }
 
-    fn end(&mut self, Running { pass, began, took }: Running) -> Over {
+    /// What passes cost so far.
+    pub(super) fn passes(&self) -> Passes {
+        self.passes
+    }
+
+    fn end(&mut self, Running { pass, began, took }: Running) {
         if let Some((namespace, error)) = pass.failed.first() {
             let level = if self.told_refusal { log::Level::Debug } else { log::Level::Warn };
             log::log!(
@@ -108,6 +107,11 @@ impl Schedule {
             log::warn!("passes over all sockets come every {interval:.1?} again");
         }
         log::debug!("pass: {took:.1?}");
-        Over { took, interval, unseen_namespaces: pass.failed.len() }
+        self.passes = Passes {
+            count: self.passes.count + 1,
+            cpu: self.passes.cpu + took,
+            interval: Some(interval),
+            unseen_namespaces: Some(pass.failed.len() as u64),
+        };
     }
 }

@@ -68,6 +68,7 @@ struct Queue {
     unwritten: VecDeque<usize>,
     unwritten_bytes: usize,
     dropped: Option<Dropped>,
+    dropped_since_start: u64,
     ending: bool,
     /// How the thread ended; `None` while it runs.
     outcome: Option<io::Result<()>>,
@@ -111,6 +112,7 @@ impl Writer {
         }
         if queue.unwritten_bytes + record.len() > capacity_bytes {
             queue.dropped.get_or_insert(Dropped { count: 0, since: at }).count += 1;
+            queue.dropped_since_start += 1;
         } else {
             self.queue(queue, record);
         }
@@ -134,6 +136,12 @@ impl Writer {
     #[must_use]
     pub fn take_dropped(&self) -> Option<Dropped> {
         self.shared.lock().dropped.take()
+    }
+
+    /// How many records were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.lock().dropped_since_start
     }
 
     /// Whether writing has ended early: the reader is gone, or an error that [`Writer::finish`] returns.

@@ -106,14 +106,7 @@ fn count_small(sk: Sock) {
 }
 
 #[inline(always)]
-fn passed(
-    ctx: &Row<TcpRow>,
-    sk: Sock,
-    tp: *const c_void,
-    state: u8,
-    cookie: u64,
-    control: &Control,
-) -> bool {
+fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
     quiet::begin(control);
     if quiet::is_settled(tp, state, cookie, control) {
         return false;

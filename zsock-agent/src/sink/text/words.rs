@@ -23,7 +23,7 @@ pub(super) fn tick(tick: &Tick) -> String {
 }
 
 /// The name of an event, as in its record's `type`.
-pub(super) const fn name(what: &What) -> &'static str {
+pub(in crate::sink) const fn name(what: &What) -> &'static str {
     match what {
         What::State(_) => "state",
         What::Retransmit(_) => "retransmit",
