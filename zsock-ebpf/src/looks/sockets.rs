@@ -100,8 +100,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
 #[inline(always)]
 fn count_small(sk: Sock) {
     if filter::wants_common(sk.as_ptr()) {
-        let state = read::field::<Direct, u8>(sk.as_ptr(), offset!(skc_state));
-        maps::count_state(state, |states| &mut states.found);
+        maps::count_state(read::common_state(sk.as_ptr()), |states| &mut states.found);
     }
 }
 
