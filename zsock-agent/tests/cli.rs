@@ -22,6 +22,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -134,6 +135,14 @@ const WRONG: &[&str] = &[
     "trace --cgroup system.slice",
     "trace --state ESTABLISH",
     "trace --verdict silent_deth",
+    "record",
+    "record one two",
+    "record DIR --max-size 100KiB",
+    "record DIR --max-size 256",
+    "record DIR --max-age 0s",
+    "record DIR --events some",
+    "record DIR --output json",
+    "record DIR --max-memory 16MiB",
     "audit extra",
     "audit --group destinations",
     "audit --sort harmless",
@@ -219,7 +228,7 @@ fn to_act_on_every_socket_is_refused() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    for command in ["trace", "audit", "doctor", "keepalive", "kill"] {
+    for command in ["trace", "record", "audit", "doctor", "keepalive", "kill"] {
         // A process may have no name, and be selected by that.
         let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
         for option in options {
@@ -305,13 +314,15 @@ fn what_cannot_be_written_is_a_failure() {
 fn an_address_that_cannot_be_listened_on_is_a_failure_that_says_what_to_do() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback device is up");
     let taken = taken.local_addr().expect("it is bound").to_string();
-    let in_use = "another program has this port, perhaps another zsock: give another one, or 0 for any that is free";
+    let in_use =
+        "another program has this port, perhaps another zsock: give another one, or 0 for any that is free";
     // TEST-NET-1 is nobody's.
     let nowhere = "192.0.2.1:9464".to_owned();
     let no_address = "this host has no such address: give one of its own, or 0.0.0.0 for all";
-    for (address, advice, cause) in
-        [(&taken, in_use, "Address already in use (os error 98)"), (&nowhere, no_address, "Cannot assign requested address (os error 99)")]
-    {
+    for (address, advice, cause) in [
+        (&taken, in_use, "Address already in use (os error 98)"),
+        (&nowhere, no_address, "Cannot assign requested address (os error 99)"),
+    ] {
         let expected = format!(
             "[stderr]\nerror: listen on {address} for --metrics: {advice}\n  because: {cause}\n[exit status: 1]\n"
         );

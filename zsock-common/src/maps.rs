@@ -83,7 +83,7 @@ pub struct Counters {
     pub existed: u64,
 }
 
-/// Room for every TCP state, and some for states that are not known yet.
+/// Room for every TCP state, and some for states that are not known yet; a power of two.
 pub const STATES: usize = 16;
 
 /// Sockets by TCP state, one set per CPU, in the map `STATES`. Counts only grow: what a pass found is what they grew by meanwhile.

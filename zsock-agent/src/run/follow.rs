@@ -1,7 +1,5 @@
 //! Follows live sockets: from the ring buffer to where records go, in one loop.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +10,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use zsock_common::wire::{Counters, Kind, SocketRecord};
 
 use crate::budget::READ_BYTES;
-use crate::cli::{Events, TraceArgs};
+use crate::cli::{Events, FollowArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
-use crate::record::{Body, End, Record, Start, What};
+use crate::record::{Body, End, Record, What};
 use crate::run::beside::Beside;
 use crate::run::metrics::Listener;
-use crate::run::output::Output;
+use crate::run::output::{Outlet, Output};
 use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
 use crate::run::{facts, filter};
-use crate::sink::stdout;
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
-use crate::source::assemble::known;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
@@ -38,6 +34,7 @@ use crate::time::nanoseconds;
 
 mod owners;
 mod standing;
+mod start;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -60,6 +57,9 @@ struct Trace {
     output: Output,
     schedule: Schedule,
     beside: Beside,
+    /// How often a tick is told, and when the last one was.
+    ticks_every: Option<Duration>,
+    ticked_ns: u64,
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
@@ -76,12 +76,11 @@ struct Trace {
     undecoded: u64,
 }
 
-/// Traces until `--duration`, a signal or a closed stdout ends it.
-pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
-    let follow = &arguments.follow;
+/// Goes on until `--duration`, a signal or a closed stdout ends it.
+pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     let selectors = follow.selectors.clone().resolve()?;
     let thresholds = Thresholds::assigned(&follow.thresholds, follow.assume_idle_timeout)?;
-    if stdout::was_closed() {
+    if outlet.is_abandoned() {
         return Ok(());
     }
     let budget = follow.budget().map_err(anyhow::Error::msg)?;
@@ -92,6 +91,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
+    let recording = outlet.start_recording(&budget, clock)?;
     let options = Options {
         all_events: follow.events == Events::All,
         buffer_bytes: budget.buffer_bytes,
@@ -104,13 +104,14 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units::new(jiffies, kernel.offsets());
-    let start = start_body(&kernel, &thresholds, listener.as_ref().map(|listener| listener.address))?;
+    let start = start::body(&kernel, &thresholds, listener.as_ref().map(|listener| listener.address))?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
     let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
     privileges::give_up(|| kernel.can_look())?;
-    let output = Output::open(&arguments, &budget, Arc::clone(&host), thresholds, selectors)?;
+    let output =
+        Output::open(&outlet, recording, (follow, &budget), Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {
         host: Arc::clone(&host),
@@ -121,6 +122,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         output,
         schedule: Schedule::every(follow.scan_interval),
         beside,
+        ticks_every: outlet.ticks_every(),
+        ticked_ns: began_ns,
         looked_ns: 0,
         look_took_ns: 0,
         max_waiting: budget.buffer_bytes.min(READ_BYTES) as usize / 2 / size_of::<SocketRecord>(),
@@ -152,7 +155,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
             () = trace.output.stopped() => break,
             () = at(deadline) => break,
             _ = chores.tick() => {
-                if stdout::is_abandoned(std::io::stdout()) {
+                if outlet.is_abandoned() {
                     break;
                 }
                 trace.do_chores();
@@ -203,31 +206,6 @@ fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
         Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
     };
     arrived.iter().filter_map(reading).collect()
-}
-
-fn start_body(kernel: &Kernel, thresholds: &Thresholds, metrics: Option<SocketAddr>) -> Result<Body> {
-    let hooks = kernel.hooks();
-    for (hook, how) in &hooks {
-        if let Some(reason) = how.strip_prefix("no: ") {
-            log::warn!("hook {hook}: {reason}");
-        }
-    }
-    let losses = known::losses(kernel.offsets(), kernel.missing_fields());
-    for loss in &losses {
-        log::warn!("{loss}");
-    }
-    let missed: BTreeSet<_> = losses.iter().flat_map(|loss| &loss.fields).copied().collect();
-    Ok(Body::Start(Box::new(Start {
-        version: Arc::from(env!("CARGO_PKG_VERSION")),
-        kernel: facts::kernel_release()?,
-        boot_id: facts::boot_id(),
-        hooks,
-        missing_fields: missed.into_iter().map(Arc::from).collect(),
-        sockets: kernel.counters()?.existed,
-        settings: thresholds.settings(),
-        sysctl: facts::sysctl(),
-        metrics,
-    })))
 }
 
 /// Waits until `deadline`, for ever where there is none.
@@ -349,6 +327,12 @@ impl Trace {
         }
         for sample in self.beside.survivals(&self.kernel, self.output.suspects()) {
             self.output.push(&Record::new(now, &self.host, Body::Destination(Box::new(sample))));
+        }
+        if let Some(every) = self.ticks_every
+            && now_ns.saturating_sub(self.ticked_ns) >= nanoseconds(every)
+        {
+            self.ticked_ns = now_ns;
+            self.output.tick(now, every);
         }
     }
 

@@ -49,7 +49,7 @@ const CAUSES: [Option<Cause>; 7] = [
 ];
 
 /// Where records are lost, in the order of their way.
-const PLACES: [&str; 3] = ["kernel", "hook", "output"];
+const PLACES: [&str; 4] = ["kernel", "hook", "output", "recording"];
 
 /// A place that has no series of its own.
 const ELSEWHERE: &str = "other";
@@ -161,16 +161,16 @@ impl Metrics {
                 }
             }
             Body::Lost(lost) => {
-                let place = PLACES.into_iter().find(|place| **place == *lost.place).unwrap_or(ELSEWHERE);
-                add(&mut numbers.lost, place, lost.count);
+                add(&mut numbers.lost, place_name(&lost.place), lost.count);
             }
             Body::Start(_) | Body::End(_) | Body::Process(_) | Body::Destination(_) | Body::Tick(_) => {}
         }
     }
 
-    /// Counts what was dropped for a slow reader, all since the start: it is told when the reader keeps up again, which may be never.
-    pub fn note_dropped(&self, total: u64) {
-        self.lock().lost.insert("output", total);
+    /// Counts what was dropped on the way out, all since the start: a record tells of it when the reader keeps up again or the disk works, which
+    /// may be never.
+    pub fn note_dropped(&self, place: &str, total: u64) {
+        self.lock().lost.insert(place_name(place), total);
     }
 
     /// Takes over how it all stands.
@@ -205,6 +205,10 @@ fn zeros(names: impl IntoIterator<Item = &'static str>) -> Counts {
 fn add(counts: &mut Counts, name: &'static str, count: u64) {
     let sum = counts.entry(name).or_default();
     *sum = sum.saturating_add(count);
+}
+
+fn place_name(place: &str) -> &'static str {
+    PLACES.into_iter().find(|known| *known == place).unwrap_or(ELSEWHERE)
 }
 
 fn cause_name(cause: Option<Cause>) -> &'static str {

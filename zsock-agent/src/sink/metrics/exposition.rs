@@ -60,7 +60,7 @@ impl Page {
     fn of_losses(&self, out: &mut Out<'_>) -> Result {
         let Standing { kernel_records, unstored, forgotten, dropped, .. } = self.numbers.standing;
         let help = "Records that could not be handed over, by where: the ring buffer was full (kernel), the kernel skipped a program that was \
-                    running already (hook), the reader was too slow (output).";
+                    running already (hook), the reader of stdout was too slow (output), the disk was slow, full or gone (recording).";
         out.counters("zsock_lost_records", help, "where", &self.numbers.lost)?;
         let help = "Records that the kernel side handed over.";
         out.counter("zsock_kernel_records", help, kernel_records)?;

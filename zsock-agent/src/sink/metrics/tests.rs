@@ -58,7 +58,7 @@ fn every_metric_has_a_name_a_type_and_words() {
     for record in samples::all() {
         metrics.note(&record);
     }
-    metrics.note_dropped(5);
+    metrics.note_dropped("output", 5);
     insta::assert_snapshot!(metrics.render(usage()));
 }
 
