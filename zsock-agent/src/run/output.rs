@@ -13,7 +13,7 @@ use crate::record::{Body, Destination, End, Lost, Phase, Record, State, Tick};
 use crate::recording::recorder;
 use crate::run::facts;
 use crate::select::Selectors;
-use crate::sink::metrics::{Facts, Metrics};
+use crate::sink::metrics::{Facts, Metrics, Standing};
 use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
@@ -214,7 +214,10 @@ impl Output {
     pub(super) fn tick(&mut self, at: Time, every: Duration) {
         let End { events, lost_events, open_verdicts, .. } = self.counted;
         let every_ms = milliseconds(every);
-        let tick = Tick { every_ms, events, lost_events, open_verdicts, ..Tick::default() };
+        let Standing { sockets, established, closed, .. } = self.metrics.standing();
+        let sockets = sockets.unwrap_or_default().into_iter().filter(|(_, count)| *count > 0);
+        let sockets = sockets.map(|(state, count)| (Arc::from(state.to_string()), count)).collect();
+        let tick = Tick { every_ms, sockets, established, closed, events, lost_events, open_verdicts };
         self.print(&Record::new(at, &self.host, Body::Tick(Box::new(tick))), None);
     }
 

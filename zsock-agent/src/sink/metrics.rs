@@ -178,6 +178,12 @@ impl Metrics {
         self.lock().standing = standing;
     }
 
+    /// How it all stood last.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.lock().standing.clone()
+    }
+
     /// All numbers in the text format of Prometheus, with what zsock itself takes.
     #[must_use]
     pub fn render(&self, usage: Usage) -> String {

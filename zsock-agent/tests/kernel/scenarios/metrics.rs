@@ -52,9 +52,8 @@ pub(super) fn numbers_are_those_of_the_records_and_of_the_kernel() {
 
     let Some(page) = Page::of(&zsock) else { return };
     // A pass counts once a second, and the kernel shows its own tables at another moment.
-    let mut counted = BTreeMap::new();
     let states = await_some("the sockets that the kernel has", LIMIT, || {
-        counted = page.get().by("zsock_sockets", "state");
+        let counted = page.get().by("zsock_sockets", "state");
         let expected = [&net.client, &net.server].map(sockets_by_state);
         let total = |state: &str| expected.iter().filter_map(|states| states.get(state)).sum::<u64>();
         counted.iter().all(|(state, count)| *count == total(state)).then_some(counted)
