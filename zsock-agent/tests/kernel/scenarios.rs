@@ -78,9 +78,21 @@ fn of_recording() -> Vec<(&'static str, fn())> {
     ]
 }
 
+/// Scenarios of those who ask zsock for metrics.
+fn of_metrics() -> Vec<(&'static str, fn())> {
+    scenarios![
+        metrics::numbers_are_those_of_the_records_and_of_the_kernel,
+        metrics::whoever_asks_badly_is_in_nobodys_way,
+        metrics::only_metrics_are_served_and_only_read,
+        metrics::promtool_finds_no_fault,
+        metrics::prometheus_reads_them,
+    ]
+}
+
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     let mut all = of_acting();
+    all.extend(of_metrics());
     all.extend(of_recording());
     all.extend(scenarios![
         audit::settings_are_what_getsockopt_says,
@@ -131,11 +143,6 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         descriptors::a_server_that_exits_under_pressure_and_one_with_room,
         look::without_bpf_it_tells_what_the_kernel_does,
         look::without_any_right_it_tells_of_sockets_and_what_it_cannot_tell,
-        metrics::numbers_are_those_of_the_records_and_of_the_kernel,
-        metrics::whoever_asks_badly_is_in_nobodys_way,
-        metrics::only_metrics_are_served_and_only_read,
-        metrics::promtool_finds_no_fault,
-        metrics::prometheus_reads_them,
         diag::one_of_two_connections_is_destroyed,
         diag::a_connection_bound_to_an_interface_is_destroyed,
         diag::the_very_one_of_listeners_that_share_a_port_is_destroyed,

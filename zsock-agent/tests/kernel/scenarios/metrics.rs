@@ -152,7 +152,7 @@ pub(super) fn whoever_asks_badly_is_in_nobodys_way() {
     let mut half = page.connect().expect("it listens");
     half.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").expect("it takes what comes");
     let mut huge = page.connect().expect("it listens");
-    let header = [b"GET /metrics HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 200_000], b"\r\n\r\n"].concat();
+    let header = [b"GET /metrics HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 200_000], b"\r\n\r\n"].concat();
     // It is closed before it has all come.
     let _ = huge.write_all(&header);
     let mut idle = page.connect().expect("it listens");
