@@ -199,7 +199,7 @@ pub(crate) fn count_state(state: u8, pick: impl FnOnce(&mut States) -> &mut [u64
         // Older verifiers follow a mask, and lose a comparison on the way from one register to another.
         let place = usize::from(state) & (wire::STATES - 1);
         // SAFETY: a slot of this CPU's own, as above.
-        add(&mut pick(unsafe { &mut *states })[place], 1);
+        add(&raw mut pick(unsafe { &mut *states })[place], 1);
     }
 }
 
