@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -22,12 +22,15 @@ const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common"
 /// The test target that needs root and network namespaces.
 const KERNEL_TESTS: &str = "kernel";
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
-const KERNEL_TEST_TOOLS: [(&str, &str); 3] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools")];
+const KERNEL_TEST_TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools"), ("promtool", "prometheus")];
 /// Where Debian's package keeps the programs of `PostgreSQL`, a directory for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 /// Read when that package is installed: whether it is to make a cluster and start a server.
 const POSTGRESQL_SET_UP: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// The unit that Debian's package of Prometheus starts, where whoever runs the host may mask it.
+const PROMETHEUS_UNIT: &str = "/etc/systemd/system/prometheus.service";
 
 /// Runs everything and prints the closing line `N passed, N failed, N skipped`, where a check counts as one test.
 ///
@@ -217,7 +220,7 @@ fn prepare_kernel_tests(workspace: &Workspace) {
     match install(workspace, &packages) {
         Ok(()) => {
             println!(
-                "xtask: root, ip, nft, PostgreSQL and Redis are there for the end-to-end tests in network namespaces"
+                "xtask: root, ip, nft, PostgreSQL, Redis and Prometheus are there for the end-to-end tests in network namespaces"
             );
         }
         Err(error) => {
@@ -244,6 +247,9 @@ fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     if packages.contains(&"postgresql") {
         keep_postgresql_quiet()?;
     }
+    if packages.contains(&"prometheus") {
+        keep_prometheus_quiet()?;
+    }
     apt_get(&["update"])
         .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
 }
@@ -258,6 +264,16 @@ fn keep_postgresql_quiet() -> Result<()> {
     written
         .and_then(|()| fs::write(file, "create_main_cluster = false\n"))
         .with_context(|| format!("cannot write {POSTGRESQL_SET_UP}, so that no server is started"))
+}
+
+/// Has the package of Prometheus start no server: the tests start their own. A unit that was set up before stays as it is.
+fn keep_prometheus_quiet() -> Result<()> {
+    let unit = Path::new(PROMETHEUS_UNIT);
+    if unit.is_symlink() || unit.exists() || !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    symlink("/dev/null", unit)
+        .with_context(|| format!("cannot mask {PROMETHEUS_UNIT}, so that no server is started"))
 }
 
 fn is_root() -> bool {

@@ -8,8 +8,10 @@ use crate::engine::{Engine, Timeline};
 use crate::record::{Record, printable};
 use crate::recording::read::Next;
 use crate::report::{Builder, Moment, Options};
+use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::report::{ReportText, json};
 use crate::sink::{Palette, Renderer, Text, samples};
+use crate::source::own::Usage;
 
 mod netlink;
 mod proc_files;
@@ -36,6 +38,7 @@ struct Reader {
     text: Text,
     timeline: Timeline,
     report: Builder,
+    metrics: Metrics,
 }
 
 impl Reader {
@@ -48,8 +51,13 @@ impl Reader {
             keeps_ends: true,
             ..Options::default()
         };
-        let report = Builder::new(options);
-        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline(), report }
+        Self {
+            engine,
+            text: Text::new(Palette::PLAIN),
+            timeline: samples::timeline(),
+            metrics: Metrics::new(Facts::default()),
+            report: Builder::new(options),
+        }
     }
 
     /// Judges a record and renders it and its verdicts.
@@ -65,8 +73,9 @@ impl Reader {
         }
     }
 
-    /// The report on all of it is told on lines that a terminal may be sent.
+    /// Checks what all records together came to.
     fn end(self) {
+        self.check_metrics();
         let report = self.report.finish();
         let mut told = String::new();
         let text = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
@@ -77,8 +86,26 @@ impl Reader {
         }
     }
 
+    /// Numbers that Prometheus can read, and no series for what is in a record.
+    fn check_metrics(&self) {
+        let series = |text: &str| -> Vec<String> {
+            let samples = text.lines().filter(|line| !line.starts_with("# "));
+            let sample = |line: &str| {
+                let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+                assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{line}");
+                series.to_owned()
+            };
+            samples.map(sample).collect()
+        };
+        let untouched = series(&Metrics::new(Facts::default()).render(Usage::default()));
+        let told = series(&self.metrics.render(Usage::default()));
+        let elsewhere = "zsock_lost_records_total{where=\"other\"}";
+        assert_eq!(told.into_iter().filter(|series| series != elsewhere).collect::<Vec<_>>(), untouched);
+    }
+
     /// Renders a record in each way: it is told on lines that a terminal may be sent, and JSON is read back as the same.
     fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
+        self.metrics.note(record);
         let mut line = Vec::new();
         Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
         let line = String::from_utf8(line).expect("JSON is UTF-8");

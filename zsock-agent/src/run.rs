@@ -21,6 +21,7 @@ mod filter;
 mod follow;
 mod keepalive;
 mod kill;
+mod metrics;
 mod output;
 mod pass;
 mod report;

@@ -24,6 +24,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -113,6 +114,9 @@ const WRONG: &[&str] = &[
     "trace --buffer-size 3MiB",
     "trace --buffer-size 8MB",
     "trace --buffer-size 2GiB",
+    "trace --metrics localhost:9464",
+    "trace --metrics 65536",
+    "trace --metrics 10.0.0.1",
     "trace --max-memory 16",
     "trace --max-memory 64MiB",
     "trace --max-memory 1GiB --buffer-size 1GiB",
@@ -271,6 +275,7 @@ fn arguments_of_any_bytes_are_refused_in_words() {
         "--threshold=stale_reset=",
         "--duration=",
         "--buffer-size=",
+        "--metrics=",
         "--color=",
     ];
     for (form, bytes) in forms.iter().flat_map(|form| hostile.map(|bytes| (form, bytes))) {
@@ -316,6 +321,28 @@ fn what_cannot_be_written_is_a_failure() {
         let expected = "error: write to stdout: make room where it goes, or send it elsewhere\n  \
                         because: No space left on device (os error 28)\n";
         assert_eq!((ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)), (Some(1), expected));
+    }
+}
+
+/// Before anything is attached, which takes rights that this needs none of.
+#[test]
+fn an_address_that_cannot_be_listened_on_is_a_failure_that_says_what_to_do() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback device is up");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let in_use =
+        "another program has this port, perhaps another zsock: give another one, or 0 for any that is free";
+    // TEST-NET-1 is nobody's.
+    let nowhere = "192.0.2.1:9464".to_owned();
+    let no_address = "this host has no such address: give one of its own, or 0.0.0.0 for all";
+    for (address, advice, cause) in [
+        (&taken, in_use, "Address already in use (os error 98)"),
+        (&nowhere, no_address, "Cannot assign requested address (os error 99)"),
+    ] {
+        let expected = format!(
+            "[stderr]\nerror: listen on {address} for --metrics: {advice}\n  because: {cause}\n[exit status: 1]\n"
+        );
+        let told = transcript(&format!("trace --metrics {address} --duration 1s"));
+        assert!(told.ends_with(&expected), "{told}");
     }
 }
 

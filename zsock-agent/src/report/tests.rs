@@ -80,6 +80,7 @@ pub(crate) fn start(settings: &Thresholds) -> Record {
         sockets: 0,
         settings: settings.settings(),
         sysctl: std::collections::BTreeMap::default(),
+        metrics: None,
     };
     record(0, Body::Start(Box::new(start)))
 }

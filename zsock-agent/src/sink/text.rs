@@ -19,6 +19,8 @@ mod fold;
 pub(super) mod tests;
 mod words;
 
+pub(in crate::sink) use words::name as event_name;
+
 use fold::{Admission, Crowd, Fold, Group};
 pub(super) use words::{details, ends, name, owner, subject};
 
