@@ -17,7 +17,7 @@ use crate::time::Time;
 mod fold;
 #[cfg(test)]
 pub(super) mod tests;
-mod words;
+pub(super) mod words;
 
 use fold::{Admission, Crowd, Fold, Group};
 pub(super) use words::{ends, owner};
@@ -320,7 +320,7 @@ fn line(text: &str) -> String {
 }
 
 /// Whether the connection came out of it alive.
-const fn is_good(outcome: Outcome) -> bool {
+pub(super) const fn is_good(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Connected
         | Outcome::Recovered
