@@ -35,37 +35,40 @@ const STATES = {
 };
 const UNKNOWN_STATE = { colour: 'unknown', hatch: 0 };
 
-// A bar of one state: filled, hatched by what kind of state it is, and with its name where there is room.
-function drawState(context, state, x, y, width, height) {
+// A bar of one state: filled, hatched by what kind of state it is, and with its name where there is room that nothing else is drawn on.
+function drawState(context, state, x, y, width, height, isFree = () => true) {
   const { colour, hatch } = STATES[state] ?? UNKNOWN_STATE;
   context.fillStyle = palette[colour];
   context.fillRect(x, y, Math.max(width, 1), height);
-  if (width > 3 && hatch) {
-    context.save();
-    context.beginPath();
-    context.rect(x, y, width, height);
-    context.clip();
-    context.strokeStyle = palette.ground;
-    context.globalAlpha = 0.55;
-    context.beginPath();
-    for (let at = x - height - ((x - height) % 6); at < x + width + height; at += 6) {
-      if (hatch === 2) { context.moveTo(at, y + height / 2); context.lineTo(at + 2, y + height / 2); }
-      else { context.moveTo(at, hatch > 0 ? y + height : y); context.lineTo(at + height, hatch > 0 ? y : y + height); }
-    }
-    context.stroke();
-    context.restore();
-  }
-  const room = context.measureText(state).width + 10;
-  if (width > room) {
+  if (width > 3 && hatch) drawHatch(context, hatch, palette.ground, 0.55, x, y, width, height);
+  const room = context.measureText(state).width + 10, left = Math.max(x, 0);
+  if (x + width - left > room && isFree(left, left + room)) {
     if (hatch) {
       context.fillStyle = palette[colour];
-      context.fillRect(x, y, room, height);
+      context.fillRect(left, y, room, height);
     }
     context.fillStyle = palette.ground;
     context.textBaseline = 'middle';
     context.textAlign = 'left';
-    context.fillText(state, x + 5, y + height / 2 + 0.5);
+    context.fillText(state, left + 5, y + height / 2 + 0.5);
   }
+}
+// Strokes that rise (1) or fall (-1), or dots (2).
+function drawHatch(context, hatch, colour, alpha, x, y, width, height) {
+  context.save();
+  context.beginPath();
+  context.rect(x, y, width, height);
+  context.clip();
+  context.strokeStyle = colour;
+  context.globalAlpha = alpha;
+  context.lineWidth = hatch === 2 ? 2 : 1;
+  context.beginPath();
+  for (let at = x - height - ((x - height) % 6); at < x + width + height; at += 6) {
+    if (hatch === 2) { context.moveTo(at, y + height / 2); context.lineTo(at + 2, y + height / 2); }
+    else { context.moveTo(at, hatch > 0 ? y + height : y); context.lineTo(at + height, hatch > 0 ? y : y + height); }
+  }
+  context.stroke();
+  context.restore();
 }
 
 const polygon = (...points) => (c, x, y) => {
@@ -103,7 +106,7 @@ function drawMark(context, name, x, y) {
   context.lineJoin = 'round';
   mark.path(context, x, y);
   context.strokeStyle = palette.ground;
-  context.lineWidth = 4;
+  context.lineWidth = mark.fills ? 3 : 4;
   context.stroke();
   mark.path(context, x, y);
   context.fillStyle = mark.fills ? palette[mark.colour] : palette.ground;
@@ -114,14 +117,9 @@ function drawMark(context, name, x, y) {
   context.lineWidth = 1;
 }
 
-// A verdict: a band from its opening to its end, with an arrow where it is open still; a cross where it was final.
+// A verdict: a band from its opening to its end, with an arrow where it is open still, a disc where it ended well, a brace otherwise.
 function drawVerdict(context, verdict, x, until, y, height) {
-  const colour = palette[text(verdict.severity)] ?? palette.info;
-  context.fillStyle = context.strokeStyle = colour;
-  if (isFinal(verdict)) {
-    drawDeath(context, x, y - height, height + 1, colour);
-    return;
-  }
+  context.fillStyle = palette[text(verdict.severity)] ?? palette.info;
   context.fillRect(x, y, Math.max(until - x, 3), height);
   context.fillRect(x, y - 3, 2, height + 6);
   if (isOpen(verdict)) polygon([9, 0], [0, -6], [0, 6])(context, until, y + height / 2);
@@ -129,14 +127,15 @@ function drawVerdict(context, verdict, x, until, y, height) {
   else polygon([2, -6], [2, 6], [-1, 6], [-1, -6])(context, until, y + height / 2);
   context.fill();
 }
-function drawDeath(context, x, y, r, colour) {
-  context.lineWidth = 6;
+// A final verdict: the largest sign of all, for it is what one looks for first.
+function drawDeath(context, x, y, colour) {
+  circle(context, x, y, 8);
+  context.fillStyle = colour;
   context.strokeStyle = palette.ground;
-  cross(context, x, y, r);
+  context.lineWidth = 2;
   context.stroke();
-  context.lineWidth = 3;
-  context.strokeStyle = colour;
-  cross(context, x, y, r);
+  context.fill();
+  cross(context, x, y, 3.5);
   context.stroke();
   context.lineWidth = 1;
 }

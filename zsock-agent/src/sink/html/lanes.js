@@ -4,14 +4,17 @@
 const ROW = 30;
 const lanes = find('lanes'), spacer = find('spacer'), stage = find('stage'), rows = find('rows'), bars = find('bars');
 const overview = find('overview'), axis = find('axis'), tip = find('tip');
-const filter = { process: '', place: '', verdict: '', host: '', words: '', incident: undefined };
+const filter = { process: '', place: '', verdict: '', host: '', words: '', incident: undefined, isWindowOnly: false };
 const visible = { stories: [], chosen: undefined, marks: [] };
+// The labels in sight. One that stays in sight stays the same element: it may be just being clicked.
+const labels = new Map();
 
 const matches = (story) =>
   (filter.process === '' || story.process === +filter.process)
   && (filter.place === '' || story.place === +filter.place)
   && (filter.verdict === '' || story.names.has(+filter.verdict))
   && (filter.host === '' || story.host === filter.host)
+  && (!filter.isWindowOnly || (story.trouble[0] <= view.until && story.trouble[1] >= view.from))
   && (filter.incident === undefined || story.incidents.has(filter.incident))
   && filter.words.split(/\s+/).every((word) => story.words.includes(word));
 
@@ -51,6 +54,7 @@ function redraw() {
 }
 
 function draw() {
+  if (filter.isWindowOnly) refilter();
   find('window').textContent = `${span(view.from, view.until)} UTC · ${duration(view.until - view.from)}`;
   spacer.style.height = `${Math.max(visible.stories.length * ROW, lanes.clientHeight)}px`;
   stage.style.height = `${lanes.clientHeight}px`;
@@ -109,12 +113,11 @@ function drawLanes() {
   const last = Math.min(visible.stories.length, Math.ceil((top + lanes.clientHeight) / ROW));
   const { context, width, height } = prepare(bars);
   visible.marks = [];
-  const labels = [];
   context.fillStyle = palette.line;
   for (const { at } of ticks(view.from, view.until, width, 110)) context.fillRect(xOf(at), 0, 1, height);
+  placeLabels(first, last, top);
   for (let place = first; place < last; place++) {
     const story = visible.stories[place], y = place * ROW - top;
-    labels.push(label(story, place, y));
     context.fillStyle = palette.line;
     context.fillRect(0, y + ROW - 1, width, 1);
     if (place === visible.chosen) {
@@ -126,7 +129,6 @@ function drawLanes() {
     drawLane(context, story, y, width);
   }
   drawSelection(context, height);
-  rows.replaceChildren(...labels);
   const chosen = visible.chosen >= first && visible.chosen < last ? `lane-${visible.stories[visible.chosen].number}` : '';
   lanes.setAttribute('aria-activedescendant', chosen);
 }
@@ -134,23 +136,25 @@ function drawLanes() {
 function drawLane(context, story, y, width) {
   const within = (at) => Math.min(Math.max(xOf(at), -20), width + 20);
   for (const [from, until] of data.runs[story.run]?.gaps ?? []) {
-    drawState(context, 'nobody watched', within(from), y, within(until) - within(from), ROW - 1);
+    drawHatch(context, -1, palette.mark, 0.5, within(from), y, within(until) - within(from), ROW - 1);
     remember(story, y, within(from), within(until), `nobody watched from ${clock(from)} to ${clock(until)}`);
   }
+  const marks = story.entries.filter(([, what]) => MARKS[text(what)]).map(([at]) => xOf(at));
+  const isFree = (a, b) => !marks.some((x) => x > a - 6 && x < b + 6);
   context.fillStyle = palette.mark;
   context.fillRect(within(story.span[0]), y + 10, within(story.span[1]) - within(story.span[0]), 1);
   for (const [from, until, state] of story.bars) {
     const [x, end] = [within(from), within(until)];
     if (end < 0 || x > width) continue;
-    drawState(context, text(state), x, y + 4, end - x, 13);
+    drawState(context, text(state), x, y + 4, end - x, 13, isFree);
     remember(story, y, x, end, `${text(state)} from ${clock(from)} to ${clock(until)}, ${duration(until - from)}`);
   }
-  for (const verdict of story.verdicts) {
+  for (const verdict of story.verdicts.filter((verdict) => !isFinal(verdict))) {
     const [at] = verdict.told[0], until = isOpen(verdict) ? endOf(story) : verdict.closed;
     const [x, end] = [within(at), within(until)];
     if (end < -15 || x > width + 15) continue;
     drawVerdict(context, verdict, x, end, y + 21, 5);
-    remember(story, y, x - 6, end + 8, `${severity(text(verdict.severity)).sign} ${text(verdict.name)}, ${ending(verdict)}`, 17);
+    remember(story, y, x - 6, end + 8, describe(verdict), 17);
   }
   for (const [at, what, details] of story.entries) {
     const x = xOf(at);
@@ -158,26 +162,56 @@ function drawLane(context, story, y, width) {
     drawMark(context, text(what), x, y + 10);
     remember(story, y, x - 5, x + 5, `${clock(at)} ${text(what)}: ${text(details)}`);
   }
+  for (const verdict of story.verdicts.filter(isFinal)) {
+    const x = within(verdict.closed);
+    drawDeath(context, x, y + ROW / 2, palette[text(verdict.severity)] ?? palette.info);
+    remember(story, y, x - 8, x + 8, describe(verdict), 1);
+  }
+  // Trouble that lies outside of the window.
+  context.fillStyle = palette.ink;
+  if (story.trouble[1] < view.from) polygon([-4, 0], [4, -5], [4, 5])(context, 8, y + ROW / 2);
+  else if (story.trouble[0] > view.until) polygon([4, 0], [-4, -5], [-4, 5])(context, width - 8, y + ROW / 2);
+  else return;
+  context.fill();
 }
+const describe = (verdict) =>
+  `${severity(text(verdict.severity)).sign} ${text(verdict.name)}, ${ending(verdict)}: ${text(verdict.told[verdict.told.length - 1][2])}`;
 
 // What lies where, for the pointer. What is drawn last lies on top.
 function remember(story, y, from, until, words, below = 0) {
   visible.marks.push({ y: y + below, bottom: y + (below ? ROW : 20), from, until, words });
 }
 
-function label(story, place, y) {
+function placeLabels(first, last, top) {
+  const inSight = new Set(visible.stories.slice(first, last));
+  for (const [story, element] of labels) {
+    if (!inSight.has(story)) {
+      element.remove();
+      labels.delete(story);
+    }
+  }
+  for (let place = first; place < last; place++) {
+    const story = visible.stories[place];
+    if (!labels.has(story)) {
+      labels.set(story, label(story));
+      rows.append(labels.get(story));
+    }
+    const element = labels.get(story);
+    element.ariaSelected = place === visible.chosen ? 'true' : 'false';
+    element.dataset.place = place;
+    element.style.transform = `translateY(${place * ROW - top}px)`;
+  }
+}
+
+function label(story) {
   const { sign } = story.gravest ? severity(text(story.gravest.severity)) : { sign: '' };
   const name = story.gravest ? text(story.gravest.severity) : '';
   const pair = story.other_end === undefined ? [] : [make('span', { className: 'pair', title: 'The other end was recorded too' }, '⇄')];
   const hosts = new Set(data.runs.map((run) => run.host)).size > 1 ? [make('span', { className: 'host' }, story.host)] : [];
-  const element = make('div', { className: 'lane', id: `lane-${story.number}`, role: 'option', title: `${story.host}  ${title(story)}` },
+  return make('div', { className: 'lane', id: `lane-${story.number}`, role: 'option', title: `${story.host}  ${title(story)}` },
     make('span', { className: `sign ${name}`, title: name }, sign),
     make('span', { className: 'owner' }, known(story.owner)), ...pair, ...hosts,
     make('span', { className: 'ends' }, known(story.ends)));
-  element.ariaSelected = place === visible.chosen ? 'true' : 'false';
-  element.dataset.place = place;
-  element.style.transform = `translateY(${y}px)`;
-  return element;
 }
 
 // Dragging over the lanes or the strip chooses a span; over the axis it moves the window.

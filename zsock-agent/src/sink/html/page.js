@@ -49,7 +49,7 @@ function tellIncidents(shown = INCIDENTS_AT_ONCE) {
   const items = data.incidents.slice(0, shown).map((incident, number) => {
     const name = text(incident.severity), { sign } = severity(name), sockets = incident.stories.length;
     const button = make('button', { type: 'button', className: `incident ${name}`, onclick: () => chooseIncident(number) },
-      make('span', { className: 'line' }, make('span', { className: `sign ${name}`, title: name }, `${sign} ${text(incident.verdict)}`), make('span', { className: 'how' }, `${name}, ${sockets}×`)),
+      make('span', { className: 'line' }, make('span', { className: `sign ${name}`, title: name }, `${sign} ${text(incident.verdict)}`), make('span', { className: 'how' }, `${name}, ${count(sockets, 'socket')}`)),
       make('span', { className: 'when' }, `${moment(incident.span[0])}${incident.span[1] > incident.span[0] ? ` + ${duration(incident.span[1] - incident.span[0])}` : ''}`),
       make('span', { className: 'whom' }, `${process(incident)} ${place(incident)} · ${text(incident.host)}`),
       make('span', { className: 'sentence' }, text(incident.summary)));
@@ -83,18 +83,23 @@ function applyFilters() {
     process: find('by-process').value, place: find('by-place').value, verdict: find('by-verdict').value,
     host: find('by-host').value, words: find('by-text').value.trim().toLowerCase(),
   });
+  filter.isWindowOnly = find('by-window').checked;
+  lanes.scrollTop = 0;
+  refilter();
+  redraw();
+}
+function refilter() {
   const chosen = visible.stories[visible.chosen];
   choose(find('order').value);
   const at = chosen ? visible.stories.indexOf(chosen) : -1;
   visible.chosen = at >= 0 ? at : undefined;
-  if (at < 0) lanes.scrollTop = 0;
   find('count').textContent = `${visible.stories.length.toLocaleString('en')} of ${count(data.stories.length, 'lane')}`;
   find('nothing').hidden = visible.stories.length > 0;
   find('nothing').textContent = data.stories.length ? 'No socket passes the filters.' : 'No socket was in trouble in what was read: there is nothing to draw.';
-  redraw();
 }
 function clearFilters() {
   filter.incident = undefined;
+  find('by-window').checked = false;
   for (const id of ['by-process', 'by-place', 'by-verdict', 'by-host', 'by-text']) find(id).value = '';
   tellIncidents();
   applyFilters();
@@ -112,8 +117,10 @@ function tellLegend() {
     ['verdict that closed', (c) => drawVerdict(c, verdict({ severity: place(critical), opened: 0, closed: 1, outcome: 0 }), 6, 44, 9, 5)],
     ['verdict that closed well', (c) => drawVerdict(c, verdict({ severity: place(critical), opened: 0, closed: 1, outcome: 0, is_good: true }), 6, 44, 9, 5)],
     ['verdict still open at the end', (c) => drawVerdict(c, verdict({ severity: place(critical), opened: 0 }), 6, 40, 9, 5)],
-    ['final verdict: it died', (c) => drawDeath(c, 25, 11, 6, palette.critical)],
+    ['final verdict: it died', (c) => drawDeath(c, 25, 11, palette.critical)],
   ];
+  bands.push(['nobody watched', (c) => drawHatch(c, -1, palette.mark, 0.5, 4, 1, 44, 20)],
+    ['its trouble is earlier or later than what is shown', (c) => { c.fillStyle = palette.ink; polygon([-4, 0], [4, -5], [4, 5])(c, 16, 11); c.fill(); polygon([4, 0], [-4, -5], [-4, 5])(c, 36, 11); c.fill(); }]);
   const states = Object.keys(STATES).map((state) => [state, (c) => drawState(c, state, 4, 4, 44, 13)]);
   const signs = [...Object.entries(MARKS).map(([name, mark]) => [mark.label, (c) => drawMark(c, name, 25, 11)]), ...bands, ...states]
     .map(([words, paint]) => sign(words, paint));
@@ -143,7 +150,7 @@ function move(by) {
 }
 
 function listen() {
-  for (const id of ['by-process', 'by-place', 'by-verdict', 'by-host', 'order']) find(id).addEventListener('change', applyFilters);
+  for (const id of ['by-process', 'by-place', 'by-verdict', 'by-host', 'by-window', 'order']) find(id).addEventListener('change', applyFilters);
   find('by-text').addEventListener('input', applyFilters);
   find('filters').addEventListener('submit', (event) => event.preventDefault());
   const buttons = { clear: clearFilters, trouble: seeTrouble, all: seeAll, in: KEYS['+'], out: KEYS['-'], left: KEYS.ArrowLeft, right: KEYS.ArrowRight };

@@ -14,12 +14,9 @@ function openLane(place) {
 }
 function openStory(story) {
   const other = data.stories[story.other_end];
-  detail.replaceChildren(
-    heading(story),
-    make('div', { className: 'verdicts' }, ...story.verdicts.map(card)),
-    facts(story),
-    ...(other ? [make('h3', {}, 'Both ends of the connection'), facts(other)] : [make('h3', {}, 'Timeline')]),
-    table(story, other));
+  const timeline = [make('h3', {}, other ? 'Both ends of the connection' : 'Timeline'), table(story, other)];
+  const verdicts = [...story.verdicts.map(card), facts(story), ...(other ? [facts(other)] : [])];
+  detail.replaceChildren(heading(story), make('div', { className: other ? 'sides both' : 'sides' }, make('div', {}, ...timeline), make('div', { className: 'verdicts' }, ...verdicts)));
   detail.hidden = false;
   detail.scrollTop = 0;
   redraw();
@@ -57,7 +54,7 @@ function card(verdict) {
 const list = (kind, places, className = 'advice') => make(kind, { className }, ...places.map((place) => make('li', {}, text(place))));
 
 function facts(story) {
-  const lines = [[known(story.owner), known(story.ends), `on ${story.host}`], story.facts.map(text), story.tcp.map(text)];
+  const lines = [[known(story.owner), known(story.ends), `on ${story.host}`], story.facts.map(text), story.tcp.map(text).filter((fact) => fact !== '–')];
   return make('p', { className: 'facts' }, lines.filter((line) => line.length).map((line) => line.join(' · ')).join('\n'));
 }
 
