@@ -58,10 +58,7 @@ pub(crate) fn around_data() -> [String; 2] {
         hash(SCRIPT)
     );
     let (before, after) = TEMPLATE.split_once("@data@").unwrap_or((TEMPLATE, ""));
-    [
-        before.replace("@policy@", &policy).replace("@style@", STYLE),
-        after.replace("@script@", SCRIPT),
-    ]
+    [before.replace("@policy@", &policy).replace("@style@", STYLE), after.replace("@script@", SCRIPT)]
 }
 
 /// An inline element of this content, as a policy names it.

@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium without a screen, driven over WebDriver, which is JSON over HTTP.
+//! A real browser: Debian's Chromium without a screen, driven over `WebDriver`, which is JSON over HTTP.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -36,7 +36,7 @@ pub(crate) fn lacking() -> Option<String> {
     })
 }
 
-/// The program that speaks WebDriver. Ends with the value.
+/// The program that speaks `WebDriver`. Ends with the value.
 pub(crate) struct Driver {
     child: Child,
     port: u16,
@@ -54,7 +54,9 @@ impl Driver {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut said = stdout.by_ref().lines().map_while(Result::ok);
         let port = said
-            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok())
+            .find_map(|line| {
+                line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
+            })
             .expect("chromedriver tells its port");
         Self { child, port, _stdout: stdout }
     }
@@ -134,14 +136,22 @@ impl Tab {
     /// Moves the pointer with the button held down from one place of the window to another.
     pub(crate) fn drag(&self, from: [i64; 2], to: [i64; 2]) {
         let to_place = |[x, y]: [i64; 2]| json!({"type": "pointerMove", "duration": 0, "x": x, "y": y});
-        let actions = [to_place(from), json!({"type": "pointerDown", "button": 0}), to_place(to), json!({"type": "pointerUp", "button": 0})];
+        let actions = [
+            to_place(from),
+            json!({"type": "pointerDown", "button": 0}),
+            to_place(to),
+            json!({"type": "pointerUp", "button": 0}),
+        ];
         self.post("/actions", &json!({"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]}));
     }
 
     /// Has the page believe that its reader prefers this colour scheme.
     pub(crate) fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.post("/goog/cdp/execute", &json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}));
+        self.post(
+            "/goog/cdp/execute",
+            &json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}),
+        );
     }
 
     /// What the browser complained of since this was asked last.
@@ -152,7 +162,8 @@ impl Tab {
     /// The addresses of all that a page from a file asked for since this was asked last, the file included; the browser's own pages aside.
     pub(crate) fn requests(&self) -> Vec<String> {
         let events = self.log("performance").into_iter();
-        let messages = events.filter_map(|entry| serde_json::from_str::<Value>(entry["message"].as_str()?).ok());
+        let messages =
+            events.filter_map(|entry| serde_json::from_str::<Value>(entry["message"].as_str()?).ok());
         messages
             .filter(|event| event["message"]["method"] == "Network.requestWillBeSent")
             .map(|event| event["message"]["params"].clone())

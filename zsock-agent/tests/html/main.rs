@@ -32,7 +32,10 @@ fn main() -> ExitCode {
             (reason, _) => {
                 let reason = reason.unwrap_or_default();
                 if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-                    return Err(format!("could not run for want of set-up, and CI=true forbids skipping: {reason}").into());
+                    return Err(format!(
+                        "could not run for want of set-up, and CI=true forbids skipping: {reason}"
+                    )
+                    .into());
                 }
                 println!("SKIPPED {name}: {reason}");
                 Ok(Completion::ignored_with(reason))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,9 +16,13 @@ use zsock_agent::time::Time;
 const RUN: &str = include_str!("../data/forgotten_by_nat.ndjson");
 
 /// What happened in that run: its records without the verdicts that were given live.
-fn happened() -> Vec<Record> {
+static HAPPENED: LazyLock<Vec<Record>> = LazyLock::new(|| {
     let records = RUN.lines().map(|line| serde_json::from_str::<Record>(line).expect("zsock wrote it"));
     records.filter(|record| !matches!(record.body, Body::Verdict(_))).collect()
+});
+
+fn happened() -> Vec<Record> {
+    HAPPENED.clone()
 }
 
 /// No trouble at all.
@@ -78,8 +82,16 @@ pub(crate) fn hostile(names: &[&str]) -> Report {
 pub(crate) fn both_ends() -> Report {
     let mut report = one();
     let mut server = report_of(lines(&[
-        (-2, "state", json!({"from": "SYN_RECV", "to": "ESTABLISHED", "socket": turned(), "tcp": {"state": "ESTABLISHED"}})),
-        (310_000, "state", json!({"from": "ESTABLISHED", "to": "CLOSE", "socket": turned(), "tcp": {"state": "CLOSE"}})),
+        (
+            -2,
+            "state",
+            json!({"from": "SYN_RECV", "to": "ESTABLISHED", "socket": turned(), "tcp": {"state": "ESTABLISHED"}}),
+        ),
+        (
+            310_000,
+            "state",
+            json!({"from": "ESTABLISHED", "to": "CLOSE", "socket": turned(), "tcp": {"state": "CLOSE"}}),
+        ),
     ]));
     let Some(mut story) = report.stories.first().cloned() else { return report };
     story.run = 1;
@@ -103,16 +115,32 @@ pub(crate) fn gallery() -> Report {
             "comm": comm, "uid": 33})
     };
     let syn = client("a1", "mailer", 40_001, "198.51.100.9:25");
-    let mut lines_of = vec![(1_000, "state", json!({"from": "CLOSE", "to": "SYN_SENT", "socket": syn, "tcp": {"state": "SYN_SENT"}}))];
+    let mut lines_of = vec![(
+        1_000,
+        "state",
+        json!({"from": "CLOSE", "to": "SYN_SENT", "socket": syn, "tcp": {"state": "SYN_SENT"}}),
+    )];
     for (attempt, at) in (1..).zip([2_000, 4_000, 8_000, 16_000, 32_000, 64_000]) {
         lines_of.push((at, "retransmit", json!({"cause": "syn", "attempt": attempt, "next_ms": at, "socket": syn, "tcp": {"state": "SYN_SENT"}})));
     }
-    lines_of.push((131_000, "state", json!({"from": "SYN_SENT", "to": "CLOSE", "socket": syn, "tcp": {"state": "CLOSE"}})));
-    lines_of.push((131_000, "closed", json!({"from": "SYN_SENT", "errno": "ETIMEDOUT", "lifetime_ms": 130_000, "peer_closed": false,
-        "reset": false, "fd_open": true, "socket": syn})));
+    lines_of.push((
+        131_000,
+        "state",
+        json!({"from": "SYN_SENT", "to": "CLOSE", "socket": syn, "tcp": {"state": "CLOSE"}}),
+    ));
+    lines_of.push((
+        131_000,
+        "closed",
+        json!({"from": "SYN_SENT", "errno": "ETIMEDOUT", "lifetime_ms": 130_000, "peer_closed": false,
+        "reset": false, "fd_open": true, "socket": syn}),
+    ));
 
     let window = client("a2", "exporter", 40_002, "10.0.9.1:9000");
-    lines_of.push((5_000, "state", json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": window, "tcp": {"state": "ESTABLISHED"}})));
+    lines_of.push((
+        5_000,
+        "state",
+        json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": window, "tcp": {"state": "ESTABLISHED"}}),
+    ));
     for (probe, at) in (1..).zip([60_000, 60_400, 61_200, 62_800, 66_000, 72_400]) {
         lines_of.push((at, "zero_window_probe", json!({"probe": probe, "answered": true, "next_ms": 2 * probe, "socket": window,
             "tcp": {"state": "ESTABLISHED", "unsent_bytes": 90_000, "send_window_bytes": 0, "last_received_ms": 3}})));
@@ -121,27 +149,60 @@ pub(crate) fn gallery() -> Report {
         "send_window_bytes": 65_535}})));
 
     let leak = client("a3", "proxy", 40_003, "10.0.2.2:8080");
-    lines_of.push((3_000, "state", json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": leak, "tcp": {"state": "ESTABLISHED"}})));
-    lines_of.push((200_000, "state", json!({"from": "ESTABLISHED", "to": "CLOSE_WAIT", "socket": leak, "tcp": {"state": "CLOSE_WAIT"}})));
+    lines_of.push((
+        3_000,
+        "state",
+        json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": leak, "tcp": {"state": "ESTABLISHED"}}),
+    ));
+    lines_of.push((
+        200_000,
+        "state",
+        json!({"from": "ESTABLISHED", "to": "CLOSE_WAIT", "socket": leak, "tcp": {"state": "CLOSE_WAIT"}}),
+    ));
     for half_closed in [60_000, 400_000, 900_000] {
-        lines_of.push((200_000 + half_closed, "sample", json!({"half_closed_ms": half_closed, "socket": leak, "tcp": {"state": "CLOSE_WAIT"}})));
+        lines_of.push((
+            200_000 + half_closed,
+            "sample",
+            json!({"half_closed_ms": half_closed, "socket": leak, "tcp": {"state": "CLOSE_WAIT"}}),
+        ));
     }
 
     let stale = client("a4", "worker", 40_004, "10.0.5.7:5432");
-    lines_of.push((4_000, "state", json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": stale, "tcp": {"state": "ESTABLISHED"}})));
-    let tcp = json!({"state": "ESTABLISHED", "last_received_ms": 700_000, "last_sent_ms": 1, "unacked_bytes": 40});
+    lines_of.push((
+        4_000,
+        "state",
+        json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": stale, "tcp": {"state": "ESTABLISHED"}}),
+    ));
+    let tcp =
+        json!({"state": "ESTABLISHED", "last_received_ms": 700_000, "last_sent_ms": 1, "unacked_bytes": 40});
     lines_of.push((704_000, "reset_received", json!({"socket": stale, "tcp": tcp})));
-    lines_of.push((704_000, "state", json!({"from": "ESTABLISHED", "to": "CLOSE", "socket": stale, "tcp": {"state": "CLOSE"}})));
-    lines_of.push((704_000, "closed", json!({"from": "ESTABLISHED", "errno": "ECONNRESET", "lifetime_ms": 700_000, "peer_closed": false,
-        "reset": true, "fd_open": true, "socket": stale})));
+    lines_of.push((
+        704_000,
+        "state",
+        json!({"from": "ESTABLISHED", "to": "CLOSE", "socket": stale, "tcp": {"state": "CLOSE"}}),
+    ));
+    lines_of.push((
+        704_000,
+        "closed",
+        json!({"from": "ESTABLISHED", "errno": "ECONNRESET", "lifetime_ms": 700_000, "peer_closed": false,
+        "reset": true, "fd_open": true, "socket": stale}),
+    ));
 
     let probed = client("a5", "metrics", 40_005, "10.0.7.7:9090");
-    lines_of.push((6_000, "state", json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": probed, "tcp": {"state": "ESTABLISHED"}})));
+    lines_of.push((
+        6_000,
+        "state",
+        json!({"from": "SYN_SENT", "to": "ESTABLISHED", "socket": probed, "tcp": {"state": "ESTABLISHED"}}),
+    ));
     for (probe, at) in (1..=4).zip([300_000, 310_000, 320_000, 330_000]) {
         lines_of.push((at, "keepalive", json!({"probe": probe, "of": 9, "next_ms": 10_000, "socket": probed,
             "tcp": {"state": "ESTABLISHED", "last_received_ms": at - 6_000, "keepalive": {"enabled": true, "idle_ms": 300_000, "interval_ms": 10_000, "probes": 9}}})));
     }
-    lines_of.push((331_000, "keepalive_answered", json!({"after_probes": 4, "socket": probed, "tcp": {"state": "ESTABLISHED"}})));
+    lines_of.push((
+        331_000,
+        "keepalive_answered",
+        json!({"after_probes": 4, "socket": probed, "tcp": {"state": "ESTABLISHED"}}),
+    ));
 
     // One of those that were forgotten is still being waited for when the recording ends.
     let asked = forgotten(1, Duration::from_mins(10));
@@ -149,7 +210,8 @@ pub(crate) fn gallery() -> Report {
     lines_of.sort_by_key(|(at, ..)| *at);
     records.extend(lines(&lines_of));
     let mut report = report_of(records);
-    report.runs[0].gaps = vec![(begin().after(Duration::from_secs(400)), begin().after(Duration::from_secs(460)))];
+    report.runs[0].gaps =
+        vec![(begin().after(Duration::from_secs(400)), begin().after(Duration::from_secs(460)))];
     report
 }
 
@@ -166,7 +228,9 @@ fn lines(lines: &[(i64, &str, Value)]) -> Vec<Record> {
     let record = |(ms, kind, rest): &(i64, &str, Value)| {
         let mut record = rest.clone();
         let at = begin().after(Duration::from_millis(u64::try_from(*ms).unwrap_or(0)));
-        for (name, value) in [("schema", json!(1)), ("ts", json!(at)), ("host", json!("web-1")), ("type", json!(kind))] {
+        for (name, value) in
+            [("schema", json!(1)), ("ts", json!(at)), ("host", json!("web-1")), ("type", json!(kind))]
+        {
             record[name] = value;
         }
         serde_json::from_value(record).unwrap_or_else(|error| panic!("{kind} at {ms}: {error}: {rest}"))
@@ -203,7 +267,12 @@ fn rename(event: &mut Event, number: u16) {
 fn report_of(mut records: Vec<Record>) -> Report {
     records.sort_by_key(|record| record.at);
     let (first, last) = (records[0].at, records[records.len() - 1].at);
-    let mut run = Run { host: Arc::clone(&records[0].host), span: Some((first, last)), is_ended: true, ..Run::default() };
+    let mut run = Run {
+        host: Arc::clone(&records[0].host),
+        span: Some((first, last)),
+        is_ended: true,
+        ..Run::default()
+    };
     run.records = records.len() as u64;
     let mut engine = Engine::new(Thresholds::default());
     let mut stories: BTreeMap<u64, Story> = BTreeMap::new();
@@ -243,7 +312,8 @@ fn incidents(stories: &[Story]) -> Vec<Incident> {
         let Some((socket, _)) = verdict.socket() else { continue };
         let at = story.verdicts[0].at;
         let place = socket.remote.map(|remote| Place::To(Destination::of(remote)));
-        let comm = |process: Option<&zsock_agent::record::Process>| process.and_then(|process| process.comm.clone());
+        let comm =
+            |process: Option<&zsock_agent::record::Process>| process.and_then(|process| process.comm.clone());
         let known = incidents.iter_mut().find(|it| {
             it.verdict == verdict.verdict && it.place == place && comm(it.process.as_ref()) == socket.comm
         });

@@ -130,8 +130,7 @@ pub(super) fn page(report: &Report) -> Page {
             }
         }
     }
-    let stories =
-        report.stories.iter().zip(places).map(|(story, place)| table.story(story, place)).collect();
+    let stories = report.stories.iter().zip(places).map(|(story, place)| table.story(story, place)).collect();
     Page {
         version: env!("CARGO_PKG_VERSION"),
         base_ms: table.base / 1_000_000,
@@ -224,9 +223,9 @@ impl Table {
         let (owner, process, ends, of_subject) = whose(&story.subject);
         let (facts, tcp) = facts(&story.subject);
         let (first, omitted, last) = Timeline::parts(&story.timeline);
-        let states = bars::bars(story).into_iter().map(|bar| {
-            (self.moment(bar.from), self.moment(bar.until), self.text(&bar.state.to_string()))
-        });
+        let states = bars::bars(story)
+            .into_iter()
+            .map(|bar| (self.moment(bar.from), self.moment(bar.until), self.text(&bar.state.to_string())));
         let bars = states.collect();
         StoryRow {
             run: story.run,
@@ -284,7 +283,9 @@ fn whose(subject: &Subject) -> (Option<String>, Option<String>, Option<String>, 
             let place = socket.remote.map(|remote| format!("→ {remote}"));
             (whose, socket.owner().as_ref().map(process_name), Some(ends(socket)), place)
         }
-        Subject::Process { process } => (Some(words::named(process)), Some(process_name(process)), None, None),
+        Subject::Process { process } => {
+            (Some(words::named(process)), Some(process_name(process)), None, None)
+        }
         Subject::Destination { destination } => {
             let place = format!("→ {destination}");
             (None, None, Some(place.clone()), Some(place))
@@ -318,7 +319,9 @@ fn clock_sentence(clock: &ClockOffset) -> String {
     let direction = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
     let uncertainty = duration(Duration::from_nanos(clock.uncertainty_ns));
     let (changes, host, reference) = (count(clock.changes, "state change"), &clock.host, &clock.reference);
-    format!("the clock of {host} is {ahead} {direction} {reference}'s, give or take {uncertainty}, by {changes} that both ends saw")
+    format!(
+        "the clock of {host} is {ahead} {direction} {reference}'s, give or take {uncertainty}, by {changes} that both ends saw"
+    )
 }
 
 fn damage_sentence(damage: &Damage) -> String {

@@ -15,7 +15,8 @@ function openLane(place) {
 function openStory(story) {
   const other = data.stories[story.other_end];
   const timeline = [make('h3', {}, other ? 'Both ends of the connection' : 'Timeline'), table(story, other)];
-  const verdicts = [...story.verdicts.map(card), facts(story), ...(other ? [facts(other)] : [])];
+  const gravestFirst = [...story.verdicts].sort((a, b) => severity(text(a.severity)).rank - severity(text(b.severity)).rank);
+  const verdicts = [...gravestFirst.map(card), facts(story), ...(other ? [facts(other)] : [])];
   detail.replaceChildren(heading(story), make('div', { className: other ? 'sides both' : 'sides' }, make('div', {}, ...timeline), make('div', { className: 'verdicts' }, ...verdicts)));
   detail.hidden = false;
   detail.scrollTop = 0;
