@@ -107,12 +107,17 @@ impl Tab {
         self.post("/execute/sync", &json!({"script": body, "args": []}))
     }
 
+    /// What a function with this body gives to `done`, sooner or later.
+    pub(crate) fn run_to_end(&self, body: &str) -> Value {
+        let script = format!("const done = arguments[0]; {body}");
+        self.post("/execute/async", &json!({"script": script, "args": []}))
+    }
+
     /// Looks before every drawing of the page until `condition` holds.
     pub(crate) fn wait(&self, condition: &str) {
-        let body = format!(
-            "const done = arguments[0]; const look = () => ({condition}) ? done(true) : requestAnimationFrame(look); look();"
-        );
-        assert_eq!(self.post("/execute/async", &json!({"script": body, "args": []})), true);
+        let look =
+            format!("const look = () => ({condition}) ? done(true) : requestAnimationFrame(look); look()");
+        assert_eq!(self.run_to_end(&look), true);
     }
 
     /// Presses the first element that `selector` finds, as a person would.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zsock_agent::detect::Thresholds;
-use zsock_agent::engine::Engine;
+use zsock_agent::engine::{Engine, Timeline};
 use zsock_agent::record::{Body, Destination, Event, Record, SocketId, Subject, Verdict};
 use zsock_agent::report::{Incident, Place, Report, Run, Story};
 use zsock_agent::time::Time;
@@ -210,9 +210,21 @@ pub(crate) fn gallery() -> Report {
     lines_of.sort_by_key(|(at, ..)| *at);
     records.extend(lines(&lines_of));
     let mut report = report_of(records);
+    report.stories.push(process_story());
     report.runs[0].gaps =
         vec![(begin().after(Duration::from_secs(400)), begin().after(Duration::from_secs(460)))];
     report
+}
+
+/// A process that runs out of descriptors: a story without a socket.
+fn process_story() -> Story {
+    let opened = json!({"verdict": "fd_pressure", "phase": "opened", "severity": "critical", "process": {"pid": 4_003, "comm": "proxy"},
+        "since": begin(), "evidence": {"open_fds": 990, "limit": 1_024}, "summary": "proxy (pid 4003) has 990 of 1024 descriptors open",
+        "advice": ["raise LimitNOFILE"]});
+    let verdicts = lines(&[(600_000, "verdict", opened)]);
+    let at = verdicts[0].at;
+    let subject = verdict(&verdicts[0]).expect("it is one").subject.clone();
+    Story { run: 0, subject, verdicts, timeline: Timeline::default(), span: (at, at), other_end: None }
 }
 
 fn turned() -> Value {

@@ -5,7 +5,7 @@ const ROW = 30;
 const lanes = find('lanes'), spacer = find('spacer'), stage = find('stage'), rows = find('rows'), bars = find('bars');
 const overview = find('overview'), axis = find('axis'), tip = find('tip');
 const filter = { process: '', place: '', verdict: '', host: '', words: '', incident: undefined, isWindowOnly: false };
-const visible = { stories: [], chosen: undefined, marks: [] };
+const visible = { passing: [], parts: {}, stories: [], chosen: undefined, marks: [] };
 // The labels in sight. One that stays in sight stays the same element: it may be just being clicked.
 const labels = new Map();
 
@@ -14,9 +14,10 @@ const matches = (story) =>
   && (filter.place === '' || story.place === +filter.place)
   && (filter.verdict === '' || story.names.has(+filter.verdict))
   && (filter.host === '' || story.host === filter.host)
-  && (!filter.isWindowOnly || (story.trouble[0] <= view.until && story.trouble[1] >= view.from))
   && (filter.incident === undefined || story.incidents.has(filter.incident))
   && filter.words.split(/\s+/).every((word) => story.words.includes(word));
+
+const isInWindow = (story) => story.trouble[0] <= view.until && story.trouble[1] >= view.from;
 
 const ORDERS = {
   trouble: (a, b) => a.trouble[0] - b.trouble[0],
@@ -29,7 +30,10 @@ const harm = (story) => (story.gravest ? severity(text(story.gravest.severity)).
 
 // What the filters let through, in the order that is asked for; the two ends of a connection stand together.
 function choose(order) {
-  const sorted = data.stories.filter(matches).sort((a, b) => ORDERS[order](a, b) || a.number - b.number);
+  visible.passing = data.stories.filter(matches);
+  const wanted = filter.isWindowOnly ? visible.passing.filter(isInWindow) : [...visible.passing];
+  const sorted = wanted.sort((a, b) => ORDERS[order](a, b) || a.number - b.number);
+  countVerdicts();
   const through = new Set(sorted), placed = new Set();
   visible.stories = [];
   for (const story of sorted) {
@@ -41,7 +45,7 @@ function choose(order) {
     }
   }
 }
-const trouble = () => around(visible.stories.map((story) => story.trouble));
+const trouble = () => around(visible.passing.map((story) => story.trouble));
 
 let isDue = false;
 function redraw() {
@@ -75,25 +79,31 @@ function drawAxis() {
   }
 }
 
-// All of the time in one strip: how many verdicts began in each of its parts, and which part is in the window.
-function drawOverview() {
-  const { context, width, height } = prepare(overview);
-  const scale = width / (limits[1] - limits[0]), buckets = {};
-  for (const story of visible.stories) {
+// How many verdicts of the stories that pass the filters began in each part of all the time, by severity.
+const PARTS = 300;
+const partAt = (at) => Math.floor(((at - limits[0]) / (limits[1] - limits[0])) * PARTS);
+function countVerdicts() {
+  visible.parts = {};
+  for (const story of visible.passing) {
     for (const verdict of story.verdicts) {
-      const bucket = Math.floor(((verdict.told[0][0] - limits[0]) * scale) / 3), name = text(verdict.severity);
-      buckets[bucket] ??= { critical: 0, warning: 0, info: 0 };
-      buckets[bucket][name]++;
+      const part = visible.parts[partAt(verdict.told[0][0])] ??= { critical: 0, warning: 0, info: 0 };
+      part[text(verdict.severity)]++;
     }
   }
-  const most = Math.max(1, ...Object.values(buckets).map((it) => it.critical + it.warning + it.info));
-  for (const [bucket, numbers] of Object.entries(buckets)) {
+}
+
+// All of the time in one strip: where verdicts began, and which part of it is in the window.
+function drawOverview() {
+  const { context, width, height } = prepare(overview);
+  const scale = width / (limits[1] - limits[0]), wide = width / PARTS;
+  const most = Math.max(1, ...Object.values(visible.parts).map((it) => it.critical + it.warning + it.info));
+  for (const [place, numbers] of Object.entries(visible.parts)) {
     let y = height;
     for (const name of ['critical', 'warning', 'info']) {
       // A single one among thousands is to be seen too.
       const part = numbers[name] && Math.max(4, (Math.log1p(numbers[name]) / Math.log1p(most)) * (height - 12));
       context.fillStyle = palette[name];
-      context.fillRect(bucket * 3, y - part, 3, part);
+      context.fillRect(place * wide, y - part, Math.max(wide, 3), part);
       y -= part;
     }
   }
