@@ -220,8 +220,8 @@ function label(story) {
   const hosts = new Set(data.runs.map((run) => run.host)).size > 1 ? [make('span', { className: 'host' }, story.host)] : [];
   return make('div', { className: 'lane', id: `lane-${story.number}`, role: 'option', title: `${story.host}  ${title(story)}` },
     make('span', { className: `sign ${name}`, title: name }, sign),
-    make('span', { className: 'owner' }, known(story.owner)), ...pair, ...hosts,
-    make('span', { className: 'ends' }, known(story.ends)));
+    make('span', { className: 'who' }, make('span', { className: 'owner' }, known(story.owner)), ...pair, ...hosts),
+    make('span', { className: 'ends' }, endsOf(story)));
 }
 
 // Dragging over the lanes or the strip chooses a span; over the axis it moves the window.

@@ -60,7 +60,9 @@ function ending(verdict) {
 
 const host = (story) => (data.runs[story.run] ? text(data.runs[story.run].host) : '–');
 const endOf = (story) => Math.max(story.span[1], data.runs[story.run]?.span?.[1] ?? 0);
-const title = (story) => `${known(story.owner)}  ${known(story.ends)}`;
+// Only a process has none.
+const endsOf = (story) => (story.ends === undefined ? 'all of its sockets' : text(story.ends));
+const title = (story) => `${known(story.owner)}  ${endsOf(story)}`;
 
 // What is asked of every story again and again.
 for (const [number, story] of data.stories.entries()) {

@@ -55,7 +55,7 @@ function card(verdict) {
 const list = (kind, places, className = 'advice') => make(kind, { className }, ...places.map((place) => make('li', {}, text(place))));
 
 function facts(story) {
-  const lines = [[known(story.owner), known(story.ends), `on ${story.host}`], story.facts.map(text), story.tcp.map(text).filter((fact) => fact !== '–')];
+  const lines = [[known(story.owner), endsOf(story), `on ${story.host}`], story.facts.map(text), story.tcp.map(text).filter((fact) => fact !== '–')];
   return make('p', { className: 'facts' }, lines.filter((line) => line.length).map((line) => line.join(' · ')).join('\n'));
 }
 
