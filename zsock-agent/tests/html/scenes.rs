@@ -14,6 +14,7 @@ type Scene = fn(&Driver);
 pub(crate) const ALL: &[(&str, Scene)] = &[
     ("a_page_draws_its_lanes_without_a_word_to_anybody", draws),
     ("a_click_on_a_lane_shows_its_timeline", click),
+    ("states_verdicts_and_signs_stand_at_their_times", bars_and_signs),
     ("filters_leave_the_lanes_that_pass", filters),
     ("an_incident_leaves_its_sockets_and_shows_their_trouble", incident),
     ("both_ends_of_a_connection_stand_side_by_side", both_ends),
@@ -52,6 +53,17 @@ fn colours(tab: &Tab, id: &str) -> u64 {
     let count = "const it = document.getElementById(arguments_id); const of = it.getContext('2d').getImageData(0, 0, it.width, it.height).data; \
         const seen = new Set(); for (let at = 0; at < of.length; at += 4) seen.add(of[at] << 16 | of[at + 1] << 8 | of[at + 2]); return seen.size";
     tab.run(&count.replace("arguments_id", &json!(id).to_string())).as_u64().expect("a number")
+}
+
+/// Where on the canvas of the lanes there are pixels of the colour of this name: from which part of its width to which.
+fn painted(tab: &Tab, colour: &str) -> [f64; 2] {
+    let body = "const wanted = getComputedStyle(document.documentElement).getPropertyValue(name).trim(); \
+        const it = document.getElementById('bars'), of = it.getContext('2d').getImageData(0, 0, it.width, it.height).data, found = []; \
+        for (let at = 0; at < of.length; at += 4) \
+          if (`#${[0, 1, 2].map((more) => of[at + more].toString(16).padStart(2, '0')).join('')}` === wanted) found.push((at / 4) % it.width); \
+        return [Math.min(...found) / it.width, Math.max(...found) / it.width]";
+    let found = tab.run(&format!("const name = {}; {body}", json!(format!("--{colour}"))));
+    [0, 1].map(|at| found[at].as_f64().unwrap_or_else(|| panic!("nothing is painted in {colour}")))
 }
 
 /// From when until when the window shows, in words.
@@ -106,6 +118,24 @@ fn click(driver: &Driver) {
     tab.click("#close");
     tab.wait("document.getElementById('detail').hidden");
     assert_eq!(tab.complaints(), [""; 0]);
+}
+
+/// The run lasts from 11:11:58.584 to 11:32:40.753, and the window shows a twenty-fifth of that more on either side.
+fn bars_and_signs(driver: &Driver) {
+    let tab = open(driver, "one", &reports::one());
+    let place = |seconds: f64| (0.04 + seconds / 1_242.169) / 1.08;
+    let near = |seen: f64, expected: f64| (seen - expected).abs() < 0.004;
+    let [born, closed] = painted(&tab, "open");
+    assert!(near(born, place(0.225)), "ESTABLISHED from {born}");
+    // The sign of its death covers the end of the bar.
+    assert!((place(1_215.0)..place(1_241.0)).contains(&closed), "ESTABLISHED until {closed}");
+    let [sent_again, _] = painted(&tab, "warning");
+    assert!(
+        (place(295.0)..place(302.0)).contains(&sent_again),
+        "the first retransmission is at {sent_again}"
+    );
+    let [left, right] = painted(&tab, "critical");
+    assert!(near(f64::midpoint(left, right), place(1_240.158)), "it died between {left} and {right}");
 }
 
 fn filters(driver: &Driver) {
@@ -254,6 +284,7 @@ fn many(driver: &Driver) {
     println!("scrolled at {frame} ms a frame");
     tab.run("document.getElementById('lanes').scrollTop = 1e9");
     drawn(&tab);
+    assert!(lanes(&tab).as_u64().is_some_and(|few| few < 60), "none of those above is there any more");
     assert!(text(&tab, "#rows").contains(":39999 → "), "{}", text(&tab, "#rows"));
     let filtering = tab.run(
         "const it = document.getElementById('by-text'), began = performance.now(); it.value = 'checkout['; it.dispatchEvent(new Event('input')); \

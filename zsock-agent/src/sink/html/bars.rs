@@ -18,15 +18,8 @@ pub(super) struct Bar {
 pub(super) fn bars(story: &Story) -> Vec<Bar> {
     let (begin, end) = story.span;
     let mut bars = Bars { done: Vec::new(), current: None };
-    let (first, omitted, last) = Timeline::parts(&story.timeline);
-    for entry in first {
-        bars.take(begin, entry);
-    }
-    // Of what is missing in the middle nobody knows when it happened.
-    if omitted > 0 && last.first().is_some_and(|next| bars.contradicts(next)) {
-        bars.forget();
-    }
-    for entry in last {
+    let (first, _, last) = Timeline::parts(&story.timeline);
+    for entry in first.iter().chain(last) {
         bars.take(begin, entry);
     }
     bars.finish(end)
@@ -58,12 +51,6 @@ impl Bars {
                 }
             }
         }
-    }
-
-    /// Whether `next` tells of another state than the one that seems to last.
-    fn contradicts(&self, next: &TimelineEntry) -> bool {
-        let state = if let What::State(change) = next.what { Some(change.from) } else { next.standing.state };
-        self.current.zip(state).is_some_and(|(bar, state)| bar.state != state)
     }
 
     fn forget(&mut self) {
