@@ -78,12 +78,15 @@ const X32: u32 = 0x4000_0000;
 /// `BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM`, `BPF_MAP_GET_NEXT_KEY`, `BPF_LINK_CREATE`, `BPF_ITER_CREATE`.
 const BPF_COMMANDS: [u64; 6] = [1, 2, 3, 4, 28, 33];
 
-/// What a thread takes that records: files to make and to remove. Landlock says where.
+/// What a thread takes that records: files to make, to rename, to date and to remove. Landlock says where.
 #[rustfmt::skip]
 const WRITING: &[libc::c_long] = &[
-    libc::SYS_mkdirat, libc::SYS_unlinkat,
+    libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat2, libc::SYS_utimensat,
     #[cfg(target_arch = "x86_64")] libc::SYS_mkdir,
     #[cfg(target_arch = "x86_64")] libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")] libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")] libc::SYS_renameat,
+    #[cfg(not(target_arch = "x86_64"))] 38, // `renameat`
 ];
 
 /// Refuses, in this thread and those that it starts, what a running zsock has no use for.

@@ -1,7 +1,8 @@
 //! The segment files of a recording: a directory of them that never grows beyond what it may.
 //!
 //! A segment is zstd frames one after the other, each of whole records and written by one call. A frame that was not finished, because the
-//! machine lost its power, is mended when the directory is opened again: then `zstdcat` reads on where `report` does anyhow.
+//! machine lost its power, is mended when the directory is opened again: then `zstdcat` reads on where `report` does anyhow. The frames of
+//! one second each compress badly, so a segment that is full is written anew, in large ones.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -24,9 +25,20 @@ mod tests;
 const SUFFIX: &str = ".ndjson.zst";
 
 /// So many segments share the room, so that one of them going takes little of the past with it.
-const SEGMENTS: u64 = 16;
+const SEGMENTS: u64 = 32;
 
-/// The compression of frames: zstd's own default. A frame has a second's records, of which a higher one makes little more.
+/// None is larger, for writing it anew must not keep what comes in waiting.
+const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// The frames of a segment that is full have so much before compression: a damaged one costs no more.
+const LARGE_FRAME_BYTES: usize = 1 << 20;
+
+/// Files that are there for a moment only.
+const PASSING: [&str; 2] = [TRIAL, ANEW];
+const TRIAL: &str = ".zsock-writes-here";
+const ANEW: &str = ".zsock-writes-anew";
+
+/// The compression of frames: zstd's own default.
 const LEVEL: i32 = 3;
 
 /// Whoever may read the directory: its owner, and the group to which an administrator gives it. Names of processes and addresses are
@@ -94,10 +106,11 @@ impl Segments {
         };
         segments.enter()?;
         segments.try_to_write()?;
-        if let Some(last) = segments.complete.back_mut()
-            && let Err(error) = mend(last)
-        {
-            log::warn!("mend {}: {error:#}; it stays as it is", last.path.display());
+        if let Some(mut last) = segments.complete.pop_back() {
+            if let Err(error) = mend(&mut last) {
+                log::warn!("mend {}: {error:#}; it stays as it is", last.path.display());
+            }
+            segments.complete(last, now)?;
         }
         segments.make_room(0, now).context("remove what is too old or too much")?;
         Ok(segments)
@@ -117,8 +130,10 @@ impl Segments {
             (self.entered, self.open, self.complete) = (None, None, VecDeque::new());
             self.enter()?;
         }
-        if self.open.as_ref().is_some_and(|open| self.is_full(open, now)) {
-            self.close();
+        if self.open.as_ref().is_some_and(|open| self.is_full(open, now))
+            && let Some(Open { segment, .. }) = self.open.take()
+        {
+            self.complete(segment, now)?;
         }
         let is_new = self.open.is_none();
         let repeats_header = is_new && !records.starts_with(&self.header);
@@ -150,6 +165,10 @@ impl Segments {
             // Some network file systems have no locks.
             Err(TryLockError::Error(error)) => log::info!("lock {shown}: {error}"),
         }
+        for passing in PASSING {
+            // One that was left by a zsock that was killed; mostly there is none.
+            let _ = fs::remove_file(directory.join(passing));
+        }
         self.complete = found_in(directory).with_context(|| format!("list the segments in {shown}"))?;
         self.entered = Some(opened);
         Ok(())
@@ -168,7 +187,7 @@ impl Segments {
 
     /// Makes a file and removes it: what is wrong with the directory is to be known at the start.
     fn try_to_write(&self) -> Result<()> {
-        let path = self.directory.join(".zsock-writes-here");
+        let path = self.directory.join(TRIAL);
         let tried =
             create(&path).and_then(|mut file| file.write_all(b"zsock")).and_then(|()| fs::remove_file(&path));
         tried.with_context(|| {
@@ -179,11 +198,50 @@ impl Segments {
     fn is_full(&self, open: &Open, now: Time) -> bool {
         let is_old =
             |age: Duration| now.since(open.since) >= age / u32::try_from(SEGMENTS).unwrap_or(u32::MAX);
-        open.segment.bytes >= self.bounds.size_bytes / SEGMENTS || self.bounds.age.is_some_and(is_old)
+        open.segment.bytes >= SEGMENT_BYTES.min(self.bounds.size_bytes / SEGMENTS)
+            || self.bounds.age.is_some_and(is_old)
     }
 
-    fn close(&mut self) {
-        self.complete.extend(self.open.take().map(|open| open.segment));
+    /// Takes a segment for complete, and writes it anew where that makes it smaller.
+    fn complete(&mut self, mut segment: Segment, now: Time) -> Result<()> {
+        self.make_room(2 * segment.bytes, now)?;
+        if let Err(error) = self.write_anew(&mut segment) {
+            log::info!("write {} anew in large frames: {error:#}; it stays as it is", segment.path.display());
+            // It may not have come so far.
+            let _ = fs::remove_file(self.directory.join(ANEW));
+        }
+        self.complete.push_back(segment);
+        Ok(())
+    }
+
+    fn write_anew(&mut self, segment: &mut Segment) -> Result<()> {
+        let stored = File::open(&segment.path)?;
+        let modified = stored.metadata()?.modified()?;
+        let mut text = zstd::stream::read::Decoder::new(stored)?;
+        let path = self.directory.join(ANEW);
+        let mut anew = create(&path)?;
+        let mut chunk = Vec::with_capacity(LARGE_FRAME_BYTES);
+        let mut bytes = 0;
+        loop {
+            let read =
+                text.by_ref().take((LARGE_FRAME_BYTES - chunk.len()) as u64).read_to_end(&mut chunk)?;
+            let whole = if read == 0 { chunk.len() } else { whole_lines(&chunk) };
+            if whole == 0 {
+                break;
+            }
+            let frame = self.compressor.compress(&chunk[..whole])?;
+            anew.write_all(&frame)?;
+            bytes += frame.len() as u64;
+            chunk.drain(..whole);
+        }
+        if bytes >= segment.bytes {
+            return fs::remove_file(&path).context("remove what is no smaller");
+        }
+        anew.set_modified(modified)?;
+        anew.sync_all()?;
+        fs::rename(&path, &segment.path)?;
+        segment.bytes = bytes;
+        Ok(())
     }
 
     /// Removes the oldest segments until there is room for so much more, and those that are too old.
@@ -205,7 +263,9 @@ impl Segments {
                     };
                 }
                 // The bound holds for the segment that is being written as well.
-                None if is_too_much && self.open.is_some() => self.close(),
+                None if is_too_much && self.open.is_some() => {
+                    self.complete.extend(self.open.take().map(|open| open.segment));
+                }
                 _ => return Ok(()),
             }
         }
@@ -281,6 +341,11 @@ fn found_in(directory: &Path) -> io::Result<VecDeque<Segment>> {
     Ok(found.into())
 }
 
+/// How much of a text is whole lines.
+fn whole_lines(text: &[u8]) -> usize {
+    memchr::memrchr(b'\n', text).map_or(0, |end| end + 1)
+}
+
 /// Puts whole records in the place of a frame that was not finished.
 fn mend(segment: &mut Segment) -> Result<()> {
     let stored = fs::read(&segment.path)?;
@@ -298,7 +363,7 @@ fn mend(segment: &mut Segment) -> Result<()> {
     let _ = zstd::stream::read::Decoder::new(&stored[whole..])?
         .take(stored.len() as u64 * 64)
         .read_to_end(&mut text);
-    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    text.truncate(whole_lines(&text));
     log::warn!(
         "{} ends in the midst of a frame: {} of its {} bytes were not finished, and {} records of them can be read",
         segment.path.display(),

@@ -122,6 +122,41 @@ fn a_segment_goes_once_all_in_it_is_too_old_and_not_before() {
 }
 
 #[test]
+fn a_segment_that_is_full_is_written_anew_and_smaller() {
+    let room = Room::new("anew");
+    let mut segments = room.open(Bounds { size_bytes: 320_000, age: None }, at(0));
+    let record = |number: u64| {
+        format!("{{\"ts\":{number},\"type\":\"tick\",\"host\":\"web-1\",\"every_ms\":10000}}\n")
+    };
+    let mut number = 0;
+    while room.names().len() < 2 {
+        segments.append(record(number).as_bytes(), at(number)).unwrap();
+        number += 1;
+    }
+    let first = room.0.join(&room.names()[0]);
+    let stored = fs::metadata(&first).unwrap();
+    assert!(stored.len() * 5 < 10_000, "{} bytes of {number} records", stored.len());
+    assert_eq!(stored.permissions().mode() & 0o777, FILE_MODE);
+    let lines: Vec<String> = room.lines().concat();
+    let expected: Vec<String> =
+        (0..number - 1).chain([0, number - 1]).map(|number| record(number).trim_end().to_owned()).collect();
+    assert_eq!(lines, expected, "and the second begins with the first record");
+    assert_eq!(room.names().len(), 2, "{:?}", room.names());
+}
+
+#[test]
+fn what_a_zsock_that_was_killed_left_half_done_is_tidied_up() {
+    let room = Room::new("passing");
+    room.open(MUCH, at(0)).append(b"start\none\n", at(0)).unwrap();
+    for passing in PASSING {
+        fs::write(room.0.join(passing), "half").unwrap();
+    }
+    room.open(MUCH, at(1));
+    assert_eq!(room.names(), ["20231114T221320.000000Z.ndjson.zst"]);
+    assert_eq!(room.lines(), [["start", "one"]]);
+}
+
+#[test]
 fn another_recording_goes_on_in_a_segment_of_its_own_and_keeps_to_the_bounds() {
     let room = Room::new("again");
     room.open(MUCH, at(0)).append(b"start 1\none\n", at(0)).unwrap();
