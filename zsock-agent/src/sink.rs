@@ -14,6 +14,7 @@ pub mod html;
 pub mod ndjson;
 mod palette;
 pub(crate) mod quantity;
+pub mod report;
 pub mod stdout;
 mod text;
 pub mod writer;

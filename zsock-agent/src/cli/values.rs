@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::Thresholds;
-use crate::record::printable;
+use crate::record::{SocketId, printable};
 use crate::time::parse_duration;
 
 /// Bytes of a process name that the kernel keeps: `TASK_COMM_LEN` without the final zero.
@@ -92,6 +92,14 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
         Ok(pid) if pid > 0 => Ok(pid),
         _ => Err("a process id is a number from 1 up; --comm selects by name".to_owned()),
     }
+}
+
+/// The id of a socket, as records write it.
+pub(super) fn socket_id(text: &str) -> Result<SocketId, String> {
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let id = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    id.map(SocketId)
+        .ok_or_else(|| "the id of a socket is what `socket.id` of a record says, such as 1e1d5d".to_owned())
 }
 
 /// One `--threshold`, as it was written once it is known to be one.

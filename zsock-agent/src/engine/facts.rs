@@ -127,6 +127,10 @@ impl Facts {
     }
 
     fn note_socket(&mut self, socket: &Socket) {
+        // Most events tell nothing new of it.
+        if *socket == self.socket {
+            return;
+        }
         let before = std::mem::replace(&mut self.socket, socket.clone());
         let now = &mut self.socket;
         now.local = now.local.or(before.local);

@@ -79,8 +79,10 @@ impl Timeline {
             inferred: event.inferred,
         };
         let place = self.entries.partition_point(|earlier| earlier.at <= at);
-        // Most sockets have few entries for most of their life.
-        self.entries.reserve_exact(1);
+        // Most sockets have few entries for most of their life, and more of them in quick succession at its end.
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(if self.entries.len() < 2 { 1 } else { 3 });
+        }
         self.entries.insert(place, entry);
         if self.entries.len() > KEPT {
             self.entries.remove(self.kept_first());

@@ -88,6 +88,13 @@ impl State {
         u8::try_from(number).ok().map(Self)
     }
 
+    /// The state that is written so.
+    pub(crate) fn from_exact_name(name: &[u8]) -> Option<Self> {
+        let number =
+            STATE_NAMES.iter().position(|known| known.as_bytes() == name).filter(|number| *number > 0)?;
+        u8::try_from(number).ok().map(Self)
+    }
+
     /// Whether our FIN is queued or in flight: it takes a sequence number that is no payload.
     #[must_use]
     pub fn is_closing(self) -> bool {
@@ -142,6 +149,11 @@ impl Errno {
     #[must_use]
     pub const fn named(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
+    }
+
+    /// An error by the name that a record has for it.
+    pub(crate) fn from_name(name: &str) -> Self {
+        Self(Cow::Owned(name.to_owned()))
     }
 
     /// The name.

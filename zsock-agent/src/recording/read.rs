@@ -1,14 +1,35 @@
 //! What a recording holds, record by record; what cannot be read of it is told with its place, and the rest is read on.
+//!
+//! Memory is bounded whatever stands there: lines, frames and what is told of damage have limits.
 
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::record::Record;
+use anyhow::Result;
+
+use crate::record::{Record, SCHEMA, printable};
+
+mod as_written;
+mod cursor;
+mod damages;
+mod lines;
+mod names;
+mod paths;
+mod stored;
+mod text;
+
+use damages::Damages;
+use lines::{Ending, Line, Lines, Piece};
+use names::Names;
+use paths::Place;
 
 /// What comes next in a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// A record.
-    Record(Box<Record>),
+    Record(Record),
     /// Something that is none.
     Damage(Damage),
 }
@@ -18,10 +39,175 @@ pub enum Next {
 pub struct Damage {
     /// The file, or `-` for stdin, as a terminal may be sent it.
     pub input: Arc<str>,
-    /// Where the passage begins: bytes from the start of the file as it is stored.
+    /// Where the passage begins: bytes from the start of the file as it is stored. Of a line in a zstd frame, where the frame begins.
     pub at_byte: u64,
-    /// The line, from 1 on, where it is one of text that could be told from others.
+    /// The line of the text, from 1 on; absent where it cannot be told, as after a frame that could not be read.
     pub line: Option<u64>,
-    /// What is wrong with it.
+    /// What is wrong with it, as a terminal may be sent it.
     pub why: String,
+}
+
+/// Opens what each path names: a file, a directory of segments as `zsock record` makes it (read one after another, by their names),
+/// or stdin for `-`.
+///
+/// # Errors
+/// Where there is nothing at a path, or nothing that may be read.
+pub fn open(paths: &[PathBuf]) -> Result<Vec<Recording>> {
+    paths.iter().map(|path| paths::open(path)).collect()
+}
+
+/// Records one after another, from one file or from the segments of a directory.
+#[derive(Debug)]
+pub struct Recording {
+    name: Arc<str>,
+    /// Still to be read.
+    places: VecDeque<Place>,
+    /// Being read.
+    file: Option<File>,
+    stored_bytes: Option<u64>,
+    /// Of the files that were read to their ends.
+    read_bytes: u64,
+    passed_over: u64,
+    names: Names,
+    /// To be told before anything else is read.
+    waiting: VecDeque<Next>,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct File {
+    lines: Lines,
+    damages: Damages,
+}
+
+impl Recording {
+    /// The recording that `input` gives.
+    #[must_use]
+    pub fn of(name: &str, input: impl Read + Send + 'static) -> Self {
+        let mut recording = Self::at(name, VecDeque::new(), None);
+        recording.file = Some(File::new(Arc::clone(&recording.name), Box::new(input)));
+        recording
+    }
+
+    fn at(name: &str, places: VecDeque<Place>, stored_bytes: Option<u64>) -> Self {
+        Self {
+            name: printable(name).into(),
+            places,
+            file: None,
+            stored_bytes,
+            read_bytes: 0,
+            passed_over: 0,
+            names: Names::default(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The path as it was given, as a terminal may be sent it.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How many bytes there are to read, as stored when it was opened; `None` where nobody knows, as of a pipe.
+    #[must_use]
+    pub fn stored_bytes(&self) -> Option<u64> {
+        self.stored_bytes
+    }
+
+    /// How many of them were read.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes + self.file.as_ref().map_or(0, |file| file.lines.read_bytes())
+    }
+
+    /// Records of schema 1 of types that this zsock does not know, as newer ones write them. They are passed over.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
+    }
+
+    /// What comes next; `None` at the end.
+    pub fn next_record(&mut self) -> Option<Next> {
+        loop {
+            if let Some(next) = self.waiting.pop_front() {
+                return Some(next);
+            }
+            let Some(file) = &mut self.file else {
+                self.open_next()?;
+                continue;
+            };
+            match file.lines.next() {
+                Piece::Line(line) => match read_record(&line, &mut self.names) {
+                    Ok(Some(record)) => {
+                        if file.damages.has_record() {
+                            return Some(Next::Record(record));
+                        }
+                        self.waiting.extend(file.damages.found_record().into_iter().map(Next::Damage));
+                        self.waiting.push_back(Next::Record(record));
+                    }
+                    Ok(None) => self.passed_over += 1,
+                    // What is left of a line where its text ends in damage is part of that.
+                    Err(_) if line.ending == Ending::Damage => {}
+                    Err(why) => {
+                        let (at_byte, line) = (line.at_byte, line.number);
+                        self.waiting.extend(file.damages.add(at_byte, line, why).map(Next::Damage));
+                    }
+                },
+                Piece::Damage { at_byte, line, why } => {
+                    self.waiting.extend(file.damages.add(at_byte, line, why).map(Next::Damage));
+                }
+                Piece::End => self.close(),
+            }
+        }
+    }
+
+    /// Opens the next file; `None` after the last.
+    fn open_next(&mut self) -> Option<()> {
+        let place = self.places.pop_front()?;
+        let name = place.name();
+        match place.open() {
+            Ok(input) => self.file = Some(File::new(name, input)),
+            Err(error) => {
+                let why = format!("cannot be opened: {error}");
+                self.waiting.push_back(Next::Damage(Damage { input: name, at_byte: 0, line: None, why }));
+            }
+        }
+        Some(())
+    }
+
+    /// Leaves a file at its end.
+    fn close(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        self.read_bytes += file.lines.read_bytes();
+        self.waiting.extend(file.damages.close().into_iter().map(Next::Damage));
+    }
+}
+
+impl Iterator for Recording {
+    type Item = Next;
+
+    fn next(&mut self) -> Option<Next> {
+        self.next_record()
+    }
+}
+
+impl File {
+    fn new(name: Arc<str>, input: Box<dyn Read + Send>) -> Self {
+        Self { lines: Lines::new(input), damages: Damages::new(name) }
+    }
+}
+
+/// The record of a line; `Ok(None)` where a newer zsock wrote it.
+///
+/// # Errors
+/// What is wrong with it.
+fn read_record(line: &Line<'_>, names: &mut Names) -> Result<Option<Record>, String> {
+    if let Some(event) = as_written::event(line.text, names) {
+        return Ok(Some(event));
+    }
+    match serde_json::from_slice::<Record>(line.text) {
+        Ok(record) if record.schema == SCHEMA => Ok(Some(record)),
+        Ok(Record { schema, .. }) => Err(damages::other_schema(schema)),
+        Err(error) => damages::explain(line, &error),
+    }
 }

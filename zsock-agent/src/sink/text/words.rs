@@ -51,7 +51,7 @@ pub(in crate::sink) fn owner(socket: &Socket) -> String {
 }
 
 /// Whom a verdict is about.
-pub(super) fn subject(subject: &Subject) -> String {
+pub(in crate::sink) fn subject(subject: &Subject) -> String {
     match subject {
         Subject::Socket { socket, .. } => format!("{}  {}", owner(socket), ends(socket)),
         Subject::Process { process } => named(process),

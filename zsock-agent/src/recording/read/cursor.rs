@@ -1,0 +1,243 @@
+//! A place in a line of JSON in the form in which zsock writes it: no spaces, no escapes, fields in a known order.
+//!
+//! What is not in that form gives `None`, right or wrong.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+
+use super::names::Names;
+use crate::record::{Cause, Errno, Family, SocketId, State};
+use crate::time::Time;
+
+/// A place in a line.
+pub(super) struct Cursor<'a, 'n> {
+    rest: &'a [u8],
+    /// What stands before the next field: `{` before the first of an object, then a comma.
+    separator: u8,
+    names: &'n mut Names,
+}
+
+impl<'a, 'n> Cursor<'a, 'n> {
+    pub(super) fn new(line: &'a [u8], names: &'n mut Names) -> Self {
+        Self { rest: line, separator: b'{', names }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Begins an object.
+    pub(super) fn open(&mut self) -> Option<()> {
+        self.separator = b'{';
+        (self.rest.first() == Some(&b'{')).then_some(())
+    }
+
+    /// Ends an object.
+    pub(super) fn close(&mut self) -> Option<()> {
+        if self.separator == b'{' {
+            self.eat(b"{")?;
+        }
+        self.separator = b',';
+        self.eat(b"}")
+    }
+
+    /// The value of the field that has to come next.
+    #[inline]
+    pub(super) fn required<T, const N: usize>(
+        &mut self,
+        key: &[u8; N],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        if self.begins_field(key) { read(self) } else { None }
+    }
+
+    /// The value of a field that may be absent.
+    #[inline]
+    pub(super) fn optional<T, const N: usize>(
+        &mut self,
+        key: &[u8; N],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if self.begins_field(key) { read(self).map(Some) } else { Some(None) }
+    }
+
+    /// A field that is absent where it is false.
+    #[inline]
+    pub(super) fn flag<const N: usize>(&mut self, key: &[u8; N]) -> Option<bool> {
+        if self.begins_field(key) { self.bool() } else { Some(false) }
+    }
+
+    pub(super) fn bool(&mut self) -> Option<bool> {
+        if self.eat(b"true").is_some() { Some(true) } else { self.eat(b"false").map(|()| false) }
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        u32::try_from(self.u64()?).ok()
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        // So many digits always fit.
+        const DIGITS: usize = 19;
+        let (mut value, mut length) = (0_u64, 0);
+        while let Some(digit) =
+            self.rest.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|it| *it < 10)
+        {
+            if length == DIGITS {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+            length += 1;
+        }
+        let has_leading_zero = length > 1 && self.rest[0] == b'0';
+        let is_number = length > 0 && !has_leading_zero;
+        self.rest = &self.rest[length..];
+        is_number.then_some(value)
+    }
+
+    /// A string of plain ASCII.
+    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
+        self.eat(b"\"")?;
+        let ends = |byte: &u8| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+        let length = self.rest.iter().position(ends)?;
+        let (text, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        self.eat(b"\"")?;
+        Some(text)
+    }
+
+    /// A string that many records have.
+    pub(super) fn name(&mut self) -> Option<Arc<str>> {
+        let text = self.text()?;
+        self.names.of(text)
+    }
+
+    pub(super) fn errno(&mut self) -> Option<Errno> {
+        str::from_utf8(self.text()?).ok().map(Errno::from_name)
+    }
+
+    pub(super) fn state(&mut self) -> Option<State> {
+        self.text().and_then(State::from_exact_name)
+    }
+
+    pub(super) fn cause(&mut self) -> Option<Cause> {
+        Some(match self.text()? {
+            b"syn" => Cause::Syn,
+            b"syn_ack" => Cause::SynAck,
+            b"rto" => Cause::Rto,
+            b"fast" => Cause::Fast,
+            b"tail_loss_probe" => Cause::TailLossProbe,
+            b"slow_start" => Cause::SlowStart,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn family(&mut self) -> Option<Family> {
+        Some(match self.text()? {
+            b"ipv4" => Family::Ipv4,
+            b"ipv6" => Family::Ipv6,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn socket_id(&mut self) -> Option<SocketId> {
+        // One sign less, and it always fits.
+        let text = self.text().filter(|text| (1..=16).contains(&text.len()))?;
+        let mut id = 0;
+        for sign in text {
+            let digit = match *sign {
+                digit @ b'0'..=b'9' => digit - b'0',
+                digit @ b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            id = id << 4 | u64::from(digit);
+        }
+        Some(SocketId(id))
+    }
+
+    pub(super) fn address(&mut self) -> Option<SocketAddr> {
+        let text = self.text()?;
+        ipv4_address(text).or_else(|| str::from_utf8(text).ok()?.parse().ok())
+    }
+
+    /// `2023-11-14T22:13:20.000000007Z`.
+    pub(super) fn time(&mut self) -> Option<Time> {
+        self.eat(b"\"")?;
+        let (text, rest) = self.rest.split_first_chunk::<30>()?;
+        self.rest = rest;
+        self.eat(b"\"")?;
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (29, b'Z')];
+        if marks.iter().any(|(at, mark)| text[*at] != *mark) {
+            return None;
+        }
+        let digits = |from: usize, to: usize| {
+            let digits = &text[from..to];
+            digits.iter().all(u8::is_ascii_digit).then(|| number(digits))
+        };
+        let days = days_since_1970(digits(0, 4)?, digits(5, 7)?, digits(8, 10)?)?;
+        let (hour, minute, second) = (digits(11, 13)?, digits(14, 16)?, digits(17, 19)?);
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        Some(Time::from_unix_ns(seconds * 1_000_000_000 + digits(20, 29)?))
+    }
+
+    #[inline]
+    fn begins_field<const N: usize>(&mut self, key: &[u8; N]) -> bool {
+        let Some((first, rest)) = self.rest.split_first() else { return false };
+        let Some((found, rest)) = rest.split_first_chunk::<N>() else { return false };
+        let is_key = *first == self.separator && found == key;
+        if is_key {
+            self.rest = rest;
+            self.separator = b',';
+        }
+        is_key
+    }
+
+    #[inline]
+    fn eat<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        let (found, rest) = self.rest.split_first_chunk::<N>()?;
+        (found == expected).then(|| self.rest = rest)
+    }
+}
+
+/// The number that these digits write.
+#[inline]
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
+
+/// `10.0.1.4:443`.
+fn ipv4_address(text: &[u8]) -> Option<SocketAddr> {
+    let mut parts = [0_u16; 5];
+    let mut rest = text;
+    for (part, mark) in parts.iter_mut().zip([Some(b'.'), Some(b'.'), Some(b'.'), Some(b':'), None]) {
+        let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, after) = rest.split_at(length);
+        let is_number = digits.len() == 1 || (2..=5).contains(&digits.len()) && digits[0] != b'0';
+        *part = is_number.then(|| u16::try_from(number(digits)).ok()).flatten()?;
+        rest = match (mark, after) {
+            (Some(mark), [first, after @ ..]) if *first == mark => after,
+            (None, []) => after,
+            (Some(_) | None, _) => return None,
+        };
+    }
+    let [a, b, c, d, port] = parts;
+    let [a, b, c, d] = [a, b, c, d].map(|part| u8::try_from(part).ok());
+    Some(SocketAddrV4::new(Ipv4Addr::new(a?, b?, c?, d?), port).into())
+}
+
+/// Days from 1970-01-01 to a day of a year before 2500, in which nanoseconds still fit.
+fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    const BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let index = usize::try_from(month).ok()?.checked_sub(1)?;
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = LENGTHS.get(index)? + u64::from(is_leap && month == 2);
+    if !(1970..2500).contains(&year) || !(1..=length).contains(&day) {
+        return None;
+    }
+    let leap_days = |years: u64| years / 4 - years / 100 + years / 400;
+    let years = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
+    Some(years + BEFORE[index] + u64::from(is_leap && month > 2) + day - 1)
+}

@@ -1,0 +1,136 @@
+//! What is told of the damage in a file: of many passages the first few, of a file that is no recording that alone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Damage;
+use super::lines::{Ending, Line};
+use crate::record::{Record, SCHEMA, printable};
+
+/// Told one by one of a file; of more, how many there were.
+const TOLD: u64 = 16;
+
+/// No more characters than these are told of what is wrong.
+const LONGEST_REASON: usize = 200;
+
+/// The types of schema 1 that stand in recordings.
+const TYPES: [&str; 17] = [
+    "start",
+    "end",
+    "lost",
+    "tick",
+    "verdict",
+    "sample",
+    "state",
+    "retransmit",
+    "keepalive",
+    "keepalive_answered",
+    "zero_window_probe",
+    "progress",
+    "error",
+    "reset_received",
+    "reset_sent",
+    "accept_failed",
+    "closed",
+];
+
+/// Tells of the damage in one file.
+#[derive(Debug)]
+pub(super) struct Damages {
+    input: Arc<str>,
+    count: u64,
+    /// The first of those that were not told one by one.
+    first_untold: Option<Damage>,
+    /// Those from before the first record: where none comes, they are not worth telling.
+    held: Vec<Damage>,
+    has_record: bool,
+}
+
+impl Damages {
+    pub(super) fn new(input: Arc<str>) -> Self {
+        Self { input, count: 0, first_untold: None, held: Vec::new(), has_record: false }
+    }
+
+    /// Whether a record was found.
+    pub(super) fn has_record(&self) -> bool {
+        self.has_record
+    }
+
+    /// Notes that a record was found, and gives what there was to tell before it.
+    pub(super) fn found_record(&mut self) -> Vec<Damage> {
+        self.has_record = true;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Notes a passage that could not be read, and gives it where it is to be told now.
+    pub(super) fn add(&mut self, at_byte: u64, line: Option<u64>, why: String) -> Option<Damage> {
+        self.count += 1;
+        if self.first_untold.is_some() {
+            return None;
+        }
+        let damage = Damage { input: Arc::clone(&self.input), at_byte, line, why };
+        if self.count > TOLD {
+            self.first_untold = Some(damage);
+            return None;
+        }
+        if self.has_record {
+            return Some(damage);
+        }
+        self.held.push(damage);
+        None
+    }
+
+    /// What is to be told at the end of the file.
+    pub(super) fn close(self) -> Option<Damage> {
+        let Self { count, first_untold, held, has_record, .. } = self;
+        if has_record {
+            let first = first_untold?;
+            let more = count - TOLD;
+            return Some(Damage {
+                why: format!("{more} more passages from here on could not be read"),
+                ..first
+            });
+        }
+        let first = held.into_iter().next()?;
+        let why = if count == 1 {
+            format!("holds no record of zsock: {}", first.why)
+        } else {
+            format!("holds no record of zsock; the first of {count} passages that are none: {}", first.why)
+        };
+        Some(Damage { why, ..first })
+    }
+}
+
+/// Why a line holds no record; `Ok(None)` where it is one of a type that only newer ones know.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Option<Record>, String> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        schema: Option<Value>,
+        r#type: Option<Value>,
+    }
+    let reason = if error.is_eof() && line.ending == Ending::File {
+        "ends in the midst of a record".to_owned()
+    } else if let Ok(Envelope { schema, r#type }) = serde_json::from_slice(line.text) {
+        match (schema, r#type) {
+            (None, _) => "is JSON but no record of zsock: it has no schema".to_owned(),
+            (Some(schema), _) if schema != SCHEMA => other_schema(schema),
+            (Some(_), Some(Value::String(name))) if !TYPES.contains(&name.as_str()) => return Ok(None),
+            (Some(_), _) => format!("is no whole record: {error}"),
+        }
+    } else {
+        format!("is no record: {error}")
+    };
+    let shown = printable(&reason);
+    Err(shown.chars().take(LONGEST_REASON).collect())
+}
+
+/// Why a record of another schema is none here.
+pub(super) fn other_schema(schema: impl fmt::Display) -> String {
+    format!("is a record of schema {schema}; this zsock reads schema {SCHEMA}")
+}
