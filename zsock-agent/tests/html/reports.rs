@@ -1,15 +1,14 @@
-//! Reports to look at: what the engine makes of records, put together in the plainest way.
+//! Reports to look at: what `zsock report` makes of records.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zsock_agent::detect::Thresholds;
-use zsock_agent::engine::{Engine, Timeline};
-use zsock_agent::record::{Body, Destination, Event, Record, SocketId, Subject, Verdict};
-use zsock_agent::report::{Incident, Place, Report, Run, Story};
+use zsock_agent::engine::Timeline;
+use zsock_agent::record::{Body, Event, Record, SocketId, Subject};
+use zsock_agent::recording::read::Next;
+use zsock_agent::report::{Builder, Join, Options, Report, Story};
 use zsock_agent::time::Time;
 
 /// A real run: a client whose idle connection a NAT gateway had forgotten.
@@ -103,6 +102,8 @@ pub(crate) fn both_ends() -> Report {
     report.runs.append(&mut server.runs);
     report.runs[1].host = "db-1".into();
     report.stories[0].other_end = Some(1);
+    let summary = "the server gave up at 11:32:38, the client learnt of it at 11:32:38".to_owned();
+    report.joins = vec![Join { client: 0, server: 1, summary: Some(summary), server_ahead_ns: 12_000_000 }];
     report.stories.push(story);
     report
 }
@@ -223,8 +224,17 @@ fn process_story() -> Story {
         "advice": ["raise LimitNOFILE"]});
     let verdicts = lines(&[(600_000, "verdict", opened)]);
     let at = verdicts[0].at;
-    let subject = verdict(&verdicts[0]).expect("it is one").subject.clone();
-    Story { run: 0, subject, verdicts, timeline: Timeline::default(), span: (at, at), other_end: None }
+    let Body::Verdict(verdict) = &verdicts[0].body else { unreachable!("it is one") };
+    let subject = verdict.subject.clone();
+    Story {
+        run: 0,
+        subject,
+        verdicts,
+        order: vec![0],
+        timeline: Timeline::default(),
+        span: (at, at),
+        other_end: None,
+    }
 }
 
 fn turned() -> Value {
@@ -275,81 +285,20 @@ fn rename(event: &mut Event, number: u16) {
     event.socket.local = Some(SocketAddr::from(([10, 0, 1, 4], 30_000 + number)));
 }
 
-/// What the engine finds in records of one host.
+/// What `zsock report` makes of records of one run: of several beginnings the first one counts, of several ends the last.
 fn report_of(mut records: Vec<Record>) -> Report {
     records.sort_by_key(|record| record.at);
-    let (first, last) = (records[0].at, records[records.len() - 1].at);
-    let mut run = Run {
-        host: Arc::clone(&records[0].host),
-        span: Some((first, last)),
-        is_ended: true,
-        ..Run::default()
-    };
-    run.records = records.len() as u64;
-    let mut engine = Engine::new(Thresholds::default());
-    let mut stories: BTreeMap<u64, Story> = BTreeMap::new();
-    for record in &records {
-        if let Body::Start(start) = &record.body {
-            (run.boot_id, run.kernel) = (start.boot_id.clone(), Some(Arc::clone(&start.kernel)));
-        }
-        for finding in engine.push(record) {
-            let Body::Verdict(verdict) = &finding.record.body else { continue };
-            let Some((socket, _)) = verdict.socket() else { continue };
-            let (subject, span) = (verdict.subject.clone(), (record.at, record.at));
-            let story = stories.entry(socket.id.0).or_insert_with(|| Story {
-                run: 0,
-                subject: subject.clone(),
-                verdicts: Vec::new(),
-                timeline: finding.timeline.clone(),
-                span,
-                other_end: None,
-            });
-            let born = finding.timeline.parts().0.first().map_or(record.at, |entry| entry.at);
-            (story.subject, story.span) = (subject, (born.min(story.span.0), record.at));
-            story.timeline = finding.timeline;
-            story.verdicts.push(finding.record);
-        }
+    let begins = |record: &Record| matches!(record.body, Body::Start(_));
+    let ends = |record: &Record| matches!(record.body, Body::End(_));
+    let (first, last) = (records.iter().position(begins), records.iter().rposition(ends));
+    let mut place = 0..;
+    records.retain(|record| {
+        let place = place.next();
+        (!begins(record) || place == first) && (!ends(record) || place == last)
+    });
+    let mut builder = Builder::new(Options::default());
+    for record in records {
+        builder.push(Next::Record(record));
     }
-    let mut stories: Vec<Story> = stories.into_values().collect();
-    stories.sort_by_key(|story| story.verdicts[0].at);
-    let incidents = incidents(&stories);
-    Report { runs: vec![run], stories, incidents, ..Report::default() }
-}
-
-/// Stories by their last verdict, owner and destination.
-fn incidents(stories: &[Story]) -> Vec<Incident> {
-    let mut incidents: Vec<Incident> = Vec::new();
-    for (number, story) in stories.iter().enumerate() {
-        let Some(verdict) = story.verdicts.iter().rev().find_map(verdict) else { continue };
-        let Some((socket, _)) = verdict.socket() else { continue };
-        let at = story.verdicts[0].at;
-        let place = socket.remote.map(|remote| Place::To(Destination::of(remote)));
-        let comm =
-            |process: Option<&zsock_agent::record::Process>| process.and_then(|process| process.comm.clone());
-        let known = incidents.iter_mut().find(|it| {
-            it.verdict == verdict.verdict && it.place == place && comm(it.process.as_ref()) == socket.comm
-        });
-        if let Some(incident) = known {
-            incident.stories.push(number);
-            incident.span.1 = at;
-            continue;
-        }
-        incidents.push(Incident {
-            verdict: verdict.verdict,
-            severity: verdict.severity,
-            host: "web-1".into(),
-            process: socket.owner(),
-            place,
-            span: (at, at),
-            stories: vec![number],
-            summary: verdict.summary.clone(),
-            advice: verdict.advice.clone(),
-        });
-    }
-    incidents.sort_by_key(|incident| std::cmp::Reverse((incident.severity, incident.stories.len())));
-    incidents
-}
-
-fn verdict(record: &Record) -> Option<&Verdict> {
-    if let Body::Verdict(verdict) = &record.body { Some(verdict) } else { None }
+    builder.finish()
 }

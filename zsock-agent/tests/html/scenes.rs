@@ -114,7 +114,7 @@ fn click(driver: &Driver) {
         assert!(detail.contains(said), "{said} is not in\n{detail}");
     }
     let rows = tab.run("return document.querySelectorAll('.timeline tbody tr:not(.day)').length");
-    assert_eq!(rows, 24, "20 events and what was told of two verdicts: opened, updated, closed, final");
+    assert_eq!(rows, 25, "21 events and what was told of two verdicts: opened, updated, closed, final");
     tab.click("#close");
     tab.wait("document.getElementById('detail').hidden");
     assert_eq!(tab.complaints(), [""; 0]);
@@ -199,9 +199,18 @@ fn both_ends(driver: &Driver) {
     tab.picture("both");
     let head = text(&tab, ".timeline thead");
     assert!(head.contains("web-1: checkout[18851]") && head.contains("db-1: postgres[411]"), "{head}");
+    let detail = text(&tab, "#detail");
+    for said in [
+        "the server gave up at 11:32:38, the client learnt of it at 11:32:38",
+        "Times are by the clock of web-1; that of db-1 is 12 ms ahead.",
+        // What the server saw at .809 by its clock.
+        "11:11:58.797",
+    ] {
+        assert!(detail.contains(said), "{said} is not in\n{detail}");
+    }
     let columns = "const of = (column) => [...document.querySelectorAll(`.timeline tbody td:nth-child(${column})`)].filter((it) => it.innerText).length; \
         return [of(4), of(5)]";
-    assert_eq!(tab.run(columns), json!([24, 24]), "each end's own in the column of its own");
+    assert_eq!(tab.run(columns), json!([25, 25]), "each end's own in the column of its own");
 }
 
 fn zooms(driver: &Driver) {

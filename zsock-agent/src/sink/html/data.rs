@@ -1,8 +1,6 @@
 //! What the page is given: a report in few bytes. Times are microseconds since [`Page::base_ms`], and a string that stands in many
 //! places is a number there: its place in [`Page::strings`]. Every one of them is printable.
 
-use std::time::Duration;
-
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -10,8 +8,9 @@ use super::{bars, spans};
 use crate::engine::{Timeline, TimelineEntry};
 use crate::record::{Process, Subject, Verdict, printable};
 use crate::recording::read::Damage;
-use crate::report::{ClockOffset, Incident, Place, Report, Run, Story};
-use crate::sink::quantity::{count, duration, named};
+use crate::report::{Incident, Join, Place, Report, Run, Story};
+use crate::sink::quantity::named;
+use crate::sink::report::clocks;
 use crate::sink::text::{ends, is_good, owner, words};
 use crate::time::Time;
 
@@ -29,7 +28,11 @@ pub(super) struct Page {
     runs: Vec<RunRow>,
     clocks: Vec<Text>,
     damages: Vec<Text>,
+    damages_dropped: u64,
     stories_dropped: u64,
+    sockets_dropped: u64,
+    unjoined: Vec<Text>,
+    joins: Vec<JoinRow>,
     incidents: Vec<IncidentRow>,
     stories: Vec<StoryRow>,
     strings: Vec<String>,
@@ -48,6 +51,16 @@ struct RunRow {
     lost: u64,
     gaps: Vec<[Moment; 2]>,
     is_ended: bool,
+}
+
+#[derive(Serialize)]
+struct JoinRow {
+    client: usize,
+    server: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Text>,
+    /// By so many microseconds the clock of the server's host is ahead of the client's.
+    server_ahead: i64,
 }
 
 #[derive(Serialize)]
@@ -119,8 +132,10 @@ struct VerdictRow {
 pub(super) fn page(report: &Report) -> Page {
     let mut table = Table { base: base(report), ..Table::default() };
     let runs = report.runs.iter().map(|run| table.run(run)).collect();
-    let clocks = report.clocks.iter().map(|clock| table.text(&clock_sentence(clock))).collect();
+    let clock_sentences = report.clocks.iter().map(|clock| table.text(&clocks(clock))).collect();
     let damages = report.damages.iter().map(|damage| table.text(&damage_sentence(damage))).collect();
+    let unjoined = table.texts(report.unjoined.iter().cloned());
+    let joins = report.joins.iter().map(|join| table.join(join)).collect();
     let incidents = report.incidents.iter().map(|incident| table.incident(incident)).collect();
     let mut places = vec![None; report.stories.len()];
     for incident in &report.incidents {
@@ -135,9 +150,13 @@ pub(super) fn page(report: &Report) -> Page {
         version: env!("CARGO_PKG_VERSION"),
         base_ms: table.base / 1_000_000,
         runs,
-        clocks,
+        clocks: clock_sentences,
         damages,
+        damages_dropped: report.damages_dropped,
         stories_dropped: report.stories_dropped,
+        sockets_dropped: report.sockets_dropped,
+        unjoined,
+        joins,
         incidents,
         stories,
         strings: table.strings,
@@ -203,6 +222,12 @@ impl Table {
             gaps: run.gaps.iter().map(|gap| self.span(*gap)).collect(),
             is_ended: run.is_ended,
         }
+    }
+
+    fn join(&mut self, join: &Join) -> JoinRow {
+        let Join { client, server, summary, server_ahead_ns } = join;
+        let summary = summary.as_deref().map(|summary| self.text(summary));
+        JoinRow { client: *client, server: *server, summary, server_ahead: server_ahead_ns / 1_000 }
     }
 
     fn incident(&mut self, incident: &Incident) -> IncidentRow {
@@ -312,16 +337,6 @@ fn place_name(place: Place) -> String {
         Place::To(destination) => format!("→ {destination}"),
         Place::On(destination) => format!("on {destination}"),
     }
-}
-
-fn clock_sentence(clock: &ClockOffset) -> String {
-    let ahead = duration(Duration::from_nanos(clock.ahead_ns.unsigned_abs()));
-    let direction = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
-    let uncertainty = duration(Duration::from_nanos(clock.uncertainty_ns));
-    let (changes, host, reference) = (count(clock.changes, "state change"), &clock.host, &clock.reference);
-    format!(
-        "the clock of {host} is {ahead} {direction} {reference}'s, give or take {uncertainty}, by {changes} that both ends saw"
-    )
 }
 
 fn damage_sentence(damage: &Damage) -> String {

@@ -84,6 +84,10 @@ for (const [number, incident] of data.incidents.entries()) {
   for (const story of incident.stories) data.stories[story]?.incidents.add(number);
 }
 
+for (const join of data.joins) {
+  for (const end of [join.client, join.server]) if (data.stories[end]) data.stories[end].join = join;
+}
+
 // From the first to the last of the things that lie in `spans`; undefined where there is none.
 function around(spans) {
   let from = Infinity, until = -Infinity;

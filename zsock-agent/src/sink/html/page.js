@@ -12,13 +12,17 @@ function tellSummary() {
   find('summary').textContent = parts.join(' · ');
 
   const lost = data.runs.reduce((sum, run) => sum + run.lost, 0), gaps = data.runs.reduce((sum, run) => sum + run.gaps.length, 0);
-  const unended = data.runs.filter((run) => !run.is_ended).length;
+  // Of the last run of a host it is no wonder: it may go on.
+  const isFollowed = (run, place) => data.runs.slice(place + 1).some((later) => later.host === run.host);
+  const unended = data.runs.filter((run, place) => !run.is_ended && run.kernel !== undefined && isFollowed(run, place)).length;
   const warnings = [
     lost && `${count(lost, 'record')} lost: what is told may be incomplete`,
     gaps && `${count(gaps, 'gap')} in which nobody watched`,
     data.stories_dropped && `${count(data.stories_dropped, 'socket')} more in trouble found no room in this report`,
-    data.damages.length && `${count(data.damages.length, 'passage')} could not be read`,
-    unended && `${count(unended, 'run')} without an orderly end`,
+    data.sockets_dropped && `${count(data.sockets_dropped, 'socket')} let go for want of memory before they could be judged to their end`,
+    data.damages.length && `${count(data.damages.length + data.damages_dropped, 'passage')} could not be read`,
+    ...data.unjoined.map(text),
+    unended && `${count(unended, 'run')} stopped without an end: zsock or the host was killed`,
     ...data.clocks.map(text),
   ];
   find('warnings').replaceChildren(...warnings.filter(Boolean).map((words) => make('li', {}, words)));

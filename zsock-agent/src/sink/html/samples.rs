@@ -9,7 +9,7 @@ use crate::record::{
     VerdictName, What,
 };
 use crate::recording::read::Damage;
-use crate::report::{ClockOffset, Incident, Place, Report, Run, Story};
+use crate::report::{ClockOffset, Incident, Join, Place, Report, Run, Story};
 use crate::sink::samples::{about, at, nginx, timeline, verdict};
 use crate::time::Time;
 
@@ -68,11 +68,28 @@ pub(crate) fn report(hostile: &str) -> Report {
         }],
         damages: vec![Damage { input: text, at_byte: 4_711, line: Some(12), why: hostile.to_owned() }],
         stories_dropped: 2,
+        joins: vec![Join {
+            client: 0,
+            server: 1,
+            summary: Some(hostile.to_owned()),
+            server_ahead_ns: -12_000_000,
+        }],
+        unjoined: vec![hostile.to_owned()],
+        damages_dropped: 5,
+        sockets_dropped: 7,
     }
 }
 
 fn story(subject: Subject, verdicts: Vec<Record>, timeline: Timeline, other_end: Option<usize>) -> Story {
-    Story { run: 0, subject, verdicts, timeline, span: (at(0), at(60_000)), other_end }
+    Story {
+        run: 0,
+        subject,
+        order: (0..verdicts.len() as u64).collect(),
+        verdicts,
+        timeline,
+        span: (at(0), at(60_000)),
+        other_end,
+    }
 }
 
 fn told(ms: u64, verdict: Verdict) -> Record {

@@ -141,7 +141,8 @@ fn drawn(events: &[(u64, What, Option<State>)]) -> Vec<(u64, u64, State)> {
     }
     let subject = about(nginx(), Tcp::default());
     let span = (at(0), at(1_000));
-    let story = Story { run: 0, subject, verdicts: Vec::new(), timeline, span, other_end: None };
+    let story =
+        Story { run: 0, subject, verdicts: Vec::new(), order: Vec::new(), timeline, span, other_end: None };
     let ms = |time: crate::time::Time| u64::try_from(time.since(at(0)).as_millis()).unwrap();
     bars(&story).into_iter().map(|Bar { from, until, state }| (ms(from), ms(until), state)).collect()
 }

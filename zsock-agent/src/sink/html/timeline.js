@@ -14,13 +14,21 @@ function openLane(place) {
 }
 function openStory(story) {
   const other = data.stories[story.other_end];
-  const timeline = [make('h3', {}, other ? 'Both ends of the connection' : 'Timeline'), table(story, other)];
+  const timeline = [make('h3', {}, other ? 'Both ends of the connection' : 'Timeline'), ...joined(story), table(story, other)];
   const gravestFirst = [...story.verdicts].sort((a, b) => severity(text(a.severity)).rank - severity(text(b.severity)).rank);
   const verdicts = [...gravestFirst.map(card), facts(story), ...(other ? [facts(other)] : [])];
   detail.replaceChildren(heading(story), make('div', { className: other ? 'sides both' : 'sides' }, make('div', {}, ...timeline), make('div', { className: 'verdicts' }, ...verdicts)));
   detail.hidden = false;
   detail.scrollTop = 0;
   redraw();
+}
+// What both ends together tell, and by which clock.
+function joined({ join }) {
+  if (!join) return [];
+  const summary = join.summary === undefined ? [] : [make('p', { className: 'sentence' }, text(join.summary))];
+  const [client, server] = [join.client, join.server].map((end) => data.stories[end]?.host);
+  const moved = `Times are by the clock of ${client}; that of ${server} is ${duration(join.server_ahead)} ${join.server_ahead < 0 ? 'behind' : 'ahead'}.`;
+  return [...summary, ...(join.server_ahead ? [make('p', { className: 'caption' }, moved)] : [])];
 }
 function closeStory() {
   detail.hidden = true;
@@ -60,7 +68,12 @@ function facts(story) {
 }
 
 // Everything of one end in the order of time: events, verdicts, and where some are missing.
+// Times are by the clock of the host that the connection was made from.
+const behind = (story) => (story.join && story.number === story.join.server ? story.join.server_ahead : 0);
 function told(story, end) {
+  return toldByItsClock(story, end).map((row) => ({ ...row, at: row.at - behind(story) }));
+}
+function toldByItsClock(story, end) {
   const events = story.entries.map(([at, what, details, flags], place) => ({
     at, end, name: text(what), words: text(details) + (flags & 1 ? ' (replayed)' : '') + (flags & 2 ? ' (inferred)' : ''),
     missing: story.omitted && place === story.omitted_at ? story.omitted : 0,
@@ -73,7 +86,7 @@ function told(story, end) {
 }
 
 function table(story, other) {
-  const zero = story.gravest ? story.gravest.told[0][0] : story.span[0];
+  const zero = (story.gravest ? story.gravest.told[0][0] : story.span[0]) - behind(story);
   const ends = other ? [story, other] : [story];
   const all = ends.flatMap(told).sort((a, b) => a.at - b.at);
   const named = other ? ends.map((end) => `${end.host}: ${known(end.owner)}`) : ['event'];
