@@ -39,23 +39,38 @@ pub(crate) fn pool(sockets: u16) -> Report {
     report_of((0..sockets).flat_map(|number| forgotten(number, Duration::from_hours(2))).collect())
 }
 
-/// So many sockets of several processes to several destinations, spread over a week.
+/// So many sockets of several processes to several destinations, spread over a week. One report after another is put together, for one of
+/// all would have no room for them.
 pub(crate) fn week(sockets: u16) -> Report {
-    let mut records = Vec::new();
-    for number in 0..sockets {
-        let later = Duration::from_secs(u64::from(number) * 6 * 86_400 / u64::from(sockets.max(1)));
-        records.extend(forgotten(number, Duration::ZERO).into_iter().map(|mut record| {
-            record.at = record.at.after(later);
-            let names = ["checkout", "search", "mailer", "billing"];
-            let place = ["10.0.5.7:5432", "10.0.5.8:6379", "[2001:db8::7]:443"];
-            if let Body::Event(event) = &mut record.body {
-                event.socket.comm = Some(Arc::from(names[usize::from(number) % names.len()]));
-                event.socket.remote = place[usize::from(number) % place.len()].parse().ok();
-            }
-            record
-        }));
+    let mut whole = Report::default();
+    for first in (0..sockets).step_by(2_500) {
+        let numbers = first..sockets.min(first + 2_500);
+        let mut part = report_of(numbers.flat_map(|number| in_a_week(number, sockets)).collect());
+        assert_eq!(part.stories_dropped, 0);
+        for story in part.incidents.iter_mut().flat_map(|incident| &mut incident.stories) {
+            *story += whole.stories.len();
+        }
+        part.stories.iter_mut().for_each(|story| story.run = whole.runs.len());
+        whole.stories.append(&mut part.stories);
+        whole.incidents.append(&mut part.incidents);
+        whole.runs.append(&mut part.runs);
     }
-    report_of(records)
+    whole
+}
+
+fn in_a_week(number: u16, of: u16) -> Vec<Record> {
+    let later = Duration::from_secs(u64::from(number) * 6 * 86_400 / u64::from(of));
+    let mut records = forgotten(number, Duration::ZERO);
+    for record in &mut records {
+        record.at = record.at.after(later);
+        let names = ["checkout", "search", "mailer", "billing"];
+        let place = ["10.0.5.7:5432", "10.0.5.8:6379", "[2001:db8::7]:443"];
+        if let Body::Event(event) = &mut record.body {
+            event.socket.comm = Some(Arc::from(names[usize::from(number) % names.len()]));
+            event.socket.remote = place[usize::from(number) % place.len()].parse().ok();
+        }
+    }
+    records
 }
 
 /// Three sockets whose owners chose their names with the reader in mind.
