@@ -9,6 +9,7 @@ use crate::sink::{Palette, Renderer, Text, samples};
 mod netlink;
 mod pages;
 mod proc_files;
+mod recording_files;
 mod recordings;
 mod ring_buffer;
 mod selectors;
@@ -16,6 +17,7 @@ mod selectors;
 pub use netlink::netlink;
 pub use pages::pages;
 pub use proc_files::proc_files;
+pub use recording_files::recording_files;
 pub use recordings::recordings;
 #[cfg(test)]
 pub(crate) use ring_buffer::assembler;
@@ -102,6 +104,11 @@ mod tests {
             super::pages(&bytes);
             super::pages(text.as_bytes());
             super::pages(format!("{text}</script>{text}<!--<script>").as_bytes());
+        }
+
+        #[test]
+        fn whatever_a_file_holds_is_read_both_ways_alike_or_its_damage_is_told(bytes in inputs()) {
+            super::recording_files(&bytes);
         }
 
         #[test]

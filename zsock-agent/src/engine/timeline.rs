@@ -78,7 +78,10 @@ impl Timeline {
             replayed: event.replayed,
             inferred: event.inferred,
         };
-        let place = self.entries.partition_point(|earlier| earlier.at <= at);
+        // Most are told in their order: a look at the last one spares looks at many.
+        let is_latest = self.entries.last().is_none_or(|last| last.at <= at);
+        let earlier = |entries: &[TimelineEntry]| entries.partition_point(|earlier| earlier.at <= at);
+        let place = if is_latest { self.entries.len() } else { earlier(&self.entries) };
         // Most sockets have few entries for most of their life, and more of them in quick succession at its end.
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(if self.entries.len() < 2 { 1 } else { 3 });

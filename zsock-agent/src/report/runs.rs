@@ -73,7 +73,7 @@ type Beginning = (Arc<str>, Time, Option<Arc<str>>);
 /// The runs in the order of their beginnings.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    runs: Vec<Watched>,
+    all: Vec<Watched>,
     current: usize,
     overrides: Overrides,
     by_start: HashMap<Beginning, usize>,
@@ -94,10 +94,10 @@ impl Runs {
 
     /// The run that a record belongs to: one that is there, or a new one.
     pub(super) fn of(&mut self, record: &Record) -> usize {
-        let before = (!self.runs.is_empty()).then_some(self.current);
+        let before = (!self.all.is_empty()).then_some(self.current);
         if let Body::Start(start) = &record.body {
             self.current = self.begun_by(record, start);
-        } else if self.runs.get(self.current).is_none_or(|watched| watched.run.host != record.host) {
+        } else if self.all.get(self.current).is_none_or(|watched| watched.run.host != record.host) {
             let known = self.by_host.get(&record.host).copied();
             self.current = known.unwrap_or_else(|| self.add(&record.host, None));
         }
@@ -105,30 +105,30 @@ impl Runs {
             self.judged.retain(|run| *run != self.current);
             self.judged.push(self.current);
             self.make_room();
-        } else if self.runs[self.current].run.records % RECORDS_BETWEEN == 0 {
+        } else if self.all[self.current].run.records.is_multiple_of(RECORDS_BETWEEN) {
             self.make_room();
         }
         self.current
     }
 
     pub(super) fn get_mut(&mut self, run: usize) -> &mut Watched {
-        &mut self.runs[run]
+        &mut self.all[run]
     }
 
     /// The runs that are judged still, with their engines.
     pub(super) fn engines(&self) -> impl Iterator<Item = (usize, &Engine)> {
-        self.judged.iter().filter_map(|run| Some((*run, self.runs[*run].engine.as_ref()?)))
+        self.judged.iter().filter_map(|run| Some((*run, self.all[*run].engine.as_ref()?)))
     }
 
     /// When the last record was made.
     pub(super) fn end(&self) -> Option<Time> {
-        self.runs.iter().filter_map(|watched| watched.run.span).map(|(_, last)| last).max()
+        self.all.iter().filter_map(|watched| watched.run.span).map(|(_, last)| last).max()
     }
 
     /// The runs, and how many sockets their engines had to let go.
     pub(super) fn finish(self) -> (Vec<Run>, u64) {
-        let dropped = self.runs.iter().map(Watched::sockets_dropped).sum();
-        (self.runs.into_iter().map(|watched| watched.run).collect(), dropped)
+        let dropped = self.all.iter().map(Watched::sockets_dropped).sum();
+        (self.all.into_iter().map(|watched| watched.run).collect(), dropped)
     }
 
     fn begun_by(&mut self, record: &Record, start: &Start) -> usize {
@@ -142,8 +142,8 @@ impl Runs {
     }
 
     fn add(&mut self, host: &Arc<str>, begun: Option<(Time, &Start)>) -> usize {
-        if self.runs.len() >= MAX_RUNS {
-            return self.runs.len() - 1;
+        if self.all.len() >= MAX_RUNS {
+            return self.all.len() - 1;
         }
         let mut run = Run { host: Arc::clone(host), ..Run::default() };
         let mut thresholds = Thresholds::default();
@@ -152,10 +152,10 @@ impl Runs {
             run.kernel = Some(Arc::clone(&start.kernel));
             thresholds = Thresholds::of_settings(&start.settings);
             // Between two runs nobody watched.
-            let earlier = self.by_host.get(host).and_then(|earlier| self.runs[*earlier].run.span);
+            let earlier = self.by_host.get(host).and_then(|earlier| self.all[*earlier].run.span);
             run.gaps.extend(earlier.map(|(_, last)| (last, at)).filter(|(last, at)| last < at));
         }
-        self.runs.push(Watched {
+        self.all.push(Watched {
             run,
             thresholds: self.overrides.apply(thresholds),
             engine: None,
@@ -164,8 +164,8 @@ impl Runs {
             happened_at: None,
             dropped_before: 0,
         });
-        self.by_host.insert(Arc::clone(host), self.runs.len() - 1);
-        self.runs.len() - 1
+        self.by_host.insert(Arc::clone(host), self.all.len() - 1);
+        self.all.len() - 1
     }
 
     /// Lets engines go, the one first that was not needed for longest, until those left keep within their room.
@@ -174,10 +174,10 @@ impl Runs {
             judged.iter().map(|run| runs[*run].engine.as_ref().map_or(0, Engine::used_bytes)).sum::<usize>()
         };
         while self.judged.len() > 1
-            && (self.judged.len() > ENGINES || bytes(&self.runs, &self.judged) > ENGINES_BYTES)
+            && (self.judged.len() > ENGINES || bytes(&self.all, &self.judged) > ENGINES_BYTES)
         {
             let idlest = self.judged.remove(0);
-            self.runs[idlest].let_go();
+            self.all[idlest].let_go();
         }
     }
 }

@@ -47,7 +47,7 @@ type Turn = (Severity, Reverse<u64>, usize);
 /// The stories so far. One that finds no room is dropped and counted.
 #[derive(Debug)]
 pub(super) struct Stories {
-    stories: Vec<Option<Kept>>,
+    kept: Vec<Option<Kept>>,
     by_key: FxHashMap<(usize, Key), usize>,
     turns: BTreeSet<Turn>,
     bytes: usize,
@@ -79,7 +79,7 @@ impl Default for Stories {
 impl Stories {
     pub(super) fn within(room: usize) -> Self {
         Self {
-            stories: Vec::new(),
+            kept: Vec::new(),
             by_key: FxHashMap::default(),
             turns: BTreeSet::new(),
             bytes: 0,
@@ -101,7 +101,7 @@ impl Stories {
 
     /// Goes on with a story by what happened to its socket.
     pub(super) fn go_on(&mut self, story: usize, at: Time, event: &Event) {
-        let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) else { return };
+        let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) else { return };
         kept.story.timeline.add(at, event);
         kept.story.span = (kept.story.span.0.min(at), kept.story.span.1.max(at));
         if let Subject::Socket { socket, tcp } = &mut kept.story.subject {
@@ -120,7 +120,7 @@ impl Stories {
         let subject =
             Subject::Socket { socket: Box::new(event.socket.clone()), tcp: Box::new(event.tcp.clone()) };
         let Some(story) = self.admit(run, &subject, at, Severity::Info) else { return };
-        if let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) {
+        if let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) {
             kept.story.span.0 = first_of(&timeline).map_or(at, |first| first.min(at));
             kept.story.timeline = timeline;
         }
@@ -137,7 +137,7 @@ impl Stories {
         let Body::Verdict(verdict) = &record.body else { return None };
         let known = self.by_key.get(&(run, Key::of(&verdict.subject))).copied();
         let story = known.or_else(|| self.admit(run, &verdict.subject, record.at, verdict.severity))?;
-        let kept = self.stories.get_mut(story).and_then(Option::as_mut)?;
+        let kept = self.kept.get_mut(story).and_then(Option::as_mut)?;
         kept.story.subject = verdict.subject.clone();
         if known.is_none() {
             kept.story.timeline = timeline.unwrap_or_default();
@@ -160,12 +160,12 @@ impl Stories {
         kept.story.verdicts.push(record);
         kept.story.order.push(order);
         self.settle(story);
-        self.stories[story].is_some().then_some(story)
+        self.kept[story].is_some().then_some(story)
     }
 
     /// Puts what only a look at the live process gave into the evidence of a verdict.
     pub(super) fn complete(&mut self, story: usize, order: u64, facts: &[(&str, &Value)]) {
-        let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) else { return };
+        let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) else { return };
         let place = kept.story.order.iter().rposition(|known| *known == order);
         let Some(Body::Verdict(verdict)) = place.map(|place| &mut kept.story.verdicts[place].body) else {
             return;
@@ -177,7 +177,7 @@ impl Stories {
 
     /// The stories in the order in which they began, and how many found no room.
     pub(super) fn finish(self) -> (Vec<Story>, u64) {
-        (self.stories.into_iter().flatten().map(|kept| kept.story).collect(), self.dropped)
+        (self.kept.into_iter().flatten().map(|kept| kept.story).collect(), self.dropped)
     }
 
     /// A place for another story, unless it would be the first to make room for others.
@@ -188,7 +188,7 @@ impl Stories {
             self.count_dropped(run, key);
             return None;
         }
-        let place = self.stories.len();
+        let place = self.kept.len();
         let story = Story {
             run,
             subject: subject.clone(),
@@ -200,7 +200,7 @@ impl Stories {
         };
         self.began += 1;
         let turn = (severity, Reverse(self.began), place);
-        self.stories.push(Some(Kept { story, turn, verdict_bytes: 0, settled_bytes: 0 }));
+        self.kept.push(Some(Kept { story, turn, verdict_bytes: 0, settled_bytes: 0 }));
         self.by_key.insert((run, key), place);
         self.turns.insert(turn);
         Some(place)
@@ -208,7 +208,7 @@ impl Stories {
 
     /// Counts what a story takes by now, and lets others go where that is too much.
     fn settle(&mut self, story: usize) {
-        if let Some(kept) = self.stories.get_mut(story).and_then(Option::as_mut) {
+        if let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) {
             let bytes =
                 size_of::<Option<Kept>>() + SUBJECT_BYTES + kept.verdict_bytes + kept.story.timeline.bytes();
             self.bytes = self.bytes - kept.settled_bytes + bytes;
@@ -216,7 +216,7 @@ impl Stories {
         }
         while self.bytes > self.room && self.turns.len() > 1 {
             let Some((_, _, least)) = self.turns.pop_first() else { return };
-            let Some(kept) = self.stories.get_mut(least).and_then(Option::take) else { continue };
+            let Some(kept) = self.kept.get_mut(least).and_then(Option::take) else { continue };
             self.bytes -= kept.settled_bytes;
             let (run, key) = (kept.story.run, Key::of(&kept.story.subject));
             self.by_key.remove(&(run, key));

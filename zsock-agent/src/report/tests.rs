@@ -119,9 +119,9 @@ fn traced(thresholds: Thresholds, records: &[Record]) -> Vec<Record> {
 }
 
 fn names(records: &[Record]) -> Vec<(VerdictName, String)> {
-    let name = |record: &Record| match &record.body {
-        Body::Verdict(verdict) => Some((verdict.verdict, verdict.phase.to_string())),
-        _ => None,
+    let name = |record: &Record| {
+        let Body::Verdict(verdict) = &record.body else { return None };
+        Some((verdict.verdict, verdict.phase.to_string()))
     };
     records.iter().filter_map(name).collect()
 }
@@ -244,10 +244,9 @@ fn verdicts_without_their_events_are_shown_as_they_were_given() {
 #[test]
 fn what_only_a_look_at_the_process_gave_is_taken_over() {
     let mut traced = traced(Thresholds::default(), &death(1, 400_000, 360_000));
-    let opened = traced.iter_mut().find_map(|record| match &mut record.body {
-        Body::Verdict(verdict) => Some(verdict),
-        _ => None,
-    });
+    let opened = traced
+        .iter_mut()
+        .find_map(|record| if let Body::Verdict(verdict) = &mut record.body { Some(verdict) } else { None });
     let evidence = &mut opened.unwrap().evidence;
     evidence.insert("blocked_threads".to_owned(), json!(3));
     evidence.insert("blocked_in".to_owned(), json!(["read"]));
@@ -377,10 +376,8 @@ fn without_room_the_least_harmful_make_way_and_then_the_newest() {
         given.into_iter().filter(|record| matches!(&record.body, Body::Verdict(it) if it.socket().is_some()))
     };
     let mut stories = Stories::within(40_000);
-    let mut order = 0;
-    for record in (1..=100).flat_map(verdicts) {
+    for (order, record) in (0..).zip((1..=100).flat_map(verdicts)) {
         stories.tell(0, record, order, None);
-        order += 1;
     }
     let (kept, dropped) = stories.finish();
     assert!(kept.len() > 3 && kept.len() as u64 + dropped == 100, "{} kept, {dropped} dropped", kept.len());

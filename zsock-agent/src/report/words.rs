@@ -87,7 +87,7 @@ impl Group<'_> {
             }
             VerdictName::UnguardedIdle => (
                 "idled with nothing to guard against a silent death",
-                vec![self.time("idle_ms", " for"), self.unnoticed()],
+                vec![self.time("idle_ms", " for"), Some(self.unnoticed())],
             ),
             VerdictName::FdPressure => ("ran short of file descriptors", vec![self.descriptors()]),
             VerdictName::AcceptQueueFull => ("accepted nothing more", vec![self.queue()]),
@@ -128,16 +128,16 @@ impl Group<'_> {
     }
 
     /// How long a death would go unnoticed: the absence of the fact says for ever.
-    fn unnoticed(&self) -> Option<String> {
+    fn unnoticed(&self) -> String {
         let facts = self.facts("would_be_noticed_ms");
         let never = facts.iter().filter(|fact| fact.is_none()).count();
-        let known = told(&facts.iter().copied().filter(Option::is_some).collect::<Vec<_>>(), lengths);
+        let known = told(&facts.iter().flatten().copied().map(Some).collect::<Vec<_>>(), lengths);
         let death = "; a death would be noticed";
-        Some(match (known, never) {
+        match (known, never) {
             (None, _) => format!("{death} never"),
             (Some(known), 0) => format!("{death} after {known}"),
             (Some(known), never) => format!("{death} after {known}, of {never} of them never"),
-        })
+        }
     }
 
     fn descriptors(&self) -> Option<String> {
@@ -197,8 +197,8 @@ impl Group<'_> {
     /// A number in the evidence, as the verdict told it last; absent of those that have none.
     fn facts(&self, name: &str) -> Vec<Option<u64>> {
         let fact = |story: &&Story| {
-            let of_name = verdicts(story).rev().filter(|(_, verdict)| verdict.verdict == self.verdict);
-            of_name.filter_map(|(_, verdict)| verdict.evidence.get(name)?.as_u64()).next()
+            let mut of_name = verdicts(story).rev().filter(|(_, verdict)| verdict.verdict == self.verdict);
+            of_name.find_map(|(_, verdict)| verdict.evidence.get(name)?.as_u64())
         };
         self.stories.iter().map(fact).collect()
     }

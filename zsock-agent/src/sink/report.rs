@@ -64,7 +64,9 @@ impl ReportText {
         let without: Vec<_> = without_verdict(report).collect();
         if !without.is_empty() {
             emit("\nWithout a verdict\n");
-            without.into_iter().for_each(|place| page.story(place, None, &mut told, emit));
+            for place in without {
+                page.story(place, None, &mut told, emit);
+            }
         }
     }
 }

@@ -204,7 +204,7 @@ mod tests {
             let Some(Event { what, socket, .. }) = record.event() else { return true };
             let is_rare = match what {
                 What::Sample(sample) => sample.request.is_some() || sample.accept_queue.is_some(),
-                What::State(change) => change.from.to_string().contains('('),
+                What::State(change) => change.to.to_string().contains('('),
                 What::AcceptFailed(_) => true,
                 What::Retransmit(_)
                 | What::Keepalive(_)

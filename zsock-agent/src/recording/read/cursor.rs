@@ -241,3 +241,70 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     let years = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
     Some(years + BEFORE[index] + u64::from(is_leap && month > 2) + day - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Option<Time> {
+        Cursor::new(format!("\"{text}\"").as_bytes(), &mut Names::default()).time()
+    }
+
+    #[test]
+    fn every_day_of_the_years_in_which_it_may_be_is_the_one_that_jiff_reads() {
+        let day = 86_400_000_000_000_u64;
+        for days in
+            (0..193_000).step_by(7).chain([58, 59, 365 * 30 + 7 + 58, 365 * 30 + 7 + 59, 365 * 30 + 7 + 60])
+        {
+            let at = Time::from_unix_ns(days * day + days % day);
+            assert_eq!(time(&at.to_string()), Some(at), "{at}");
+        }
+        assert_eq!(
+            time("2023-11-14T22:13:20.000000007Z"),
+            Some(Time::from_unix_ns(1_700_000_000_000_000_007))
+        );
+    }
+
+    #[test]
+    fn a_time_that_is_none_or_is_written_otherwise_is_left_to_others() {
+        for text in [
+            "2023-02-29T22:13:20.000000007Z",
+            "1900-02-29T22:13:20.000000007Z",
+            "2023-13-01T22:13:20.000000007Z",
+            "2023-00-01T22:13:20.000000007Z",
+            "2023-11-00T22:13:20.000000007Z",
+            "2023-11-14T24:13:20.000000007Z",
+            "2023-11-14T22:60:20.000000007Z",
+            "2023-11-14T22:13:60.000000007Z",
+            "2023-11-14T22:13:20.000000007z",
+            "2023-11-14T22:13:20.00000000 Z",
+            "1969-11-14T22:13:20.000000007Z",
+            "2600-11-14T22:13:20.000000007Z",
+        ] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_that_the_standard_library_reads() {
+        for text in [
+            "0.0.0.0:0",
+            "255.255.255.255:65535",
+            "256.0.0.1:1",
+            "1.2.3.4:65536",
+            "01.2.3.4:1",
+            "1.2.3.4:01",
+            "1.2.3.4",
+            "1.2.3:4",
+            "1.2.3.4:",
+            "[::1]:80",
+            "[::ffff:1.2.3.4]:80",
+            "::1",
+            "",
+        ] {
+            let quoted = format!("\"{text}\"");
+            let read = Cursor::new(quoted.as_bytes(), &mut Names::default()).address();
+            assert_eq!(read, text.parse().ok(), "{text}");
+        }
+    }
+}

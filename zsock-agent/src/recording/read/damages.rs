@@ -114,20 +114,30 @@ pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Opti
         schema: Option<Value>,
         r#type: Option<Value>,
     }
-    let reason = if error.is_eof() && line.ending == Ending::File {
+    let reason = if !line.text.starts_with(b"{") {
+        "is no record: it does not begin with {".to_owned()
+    } else if error.is_eof() && line.ending == Ending::File {
         "ends in the midst of a record".to_owned()
     } else if let Ok(Envelope { schema, r#type }) = serde_json::from_slice(line.text) {
         match (schema, r#type) {
             (None, _) => "is JSON but no record of zsock: it has no schema".to_owned(),
             (Some(schema), _) if schema != SCHEMA => other_schema(schema),
             (Some(_), Some(Value::String(name))) if !TYPES.contains(&name.as_str()) => return Ok(None),
-            (Some(_), _) => format!("is no whole record: {error}"),
+            (Some(_), _) => format!("is no whole record: {}", in_line(error)),
         }
     } else {
-        format!("is no record: {error}")
+        format!("is no record: {}", in_line(error))
     };
     let shown = printable(&reason);
     Err(shown.chars().take(LONGEST_REASON).collect())
+}
+
+/// What is wrong, and where in the line; of the file's lines serde knows none.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place)
+        .map_or_else(|| text.clone(), |what| format!("{what} at column {}", error.column()))
 }
 
 /// Why a record of another schema is none here.

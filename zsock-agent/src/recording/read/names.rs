@@ -33,10 +33,29 @@ impl Names {
     }
 }
 
+/// Where a string is remembered.
 fn place(text: &[u8]) -> usize {
-    let end = |chunk: Option<&[u8; 4]>| chunk.map_or(0, |chunk| u32::from_le_bytes(*chunk));
-    let middle = text.get(text.len() / 2).copied().map_or(0, u32::from);
-    let mixed =
-        end(text.first_chunk()) ^ end(text.last_chunk()).rotate_left(13) ^ middle << 7 ^ (text.len() as u32);
-    (mixed.wrapping_mul(0x9e37_79b1) >> 23) as usize % KEPT
+    let four = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
+    let middle = text.get(text.len() / 2).map_or(0, |byte| u64::from(*byte));
+    let mixed = four(text.first_chunk()) ^ four(text.last_chunk()) << 24 ^ middle << 56 ^ text.len() as u64;
+    // The golden ratio spreads what differs little; the highest bits differ most.
+    usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55).unwrap_or_default() % KEPT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_equal_is_shared_and_what_meets_at_one_place_is_told_apart() {
+        let mut names = Names::default();
+        let first = names.of(b"nginx").unwrap();
+        assert!(Arc::ptr_eq(&first, &names.of(b"nginx").unwrap()));
+        for number in 0..10 * KEPT {
+            let text = format!("worker-{number}-of-a-pool");
+            assert_eq!(&*names.of(text.as_bytes()).unwrap(), text);
+        }
+        assert_eq!(names.of(b"nginx").unwrap(), first);
+        assert_eq!(names.of(b"\xff"), None);
+    }
 }

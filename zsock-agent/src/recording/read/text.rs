@@ -208,11 +208,16 @@ impl Text {
                     return Ok(More::Text(Passage { length, at_byte, is_plain: false }));
                 }
                 Ok(_) if written > 0 || consumed > 0 => {}
+                Ok(_) if self.stored.read_ahead()? => {}
+                // One whose length is damaged takes those after it for its own.
+                Ok(_) if self.stored.seek(FRAME, at_byte + FRAME.len() as u64)? => {
+                    self.form = Form::Between(decoder);
+                    let why = "a zstd frame cannot be read: another begins before its end".to_owned();
+                    return Ok(More::Damage { at_byte, why });
+                }
                 Ok(_) => {
-                    if !self.stored.read_ahead()? {
-                        self.form = Form::Torn(at_byte);
-                        return Ok(More::Text(Passage { length, at_byte, is_plain: false }));
-                    }
+                    self.form = Form::Torn(at_byte);
+                    return Ok(More::Text(Passage { length, at_byte, is_plain: false }));
                 }
             }
         }

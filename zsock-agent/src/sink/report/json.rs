@@ -16,7 +16,9 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
     let mut verdicts: Vec<_> =
         report.stories.iter().flat_map(|story| story.order.iter().zip(&story.verdicts)).collect();
     verdicts.sort_by_key(|(order, _)| **order);
-    verdicts.into_iter().for_each(|(_, record)| emit(&ndjson::render(record)));
+    for (_, record) in verdicts {
+        emit(&ndjson::render(record));
+    }
     for incident in &report.incidents {
         emit(&line(incident.span.0, &incident.host, &of_incident(report, incident)));
     }
