@@ -65,7 +65,7 @@ impl Driver {
     pub(crate) fn open(&self, file: &Path) -> Tab {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let profile = crate::directory().join(format!("profile-{}-{number}", std::process::id()));
+        let profile = crate::directory().join("profiles").join(format!("{}-{number}", std::process::id()));
         let mut arguments: Vec<String> = OPTIONS.map(str::to_owned).into();
         arguments.push(format!("--user-data-dir={}", profile.display()));
         arguments.push("--window-size=1500,950".to_owned());

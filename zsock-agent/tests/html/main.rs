@@ -21,6 +21,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let lacking = if arguments.list { None } else { browser::lacking() };
     fs::create_dir_all(directory()).expect("cargo made its parent");
+    // Those of browsers whose test failed.
+    let _ = fs::remove_dir_all(directory().join("profiles"));
     let driver = (lacking.is_none() && !arguments.list).then(|| Arc::new(browser::Driver::start()));
     let trials = scenes::ALL.iter().map(|(name, scene)| {
         let (lacking, driver) = (lacking.clone(), driver.clone());
