@@ -14,6 +14,7 @@ use crate::sink::{Palette, Renderer, Text, samples};
 use crate::source::own::Usage;
 
 mod netlink;
+mod pages;
 mod proc_files;
 mod recording_files;
 mod recordings;
@@ -21,6 +22,7 @@ mod ring_buffer;
 mod selectors;
 
 pub use netlink::netlink;
+pub use pages::pages;
 pub use proc_files::proc_files;
 pub use recording_files::recording_files;
 pub use recordings::recordings;
@@ -149,6 +151,13 @@ mod tests {
         #[test]
         fn whatever_a_recording_holds_is_refused_or_judged_rendered_and_read_back(bytes in inputs()) {
             super::recordings(&bytes);
+        }
+
+        #[test]
+        fn whatever_processes_call_themselves_is_data_on_the_page_and_nothing_else(bytes in inputs(), text in any::<String>()) {
+            super::pages(&bytes);
+            super::pages(text.as_bytes());
+            super::pages(format!("{text}</script>{text}<!--<script>").as_bytes());
         }
 
         #[test]

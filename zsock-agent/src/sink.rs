@@ -10,6 +10,7 @@ mod actions;
 pub mod aside;
 pub mod audit;
 pub mod doctor;
+pub mod html;
 pub mod metrics;
 pub mod ndjson;
 mod palette;

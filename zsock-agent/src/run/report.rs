@@ -10,9 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{ReportArgs, ReportOutput};
 use crate::recording::read::{Recording, open};
 use crate::report::{Builder, Report};
-use crate::sink::Palette;
 use crate::sink::report::{ReportText, json};
 use crate::sink::stdout::{self, Stdout};
+use crate::sink::{Palette, html};
 
 /// Who waits for longer wants to see that it goes on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -126,9 +126,7 @@ fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
             text.tell(report, &mut |text| out.write(text.as_bytes()));
         }
         ReportOutput::Json => json::tell(report, arguments.limit, &mut |line| out.write(line)),
-        ReportOutput::Html => {
-            anyhow::bail!("this build of zsock has no page to show: use -o text or -o json")
-        }
+        ReportOutput::Html => out.failed = html::write(report, &mut out.buffer).err(),
     }
     out.finish()
 }

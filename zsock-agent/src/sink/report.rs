@@ -277,7 +277,7 @@ impl Page<'_> {
 }
 
 /// `the clock of db-1 is 1 min 30 s ahead of that of web-1, give or take 1 ms (by 3 state changes that both saw)`.
-fn clocks(clock: &ClockOffset) -> String {
+pub(super) fn clocks(clock: &ClockOffset) -> String {
     let [ahead, uncertainty] =
         [clock.ahead_ns.unsigned_abs(), clock.uncertainty_ns].map(|ns| duration(Duration::from_nanos(ns)));
     let (host, reference) = (printable(&clock.host), printable(&clock.reference));

@@ -17,7 +17,7 @@ use crate::time::Time;
 mod fold;
 #[cfg(test)]
 pub(super) mod tests;
-mod words;
+pub(super) mod words;
 
 pub(in crate::sink) use words::name as event_name;
 
@@ -323,7 +323,7 @@ fn line(text: &str) -> String {
 }
 
 /// Whether the connection came out of it alive.
-const fn is_good(outcome: Outcome) -> bool {
+pub(super) const fn is_good(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Connected
         | Outcome::Recovered
