@@ -1,4 +1,8 @@
-//! Judges a recording again: its verdicts follow from its other records.
+//! Judges a recording again: its verdicts follow from its other records, and `zsock report` finds them in it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::Value;
 use zsock_agent::detect::Thresholds;
@@ -6,6 +10,7 @@ use zsock_agent::engine::Engine;
 use zsock_agent::record::{Body, Record, Verdict};
 
 use crate::story::Line;
+use crate::zsock::program;
 
 /// Checks that the verdicts among `lines` are those that an engine gives which is told all the others.
 pub(crate) fn assert_judged_alike(lines: &[Line]) {
@@ -17,6 +22,26 @@ pub(crate) fn assert_judged_alike(lines: &[Line]) {
     let again = happened.flat_map(|record| engine.push(record)).map(|finding| finding.record);
     let again: Vec<String> = again.filter_map(|record| told(&record)).collect();
     assert_eq!(live, again, "live, and judged again");
+}
+
+/// Checks that `zsock report` finds in what a trace streamed the verdicts that the trace gave: the same records, in the same order.
+pub(crate) fn assert_reported_alike(lines: &[Line]) {
+    let mut command = Command::new(program());
+    let streamed: String = lines.iter().map(|line| format!("{}\n", line.record)).collect();
+    let report =
+        command.args(["report", "-o", "json", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut report = report.expect("zsock was built with this test");
+    let mut stdin = report.stdin.take().expect("stdin is piped");
+    let fed = thread::spawn(move || stdin.write_all(streamed.as_bytes()));
+    let output = report.wait_with_output().expect("a child can be waited for");
+    fed.join().expect("the feeder does not panic").expect("zsock reads to the end");
+    assert!(output.status.success(), "zsock report ended with {}", output.status);
+    let reported = String::from_utf8(output.stdout).expect("zsock writes UTF-8");
+    let reported = reported.lines().map(|line| serde_json::from_str(line).expect("zsock writes JSON"));
+    let is_verdict = |record: &Value| record["type"] == "verdict";
+    let reported: Vec<Value> = reported.filter(is_verdict).collect();
+    let live: Vec<Value> = lines.iter().map(|line| line.record.clone()).filter(is_verdict).collect();
+    assert!(live == reported, "live {live:#?}\nand reported {reported:#?}");
 }
 
 fn record(line: &Line) -> Record {

@@ -148,6 +148,7 @@ impl Recording {
         assert_eq!(self.end().number("lost_events"), Some(0), "in {}", self.end().record);
         assert_eq!(self.of_type("lost").count(), 0, "lost records");
         again::assert_judged_alike(&self.lines);
+        again::assert_reported_alike(&self.lines);
         self
     }
 
@@ -156,6 +157,7 @@ impl Recording {
         let lost = self.of_type("lost").filter(|line| line.text("where") != Some("hook"));
         assert_eq!(lost.count(), 0, "lost records");
         again::assert_judged_alike(&self.lines);
+        again::assert_reported_alike(&self.lines);
         self
     }
 
