@@ -16,6 +16,7 @@ mod doctor;
 mod follow;
 mod keepalive;
 mod kill;
+mod record;
 mod usage;
 mod values;
 
@@ -25,6 +26,7 @@ pub use doctor::DoctorArgs;
 pub use follow::FollowArgs;
 pub use keepalive::{KeepaliveArgs, UserTimeout};
 pub use kill::KillArgs;
+pub use record::RecordArgs;
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -88,6 +90,14 @@ pub enum Command {
         after_long_help = format!("{TRACE_NOTES}{EXIT_STATUS}"),
     )]
     Trace(TraceArgs),
+    /// Keep what happens for later, in a directory that stays within bounds: the flight recorder
+    #[command(
+        after_help = "Needs what `zsock trace` needs; `--help` has more on each option, how to read it, and examples.",
+        after_long_help = format!("{}{EXIT_STATUS}", record::NOTES),
+        mut_arg("events", |events| events.help("Which socket events to keep beside the verdicts")),
+        mut_arg("verdicts", |verdicts| verdicts.help("Keep these verdicts only; events are not affected (see --events)")),
+    )]
+    Record(RecordArgs),
     /// Look once at every TCP socket: how long would the death of its peer go unnoticed?
     #[command(
         after_help = "`--help` has more on each option, what is needed and counted, and examples.",

@@ -5,6 +5,8 @@
 //! afterwards inherit this. The thread that writes what zsock prints is confined by Landlock as well ([`landlock`]); the others cannot be:
 //! under Landlock a thread may not look into any process, and to do so is what zsock is for.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::source::process;
@@ -43,4 +45,20 @@ pub fn give_up(still_works: impl FnMut() -> bool) -> Result<()> {
         Err(error) => log::info!("no system call is refused, the kernel has no way to: {error:#}"),
     }
     Ok(())
+}
+
+/// Gives up, for this thread, all but the right to write below `writable`. What the kernel has no way to take is kept, and logged.
+pub fn give_up_but_writing(writable: &Path) {
+    let given_up = capabilities::give_up_but_writing()
+        .and_then(|()| {
+            nix::sys::prctl::set_no_new_privs().context("forbid new privileges (PR_SET_NO_NEW_PRIVS)")
+        })
+        .and_then(|()| landlock::confine_writer(&[writable]));
+    match given_up {
+        Ok(told) => log::info!("the recorder's thread is {told}"),
+        Err(error) => log::info!("the recorder's thread is not confined: {error:#}"),
+    }
+    if let Err(error) = system_calls::refuse_but_writing() {
+        log::info!("the recorder's thread is refused no system call: {error:#}");
+    }
 }

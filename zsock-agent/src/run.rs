@@ -9,6 +9,7 @@ use rlimit::Resource;
 
 use crate::cli::{Cli, Command};
 use crate::record::printable;
+use crate::run::output::Outlet;
 use crate::sink::aside::Aside;
 
 mod act;
@@ -33,7 +34,12 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Trace(arguments) => {
             log_to_stderr(arguments.follow.verbose);
             allow_files()?;
-            runtime()?.block_on(follow::run(arguments))
+            runtime()?.block_on(follow::run(&arguments.follow, Outlet::Stdout(&arguments)))
+        }
+        Command::Record(arguments) => {
+            log_to_stderr(arguments.follow.verbose);
+            allow_files()?;
+            runtime()?.block_on(follow::run(&arguments.follow, Outlet::Directory(&arguments)))
         }
         Command::Keepalive(arguments) => {
             log_to_stderr(arguments.act.verbose);

@@ -131,6 +131,14 @@ const WRONG: &[&str] = &[
     "trace --cgroup system.slice",
     "trace --state ESTABLISH",
     "trace --verdict silent_deth",
+    "record",
+    "record one two",
+    "record DIR --max-size 100KiB",
+    "record DIR --max-size 256",
+    "record DIR --max-age 0s",
+    "record DIR --events some",
+    "record DIR --output json",
+    "record DIR --max-memory 16MiB",
     "audit extra",
     "audit --group destinations",
     "audit --sort harmless",
@@ -216,7 +224,7 @@ fn to_act_on_every_socket_is_refused() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    for command in ["trace", "audit", "doctor", "keepalive", "kill"] {
+    for command in ["trace", "record", "audit", "doctor", "keepalive", "kill"] {
         // A process may have no name, and be selected by that.
         let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
         for option in options {

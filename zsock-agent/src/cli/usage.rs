@@ -45,6 +45,7 @@ pub fn parse_from(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 fn sensible(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let (name, refusal) = match &cli.command {
         Command::Trace(trace) => ("trace", trace.follow.budget().err()),
+        Command::Record(record) => ("record", record.follow.budget().err()),
         Command::Keepalive(keepalive) => ("keepalive", keepalive.act.refusal()),
         Command::Kill(kill) => ("kill", kill.act.refusal()),
         Command::Audit(_) | Command::Doctor(_) => return Ok(cli),

@@ -42,6 +42,14 @@ pub(super) fn size_bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "a size is a number and one of KiB, MiB, GiB, such as 8MiB".to_owned())
 }
 
+/// How much a recording may take. With less than 1 MiB a segment would hold next to nothing.
+pub(super) fn recording_bytes(text: &str) -> Result<u64, String> {
+    match size_bytes(text)? {
+        bytes if bytes < 1 << 20 => Err("a recording takes 1MiB at least".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// The name of a process as the kernel keeps it.
 ///
 /// # Errors

@@ -177,6 +177,23 @@ pub(super) fn give_up(mut still_works: impl FnMut() -> bool) -> Result<HashSet<C
     Ok(kept)
 }
 
+/// Gives up, for this thread, every capability but the one to write where another user's files are: root's own rights do not reach into a
+/// home directory without it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn give_up_but_writing() -> Result<()> {
+    let held = caps::read(None, CapSet::Permitted).context("read the capabilities held")?;
+    let kept = held.intersection(&HashSet::from([Capability::CAP_DAC_OVERRIDE])).copied().collect();
+    if held.contains(&Capability::CAP_SETPCAP) {
+        caps::clear(None, CapSet::Bounding).context("empty the bounding set")?;
+    }
+    caps::clear(None, CapSet::Ambient).context("empty the ambient set")?;
+    caps::clear(None, CapSet::Inheritable).context("empty the inheritable set")?;
+    caps::set(None, CapSet::Effective, &kept).context("lower the effective set")?;
+    caps::set(None, CapSet::Permitted, &kept).context("lower the permitted set")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

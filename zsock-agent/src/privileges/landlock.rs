@@ -36,7 +36,9 @@ pub fn confine_writer(writable: &[&Path]) -> Result<String> {
         LandlockStatus::Available { effective_abi, .. } => effective_abi,
     };
     let network = if kernel >= ABI::V4 { ", and neither listens nor connects" } else { "" };
-    Ok(format!("confined (Landlock {kernel:?}): it opens no file for writing{network}"))
+    let places: Vec<String> = writable.iter().map(|path| path.display().to_string()).collect();
+    let but = if places.is_empty() { String::new() } else { format!(" but below {}", places.join(" and ")) };
+    Ok(format!("confined (Landlock {kernel:?}): it opens no file for writing{but}{network}"))
 }
 
 #[cfg(test)]

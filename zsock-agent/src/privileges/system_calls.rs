@@ -78,21 +78,53 @@ const X32: u32 = 0x4000_0000;
 /// `BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM`, `BPF_MAP_GET_NEXT_KEY`, `BPF_LINK_CREATE`, `BPF_ITER_CREATE`.
 const BPF_COMMANDS: [u64; 6] = [1, 2, 3, 4, 28, 33];
 
-/// Refuses, in every thread of the process, what a running zsock has no use for.
+/// What a thread takes that records: files to make, to rename, to date and to remove. Landlock says where.
+#[rustfmt::skip]
+const WRITING: &[libc::c_long] = &[
+    libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat2, libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")] libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")] libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")] libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")] libc::SYS_renameat,
+    #[cfg(not(target_arch = "x86_64"))] 38, // `renameat`
+];
+
+/// Refuses, in this thread and those that it starts, what a running zsock has no use for.
 ///
 /// # Errors
 /// On a kernel without seccomp filters, and on processors for which none can be written.
 pub fn refuse() -> Result<()> {
-    seccompiler::apply_filter_all_threads(&filter()?).context("install a filter of system calls")
+    seccompiler::apply_filter(&filter(reading_only()?)?).context("install a filter of system calls")
 }
 
-/// The filter, in the kernel's language.
-fn filter() -> Result<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        NEVER.iter().chain(NEVER_OF_OLD).chain(&NEVER_OF_LATE).map(|call| (*call, Vec::new())).collect();
+/// The same, but for what it takes to write files.
+///
+/// # Errors
+/// As [`refuse`].
+pub fn refuse_but_writing() -> Result<()> {
+    let mut rules = always();
+    for call in WRITING {
+        rules.remove(call);
+    }
+    seccompiler::apply_filter(&filter(rules)?).context("install a filter of system calls")
+}
+
+/// The calls that are refused whatever their arguments are.
+fn always() -> BTreeMap<i64, Vec<SeccompRule>> {
+    NEVER.iter().chain(NEVER_OF_OLD).chain(&NEVER_OF_LATE).map(|call| (*call, Vec::new())).collect()
+}
+
+/// With those that open files to write to them.
+fn reading_only() -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
+    let mut rules = always();
     rules.insert(libc::SYS_openat, opens_to_write(2)?);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, opens_to_write(1)?);
+    Ok(rules)
+}
+
+/// The filter with these rules and those for every thread, in the kernel's language.
+fn filter(mut rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<BpfProgram> {
     let no_command = BPF_COMMANDS.iter().map(|command| condition(0, SeccompCmpOp::Ne, *command));
     rules.insert(libc::SYS_bpf, vec![all(no_command)?]);
     // The process may end itself (abort), and ask for limits; to set them is another matter.
@@ -194,7 +226,7 @@ mod tests {
     /// On a thread of its own, which alone is confined: why each of these was not done.
     fn refusals<const N: usize>(deeds: [fn() -> io::Result<()>; N]) -> [Option<i32>; N] {
         let confined = || {
-            seccompiler::apply_filter(&filter().unwrap()).unwrap();
+            seccompiler::apply_filter(&filter(reading_only().unwrap()).unwrap()).unwrap();
             deeds.map(|deed| deed().err().and_then(|error| error.raw_os_error()))
         };
         thread::scope(|scope| scope.spawn(confined).join()).unwrap()
@@ -289,7 +321,7 @@ mod tests {
         /// `BPF_MAP_CREATE`, `BPF_MAP_LOOKUP_ELEM`, `BPF_PROG_LOAD`, `BPF_OBJ_PIN`.
         const COMMANDS: [libc::c_long; 4] = [0, 1, 5, 6];
         let confined = || {
-            seccompiler::apply_filter(&filter().unwrap()).unwrap();
+            seccompiler::apply_filter(&filter(reading_only().unwrap()).unwrap()).unwrap();
             COMMANDS.map(|command| {
                 // SAFETY: the kernel refuses a null pointer of no length, whatever the command.
                 let done = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::null::<u8>(), 0) };

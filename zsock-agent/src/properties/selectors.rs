@@ -40,6 +40,7 @@ fn command_line(command: &str, values: Vec<OsString>) {
         Ok(cli) => {
             let mut selectors = match cli.command {
                 Command::Trace(arguments) => arguments.follow.selectors,
+                Command::Record(arguments) => arguments.follow.selectors,
                 Command::Audit(arguments) => arguments.selectors,
                 Command::Doctor(_) => return,
                 Command::Keepalive(arguments) => arguments.act.selectors,

@@ -10,17 +10,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use zsock_common::wire::{Counters, Kind, SocketRecord};
 
 use crate::budget::READ_BYTES;
-use crate::cli::{Events, TraceArgs};
+use crate::cli::{Events, FollowArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
 use crate::record::{Body, End, Record, Start, What};
 use crate::run::beside::Beside;
-use crate::run::output::Output;
+use crate::run::output::{Outlet, Output};
 use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
 use crate::run::{facts, filter};
-use crate::sink::stdout;
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
@@ -56,6 +55,9 @@ struct Trace {
     output: Output,
     schedule: Schedule,
     beside: Beside,
+    /// How often a tick is told, and when the last one was.
+    ticks_every: Option<Duration>,
+    ticked_ns: u64,
     /// When the last look ended, and how long it took; CLOCK_MONOTONIC nanoseconds.
     looked_ns: u64,
     look_took_ns: u64,
@@ -72,18 +74,18 @@ struct Trace {
     undecoded: u64,
 }
 
-/// Traces until `--duration`, a signal or a closed stdout ends it.
-pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
-    let follow = &arguments.follow;
+/// Goes on until `--duration`, a signal or a closed stdout ends it.
+pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     let selectors = follow.selectors.clone().resolve()?;
     let thresholds = Thresholds::assigned(&follow.thresholds, follow.assume_idle_timeout)?;
-    if stdout::was_closed() {
+    if outlet.is_abandoned() {
         return Ok(());
     }
     let budget = follow.budget().map_err(anyhow::Error::msg)?;
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
+    let recording = outlet.start_recording(&budget, clock)?;
     let options = Options {
         all_events: follow.events == Events::All,
         buffer_bytes: budget.buffer_bytes,
@@ -102,7 +104,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
     let reset_reasons = kernel.reset_reasons().clone();
     let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
     privileges::give_up(|| kernel.can_look())?;
-    let output = Output::open(&arguments, &budget, Arc::clone(&host), thresholds, selectors)?;
+    let output =
+        Output::open(&outlet, recording, (follow, &budget), Arc::clone(&host), thresholds, selectors)?;
     let began_ns = clock.monotonic_ns();
     let mut trace = Trace {
         host: Arc::clone(&host),
@@ -113,6 +116,8 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
         output,
         schedule: Schedule::every(follow.scan_interval),
         beside,
+        ticks_every: outlet.ticks_every(),
+        ticked_ns: began_ns,
         looked_ns: 0,
         look_took_ns: 0,
         max_waiting: budget.buffer_bytes.min(READ_BYTES) as usize / 2 / size_of::<SocketRecord>(),
@@ -140,7 +145,7 @@ pub(super) async fn run(arguments: TraceArgs) -> Result<()> {
             () = trace.output.stopped() => break,
             () = at(deadline) => break,
             _ = chores.tick() => {
-                if stdout::is_abandoned(std::io::stdout()) {
+                if outlet.is_abandoned() {
                     break;
                 }
                 trace.do_chores();
@@ -333,6 +338,12 @@ impl Trace {
         }
         for sample in self.beside.survivals(&self.kernel, self.output.suspects()) {
             self.output.push(&Record::new(now, &self.host, Body::Destination(Box::new(sample))));
+        }
+        if let Some(every) = self.ticks_every
+            && now_ns.saturating_sub(self.ticked_ns) >= nanoseconds(every)
+        {
+            self.ticked_ns = now_ns;
+            self.output.tick(now, every);
         }
     }
 

@@ -6,22 +6,57 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::budget::Budget;
-use crate::cli::{self, Events, TraceArgs};
+use crate::cli::{self, Events, FollowArgs, RecordArgs, TraceArgs};
 use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
-use crate::record::{Body, Destination, End, Lost, Phase, Record, State};
+use crate::record::{Body, Destination, End, Lost, Phase, Record, State, Tick};
+use crate::recording::recorder;
 use crate::select::Selectors;
 use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
+use crate::source::clock::Clock;
 use crate::time::{Time, milliseconds};
 
-/// The way out of a trace.
+/// Where records go.
+pub(super) enum Outlet<'a> {
+    /// To whoever reads stdout.
+    Stdout(&'a TraceArgs),
+    /// To the files of a recording.
+    Directory(&'a RecordArgs),
+}
+
+impl Outlet<'_> {
+    /// Starts to record, where that is what it is for: before the privileges go that it takes.
+    pub(super) fn start_recording(&self, budget: &Budget, clock: Clock) -> Result<Option<Writer>> {
+        let Self::Directory(arguments) = self else { return Ok(None) };
+        let now = move || clock.at(clock.monotonic_ns());
+        recorder::start(&arguments.directory, arguments.bounds(), budget.queue_bytes, now).map(Some)
+    }
+
+    /// Whether nobody is left who would read what is written.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Stdout(_)) && (stdout::was_closed() || stdout::is_abandoned(std::io::stdout()))
+    }
+
+    /// How often a tick says that zsock is there.
+    pub(super) fn ticks_every(&self) -> Option<Duration> {
+        matches!(self, Self::Directory(_)).then_some(TICK_EVERY)
+    }
+}
+
+/// A recording has a tick each time: so long may nobody have watched without that being known.
+const TICK_EVERY: Duration = Duration::from_secs(10);
+
+/// The way out of a trace or a recording.
 pub(super) struct Output {
     host: Arc<str>,
     engine: Engine,
     renderer: Renderer,
     writer: Writer,
+    /// Where records are lost that the writer does not take, and what failed then.
+    loss: &'static str,
+    failure: String,
     selectors: Selectors,
     events: Events,
     /// What was selected so far.
@@ -32,30 +67,37 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Opens the outlet; `recording` is what [`Outlet::start_recording`] started.
     pub(super) fn open(
-        arguments: &TraceArgs,
-        budget: &Budget,
+        outlet: &Outlet<'_>,
+        recording: Option<Writer>,
+        (follow, budget): (&FollowArgs, &Budget),
         host: Arc<str>,
         thresholds: Thresholds,
         selectors: Selectors,
     ) -> Result<Self> {
-        let stdout = stdout::open().context("open stdout")?;
-        let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
-        let renderer = match arguments.output {
-            cli::Output::Json => Renderer::Ndjson,
-            cli::Output::Text => {
-                Renderer::Text(Text::new(if is_coloured { Palette::COLOURED } else { Palette::PLAIN }))
+        let (renderer, writer) = match (outlet, recording) {
+            (Outlet::Stdout(arguments), None) => to_stdout(arguments, budget)?,
+            (_, recording) => {
+                (Renderer::Ndjson, recording.context("records go to stdout or to a recording")?)
             }
         };
-        let writer = Writer::start(stdout, budget.queue_bytes).context("start the output thread")?;
+        let (loss, failure) = match outlet {
+            Outlet::Stdout(_) => ("output", stdout::UNWRITTEN.to_owned()),
+            Outlet::Directory(arguments) => {
+                ("recording", format!("write all of the recording to {}", arguments.directory.display()))
+            }
+        };
         let engine = Engine::with_memory(thresholds, budget.engine_bytes);
         Ok(Self {
             host,
             engine,
             renderer,
             writer,
+            loss,
+            failure,
             selectors,
-            events: arguments.follow.events,
+            events: follow.events,
             counted: End::default(),
             untold: Vec::new(),
             blocked: BlockedThreads::new(),
@@ -117,7 +159,7 @@ impl Output {
     fn tell_all_losses(&mut self, at: Time) {
         let dropped = self.writer.take_dropped();
         let by_reader =
-            dropped.map(|Dropped { count, since }| Lost { count, since, place: Arc::from("output") });
+            dropped.map(|Dropped { count, since }| Lost { count, since, place: Arc::from(self.loss) });
         for lost in std::mem::take(&mut self.untold).into_iter().chain(by_reader) {
             self.counted.lost_events += lost.count;
             // What tells of loss must not be lost itself.
@@ -146,11 +188,19 @@ impl Output {
             ..beyond
         };
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
-        let left = self.writer.finish(END_PATIENCE).context(stdout::UNWRITTEN)?;
+        let left = self.writer.finish(END_PATIENCE).context(self.failure)?;
         if left > 0 {
-            log::warn!("the reader of stdout did not take the last {left} records");
+            log::warn!("{}: the last {left} records were not taken", self.loss);
         }
         Ok(())
+    }
+
+    /// Says that zsock is there, and what it counted so far.
+    pub(super) fn tick(&mut self, at: Time, every: Duration) {
+        let End { events, lost_events, open_verdicts, .. } = self.counted;
+        let every_ms = milliseconds(every);
+        let tick = Tick { every_ms, events, lost_events, open_verdicts, ..Tick::default() };
+        self.print(&Record::new(at, &self.host, Body::Tick(Box::new(tick))), None);
     }
 
     /// Counts a verdict: those that describe a condition open and close, a final one does both at once.
@@ -193,6 +243,18 @@ impl Output {
         let Self { renderer, writer, .. } = self;
         renderer.flush(at, &mut |bytes| writer.push(bytes, at));
     }
+}
+
+fn to_stdout(arguments: &TraceArgs, budget: &Budget) -> Result<(Renderer, Writer)> {
+    let stdout = stdout::open().context("open stdout")?;
+    let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
+    let renderer = match arguments.output {
+        cli::Output::Json => Renderer::Ndjson,
+        cli::Output::Text => {
+            Renderer::Text(Text::new(if is_coloured { Palette::COLOURED } else { Palette::PLAIN }))
+        }
+    };
+    Ok((renderer, Writer::start(stdout, budget.queue_bytes).context("start the output thread")?))
 }
 
 /// Puts the threads that sit in a call on the socket into the evidence of a verdict that opens on one that somebody holds.

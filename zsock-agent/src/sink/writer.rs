@@ -1,6 +1,6 @@
-//! The output thread: whoever makes records is never held up by whoever reads them.
+//! The output thread: whoever makes records is never held up by whoever reads or stores them.
 //!
-//! Records wait in a queue bounded by bytes. One that finds it full is dropped and counted, so a reader that is too slow
+//! Records wait in a queue bounded by bytes. One that finds it full is dropped and counted, so a reader or a disk that is too slow
 //! costs records, never memory and never the trace.
 
 use std::collections::VecDeque;
@@ -33,12 +33,12 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Until the next try where stdout is in non-blocking mode, as some parents leave it, and full.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Records that found the queue full.
+/// Records that found the queue full, or could not be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// How many.
     pub count: u64,
-    /// When the first of them was pushed.
+    /// When the first of them was.
     pub since: Time,
 }
 
@@ -52,6 +52,8 @@ pub struct Writer {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// The thread waits for no more than so much to work on at once.
+    piece_bytes: usize,
     /// There is something to write, or the end has come.
     work: Condvar,
     /// The thread has ended.
@@ -68,6 +70,8 @@ struct Queue {
     unwritten: VecDeque<usize>,
     unwritten_bytes: usize,
     dropped: Option<Dropped>,
+    /// What the thread does with records fails, and they are dropped.
+    failing: bool,
     ending: bool,
     /// How the thread ended; `None` while it runs.
     outcome: Option<io::Result<()>>,
@@ -79,17 +83,32 @@ impl Writer {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(output: impl Write + Send + 'static, capacity_bytes: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let threads_own = Arc::clone(&shared);
-        thread::Builder::new().name("zsock-output".to_owned()).spawn(move || {
+        Self::spawn("zsock-output", capacity_bytes, PIECE_BYTES, move |intake| {
             match landlock::confine_writer(&[]) {
                 Ok(told) => log::info!("the output thread is {told}"),
                 Err(error) => log::info!("the output thread is not confined: {error:#}"),
             }
-            let outcome = write_all(output, &threads_own);
-            threads_own.lock().outcome = Some(outcome);
-            threads_own.ended.notify_all();
-            threads_own.stopped.notify_one();
+            write_all(output, intake)
+        })
+    }
+
+    /// Starts a thread of this name that does `work` with what is queued, some `piece_bytes` at once, until there is nothing more.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn spawn(
+        name: &str,
+        capacity_bytes: usize,
+        piece_bytes: usize,
+        work: impl FnOnce(&Intake) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared { piece_bytes, ..Shared::default() });
+        let intake = Intake(Arc::clone(&shared));
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let outcome = work(&intake);
+            intake.0.lock().outcome = Some(outcome);
+            intake.0.ended.notify_all();
+            intake.0.stopped.notify_one();
         })?;
         Ok(Self { shared, capacity_bytes })
     }
@@ -110,7 +129,7 @@ impl Writer {
             return;
         }
         if queue.unwritten_bytes + record.len() > capacity_bytes {
-            queue.dropped.get_or_insert(Dropped { count: 0, since: at }).count += 1;
+            queue.drop_records(1, at);
         } else {
             self.queue(queue, record);
         }
@@ -124,10 +143,11 @@ impl Writer {
         }
     }
 
-    /// Whether at least half of the queue is free: the time to tell of drops.
+    /// Whether at least half of the queue is free and nothing fails: the time to tell of drops.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.shared.lock().unwritten_bytes <= self.capacity_bytes / 2
+        let queue = self.shared.lock();
+        !queue.failing && queue.unwritten_bytes <= self.capacity_bytes / 2
     }
 
     /// What was dropped since this was last called.
@@ -179,9 +199,16 @@ impl Writer {
         queue.unwritten.push_back(record.len());
         queue.unwritten_bytes += record.len();
         // The thread sleeps for the first record of a piece, and then until the piece is full.
-        if before == 0 || (before < PIECE_BYTES && queue.waiting.len() >= PIECE_BYTES) {
+        let piece_bytes = self.shared.piece_bytes;
+        if before == 0 || (before < piece_bytes && queue.waiting.len() >= piece_bytes) {
             self.shared.work.notify_one();
         }
+    }
+}
+
+impl Queue {
+    fn drop_records(&mut self, count: u64, at: Time) {
+        self.dropped.get_or_insert(Dropped { count: 0, since: at }).count += count;
     }
 }
 
@@ -190,21 +217,29 @@ impl Shared {
         // Nothing under this lock panics half-way through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// What is to be written next, after waiting for it; `None` at the end.
-    fn next(&self) -> Option<Vec<u8>> {
-        let mut queue = self.lock();
+/// The receiving side of the queue, for the thread.
+#[derive(Debug)]
+pub struct Intake(Arc<Shared>);
+
+impl Intake {
+    /// What is to be written next, whole records, after waiting for the first of them, and then for `gather` or until there is a piece of
+    /// them; `None` at the end.
+    #[must_use]
+    pub fn next(&self, gather: Duration) -> Option<Vec<u8>> {
+        let mut queue = self.0.lock();
         let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.ending;
-        queue = self.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
-        let gathering = |queue: &mut Queue| queue.waiting.len() < PIECE_BYTES && !queue.ending;
-        let gathered = self.work.wait_timeout_while(queue, GATHER, gathering);
+        queue = self.0.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        let gathering = |queue: &mut Queue| queue.waiting.len() < self.0.piece_bytes && !queue.ending;
+        let gathered = self.0.work.wait_timeout_while(queue, gather, gathering);
         queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
         (!queue.waiting.is_empty()).then(|| std::mem::take(&mut queue.waiting))
     }
 
-    /// Takes note that the reader took `bytes`.
-    fn written(&self, mut bytes: usize) {
-        let mut queue = self.lock();
+    /// Takes note that `bytes` are out of the queue.
+    pub fn written(&self, mut bytes: usize) {
+        let mut queue = self.0.lock();
         queue.unwritten_bytes -= bytes;
         while let Some(left) = queue.unwritten.front_mut() {
             if *left > bytes {
@@ -215,18 +250,30 @@ impl Shared {
             queue.unwritten.pop_front();
         }
     }
+
+    /// Counts records as dropped that could not be stored from `since` on. Drops are told when [`Intake::works`] again.
+    pub fn fails(&self, count: u64, since: Time) {
+        let mut queue = self.0.lock();
+        queue.failing = true;
+        queue.drop_records(count, since);
+    }
+
+    /// Takes note that records are stored again.
+    pub fn works(&self) {
+        self.0.lock().failing = false;
+    }
 }
 
 /// The thread: writes what comes until the end, and ends well where the reader is gone.
-fn write_all(mut output: impl Write, shared: &Shared) -> io::Result<()> {
-    while let Some(records) = shared.next() {
+fn write_all(mut output: impl Write, intake: &Intake) -> io::Result<()> {
+    while let Some(records) = intake.next(GATHER) {
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             match output.write(&rest[..rest.len().min(PIECE_BYTES)]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     rest = &rest[bytes..];
-                    shared.written(bytes);
+                    intake.written(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
@@ -240,164 +287,4 @@ fn write_all(mut output: impl Write, shared: &Shared) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::OpenOptions;
-    use std::io::{PipeWriter, Read as _, pipe};
-
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-
-    use super::*;
-
-    /// 64 bytes, so that records fill a pipe without a rest.
-    fn record(number: u32) -> Vec<u8> {
-        format!("{number:>63}\n").into_bytes()
-    }
-
-    fn records(numbers: impl IntoIterator<Item = u32>) -> String {
-        String::from_utf8(numbers.into_iter().flat_map(record).collect()).unwrap()
-    }
-
-    fn at(second: u32) -> Time {
-        Time::from_unix_ns(u64::from(second) * 1_000_000_000)
-    }
-
-    /// Makes the pipe hold 64 KiB, whatever the system's default is: 1,024 records.
-    fn hold_64_kib(pipe: &PipeWriter) {
-        assert_eq!(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(64 << 10)).unwrap(), 64 << 10);
-    }
-
-    fn wait_until(condition: impl Fn() -> bool) {
-        while !condition() {
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_record_reaches_the_reader_without_others_behind_it() {
-        let (mut reader, pipe) = pipe().unwrap();
-        let writer = Writer::start(pipe, 1 << 20).unwrap();
-        writer.push(&record(1), at(1));
-        let mut seen = [0; 64];
-        reader.read_exact(&mut seen).unwrap();
-        assert_eq!(seen.as_slice(), record(1));
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_slow_reader_gets_every_record_whole_and_in_order() {
-        let (mut reader, pipe) = pipe().unwrap();
-        let writer = Writer::start(pipe, 1 << 20).unwrap();
-        let slow = thread::spawn(move || {
-            let (mut all, mut bite) = (Vec::new(), [0; 100]);
-            while let Ok(bytes @ 1..) = reader.read(&mut bite) {
-                all.extend_from_slice(&bite[..bytes]);
-                thread::yield_now();
-            }
-            String::from_utf8(all).unwrap()
-        });
-        for number in 0..10_000 {
-            writer.push(&record(number), at(number));
-        }
-        assert_eq!(writer.take_dropped(), None);
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-        assert_eq!(slow.join().unwrap(), records(0..10_000));
-    }
-
-    #[test]
-    fn records_that_find_the_queue_full_are_dropped_and_counted_events_before_verdicts() {
-        let (mut reader, pipe) = pipe().unwrap();
-        hold_64_kib(&pipe);
-        let writer = Writer::start(pipe, 128 << 10).unwrap();
-        // 1,024 records fill the pipe and 1,536 the part of the queue that is not kept for verdicts.
-        for number in 0..1_024 {
-            writer.push(&record(number), at(number));
-        }
-        wait_until(|| writer.shared.lock().unwritten_bytes == 0);
-        for number in 1_024..5_000 {
-            writer.push(&record(number), at(number));
-        }
-        assert!(!writer.has_room());
-        assert_eq!(writer.take_dropped(), Some(Dropped { count: 5_000 - 2_560, since: at(2_560) }));
-        for number in 5_000..6_000 {
-            writer.push_verdict(&record(number), at(number));
-        }
-        assert_eq!(writer.take_dropped(), Some(Dropped { count: 1_000 - 512, since: at(5_512) }));
-        assert_eq!(writer.take_dropped(), None);
-
-        // The reader wakes up: there is room, and the trace goes on.
-        let mut seen = vec![0; 3_072 * 64];
-        reader.read_exact(&mut seen).unwrap();
-        assert_eq!(String::from_utf8(seen).unwrap(), records((0..2_560).chain(5_000..5_512)));
-        wait_until(|| writer.has_room());
-        writer.push(&record(6_000), at(6_000));
-        assert_eq!(writer.take_dropped(), None);
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-        let mut rest = String::new();
-        reader.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, records([6_000]));
-    }
-
-    #[test]
-    fn the_last_words_are_queued_even_where_the_queue_is_full() {
-        let (mut reader, pipe) = pipe().unwrap();
-        let writer = Writer::start(pipe, 64).unwrap();
-        writer.push_past_limit(&record(1));
-        writer.push_past_limit(&record(2));
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-        let mut all = String::new();
-        reader.read_to_string(&mut all).unwrap();
-        assert_eq!(all, records([1, 2]));
-    }
-
-    #[test]
-    fn the_end_gives_up_on_a_reader_that_takes_nothing_and_says_how_much_it_missed() {
-        let (reader, pipe) = pipe().unwrap();
-        hold_64_kib(&pipe);
-        let writer = Writer::start(pipe, 1 << 20).unwrap();
-        for number in 0..1_024 {
-            writer.push(&record(number), at(number));
-        }
-        wait_until(|| writer.shared.lock().unwritten_bytes == 0);
-        for number in 0..300 {
-            writer.push(&record(number), at(number));
-        }
-        assert_eq!(writer.finish(Duration::from_millis(50)).unwrap(), 300);
-        drop(reader);
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_leaves_ends_the_writing_quietly() {
-        let (reader, pipe) = pipe().unwrap();
-        let writer = Writer::start(pipe, 1 << 20).unwrap();
-        assert!(!writer.is_stopped());
-        drop(reader);
-        writer.push(&record(1), at(1));
-        writer.stopped().await;
-        assert!(writer.is_stopped());
-        writer.push(&record(2), at(2));
-        assert_eq!(writer.take_dropped(), None);
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_is_an_error() {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let writer = Writer::start(full, 1 << 20).unwrap();
-        writer.push(&record(1), at(1));
-        writer.stopped().await;
-        assert_eq!(writer.finish(END_PATIENCE).unwrap_err().kind(), ErrorKind::StorageFull);
-    }
-
-    #[test]
-    fn a_pipe_in_non_blocking_mode_loses_nothing() {
-        let (mut reader, pipe) = pipe().unwrap();
-        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        let writer = Writer::start(pipe, 1 << 20).unwrap();
-        for number in 0..5_000 {
-            writer.push(&record(number), at(number));
-        }
-        let all = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
-        assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
-        assert_eq!(all.join().unwrap(), records(0..5_000));
-    }
-}
+mod tests;

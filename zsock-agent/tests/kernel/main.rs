@@ -23,6 +23,7 @@ mod net;
 mod once;
 mod peer;
 mod proc;
+mod recorder;
 mod scenarios;
 mod story;
 mod unseen;

@@ -32,6 +32,7 @@ mod owners;
 mod postgres;
 mod privileges;
 mod quiet;
+mod record;
 mod recovery;
 mod redis;
 mod selectors;
@@ -65,9 +66,21 @@ fn of_acting() -> Vec<(&'static str, fn())> {
     ]
 }
 
+/// Scenarios of recordings.
+fn of_recording() -> Vec<(&'static str, fn())> {
+    scenarios![
+        record::it_keeps_what_trace_tells,
+        record::kill_9_costs_the_last_second_at_most,
+        record::a_disk_that_fails_is_told_and_recording_goes_on_after_it,
+        privileges::the_unit_of_the_recorder_grants_what_it_takes,
+        record::a_directory_that_is_removed_is_made_again_within_its_bounds,
+    ]
+}
+
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     let mut all = of_acting();
+    all.extend(of_recording());
     all.extend(scenarios![
         audit::settings_are_what_getsockopt_says,
         audit::a_silent_death_is_noticed_when_foretold,

@@ -30,7 +30,7 @@ pub(crate) fn program() -> PathBuf {
 }
 
 /// Cargo's directory for what tests write, or that of `ZSOCK_TEST_DIRECTORY`.
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     env::var_os("ZSOCK_TEST_DIRECTORY").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 

@@ -20,9 +20,11 @@ use crate::zsock::{Zsock, program};
 
 mod hidden;
 mod matrix;
+mod unit;
 
 pub(super) use hidden::a_process_that_proc_hides_has_not_exited;
 pub(super) use matrix::each_capability_taken_away;
+pub(super) use unit::the_unit_of_the_recorder_grants_what_it_takes;
 
 /// The kernel's number of the state.
 const CLOSE_WAIT: u8 = 8;

@@ -1,0 +1,86 @@
+//! The thread that records: what waits in the queue becomes a frame of a segment, at least once a second.
+//!
+//! What cannot be written is counted and told once writing goes well again; whoever makes records is never held up by it.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::segments::{Bounds, Segments};
+use crate::privileges;
+use crate::record::{Body, Record};
+use crate::sink::writer::{Intake, Writer};
+use crate::time::Time;
+
+/// A frame is closed so long after its first record: with the time that records take through the agent, and to the disk, a second is not
+/// exceeded.
+const FRAME_EVERY: Duration = Duration::from_millis(500);
+
+/// A frame has no more than these, before compression, or this part of all that may be kept.
+const FRAME_BYTES: usize = 1 << 20;
+const FRAME_SHARE: u64 = 8;
+
+/// Starts recording to `directory`. `capacity_bytes` of records wait for the disk at most; `now` reads the wall clock.
+///
+/// To be called before the process gives up its privileges: the thread keeps the right to write files, which the others lose.
+///
+/// # Errors
+/// Where the directory cannot be written, or the thread cannot be started.
+pub fn start(
+    directory: &Path,
+    bounds: Bounds,
+    capacity_bytes: usize,
+    now: impl Fn() -> Time + Send + 'static,
+) -> Result<Writer> {
+    let segments = Segments::open(directory, bounds, now())?;
+    let writable = writable(directory)?;
+    let share = usize::try_from(bounds.size_bytes / FRAME_SHARE).unwrap_or(usize::MAX);
+    let work = move |intake: &Intake| {
+        privileges::give_up_but_writing(&writable);
+        record_all(segments, intake, &now)
+    };
+    Writer::spawn("zsock-recorder", capacity_bytes, FRAME_BYTES.min(share), work)
+        .context("start the recorder's thread")
+}
+
+/// Below what the thread may write: the directory's parent, so that it can make the directory again where somebody removes it. Where that
+/// is the root of all, only the directory.
+fn writable(directory: &Path) -> Result<std::path::PathBuf> {
+    let whole = directory.canonicalize().with_context(|| format!("find {}", directory.display()))?;
+    Ok(whole.parent().filter(|parent| parent.parent().is_some()).unwrap_or(&whole).to_owned())
+}
+
+fn record_all(mut segments: Segments, intake: &Intake, now: &impl Fn() -> Time) -> io::Result<()> {
+    let mut failed: Option<String> = None;
+    while let Some(records) = intake.next(FRAME_EVERY) {
+        match segments.append(&records, now()) {
+            Ok(()) => {
+                intake.works();
+                if failed.take().is_some() {
+                    log::warn!("records are written again; a `lost` record counts those that were not");
+                }
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                intake.fails(records_in(&records), now());
+                if failed.as_ref() != Some(&why) {
+                    log::warn!("records are lost until it can be done: {why}");
+                }
+                failed = Some(why);
+            }
+        }
+        intake.written(records.len());
+    }
+    failed.map_or(Ok(()), |why| Err(io::Error::other(why)))
+}
+
+/// How many records are lost with these lines: one that tells of a loss stands for those that it counts.
+fn records_in(lines: &[u8]) -> u64 {
+    let told = |line: &[u8]| match serde_json::from_slice::<Record>(line).map(|record| record.body) {
+        Ok(Body::Lost(lost)) => lost.count,
+        _ => 1,
+    };
+    lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(told).sum()
+}

@@ -1,0 +1,159 @@
+use std::fs::OpenOptions;
+use std::io::{PipeWriter, Read as _, pipe};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::*;
+
+/// 64 bytes, so that records fill a pipe without a rest.
+fn record(number: u32) -> Vec<u8> {
+    format!("{number:>63}\n").into_bytes()
+}
+
+fn records(numbers: impl IntoIterator<Item = u32>) -> String {
+    String::from_utf8(numbers.into_iter().flat_map(record).collect()).unwrap()
+}
+
+fn at(second: u32) -> Time {
+    Time::from_unix_ns(u64::from(second) * 1_000_000_000)
+}
+
+/// Makes the pipe hold 64 KiB, whatever the system's default is: 1,024 records.
+fn hold_64_kib(pipe: &PipeWriter) {
+    assert_eq!(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(64 << 10)).unwrap(), 64 << 10);
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_record_reaches_the_reader_without_others_behind_it() {
+    let (mut reader, pipe) = pipe().unwrap();
+    let writer = Writer::start(pipe, 1 << 20).unwrap();
+    writer.push(&record(1), at(1));
+    let mut seen = [0; 64];
+    reader.read_exact(&mut seen).unwrap();
+    assert_eq!(seen.as_slice(), record(1));
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+}
+
+#[test]
+fn a_slow_reader_gets_every_record_whole_and_in_order() {
+    let (mut reader, pipe) = pipe().unwrap();
+    let writer = Writer::start(pipe, 1 << 20).unwrap();
+    let slow = thread::spawn(move || {
+        let (mut all, mut bite) = (Vec::new(), [0; 100]);
+        while let Ok(bytes @ 1..) = reader.read(&mut bite) {
+            all.extend_from_slice(&bite[..bytes]);
+            thread::yield_now();
+        }
+        String::from_utf8(all).unwrap()
+    });
+    for number in 0..10_000 {
+        writer.push(&record(number), at(number));
+    }
+    assert_eq!(writer.take_dropped(), None);
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+    assert_eq!(slow.join().unwrap(), records(0..10_000));
+}
+
+#[test]
+fn records_that_find_the_queue_full_are_dropped_and_counted_events_before_verdicts() {
+    let (mut reader, pipe) = pipe().unwrap();
+    hold_64_kib(&pipe);
+    let writer = Writer::start(pipe, 128 << 10).unwrap();
+    // 1,024 records fill the pipe and 1,536 the part of the queue that is not kept for verdicts.
+    for number in 0..1_024 {
+        writer.push(&record(number), at(number));
+    }
+    wait_until(|| writer.shared.lock().unwritten_bytes == 0);
+    for number in 1_024..5_000 {
+        writer.push(&record(number), at(number));
+    }
+    assert!(!writer.has_room());
+    assert_eq!(writer.take_dropped(), Some(Dropped { count: 5_000 - 2_560, since: at(2_560) }));
+    for number in 5_000..6_000 {
+        writer.push_verdict(&record(number), at(number));
+    }
+    assert_eq!(writer.take_dropped(), Some(Dropped { count: 1_000 - 512, since: at(5_512) }));
+    assert_eq!(writer.take_dropped(), None);
+
+    // The reader wakes up: there is room, and the trace goes on.
+    let mut seen = vec![0; 3_072 * 64];
+    reader.read_exact(&mut seen).unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), records((0..2_560).chain(5_000..5_512)));
+    wait_until(|| writer.has_room());
+    writer.push(&record(6_000), at(6_000));
+    assert_eq!(writer.take_dropped(), None);
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, records([6_000]));
+}
+
+#[test]
+fn the_last_words_are_queued_even_where_the_queue_is_full() {
+    let (mut reader, pipe) = pipe().unwrap();
+    let writer = Writer::start(pipe, 64).unwrap();
+    writer.push_past_limit(&record(1));
+    writer.push_past_limit(&record(2));
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+    let mut all = String::new();
+    reader.read_to_string(&mut all).unwrap();
+    assert_eq!(all, records([1, 2]));
+}
+
+#[test]
+fn the_end_gives_up_on_a_reader_that_takes_nothing_and_says_how_much_it_missed() {
+    let (reader, pipe) = pipe().unwrap();
+    hold_64_kib(&pipe);
+    let writer = Writer::start(pipe, 1 << 20).unwrap();
+    for number in 0..1_024 {
+        writer.push(&record(number), at(number));
+    }
+    wait_until(|| writer.shared.lock().unwritten_bytes == 0);
+    for number in 0..300 {
+        writer.push(&record(number), at(number));
+    }
+    assert_eq!(writer.finish(Duration::from_millis(50)).unwrap(), 300);
+    drop(reader);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_ends_the_writing_quietly() {
+    let (reader, pipe) = pipe().unwrap();
+    let writer = Writer::start(pipe, 1 << 20).unwrap();
+    assert!(!writer.is_stopped());
+    drop(reader);
+    writer.push(&record(1), at(1));
+    writer.stopped().await;
+    assert!(writer.is_stopped());
+    writer.push(&record(2), at(2));
+    assert_eq!(writer.take_dropped(), None);
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let writer = Writer::start(full, 1 << 20).unwrap();
+    writer.push(&record(1), at(1));
+    writer.stopped().await;
+    assert_eq!(writer.finish(END_PATIENCE).unwrap_err().kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_pipe_in_non_blocking_mode_loses_nothing() {
+    let (mut reader, pipe) = pipe().unwrap();
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let writer = Writer::start(pipe, 1 << 20).unwrap();
+    for number in 0..5_000 {
+        writer.push(&record(number), at(number));
+    }
+    let all = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
+    assert_eq!(all.join().unwrap(), records(0..5_000));
+}
