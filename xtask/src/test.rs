@@ -3,11 +3,11 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::command;
 use crate::deny;
@@ -22,12 +22,17 @@ const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common"
 /// The test target that needs root and network namespaces.
 const KERNEL_TESTS: &str = "kernel";
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
-const KERNEL_TEST_TOOLS: [(&str, &str); 3] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools")];
+const KERNEL_TEST_TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools"), ("promtool", "prometheus")];
+/// Programs that the tests of the HTML page call, and Debian's packages of them.
+const BROWSER_TEST_TOOLS: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
 /// Where Debian's package keeps the programs of `PostgreSQL`, a directory for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 /// Read when that package is installed: whether it is to make a cluster and start a server.
 const POSTGRESQL_SET_UP: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// The unit that Debian's package of Prometheus starts, where whoever runs the host may mask it.
+const PROMETHEUS_UNIT: &str = "/etc/systemd/system/prometheus.service";
 
 /// Runs everything and prints the closing line `N passed, N failed, N skipped`, where a check counts as one test.
 ///
@@ -35,7 +40,9 @@ const POSTGRESQL_SET_UP: &str = "/etc/postgresql-common/createcluster.conf";
 /// When the tests cannot even be listed. A failed test is no error, but the exit code's business.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut session = Session::default();
+    println!("== set-up");
     prepare_kernel_tests(workspace);
+    prepare_browser_tests(workspace);
 
     session.check("formatting", || command::run(workspace.cargo().args(["fmt", "--all", "--check"])));
     session.check("clippy, user space", || {
@@ -201,29 +208,47 @@ fn integration_tests(workspace: &Workspace) -> Result<Vec<String>> {
 
 /// Installs what the tests in network namespaces call, or says which tests will be skipped and why.
 fn prepare_kernel_tests(workspace: &Workspace) {
-    println!("== set-up");
     if !is_root() {
         println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: they need root");
         return;
     }
-    let mut packages: Vec<&str> = KERNEL_TEST_TOOLS
-        .iter()
-        .filter(|(program, _)| command::find(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let mut packages = lacking(&KERNEL_TEST_TOOLS);
     if !Path::new(POSTGRESQL).exists() {
         packages.push("postgresql");
     }
     match install(workspace, &packages) {
         Ok(()) => {
             println!(
-                "xtask: root, ip, nft, PostgreSQL and Redis are there for the end-to-end tests in network namespaces"
+                "xtask: root, ip, nft, PostgreSQL, Redis and Prometheus are there for the end-to-end tests in network namespaces"
             );
         }
         Err(error) => {
             println!("xtask: the end-to-end tests in network namespaces will be SKIPPED: {error:#}");
         }
     }
+}
+
+/// Installs the browser of the tests of the HTML page, or says that they will be skipped and why.
+fn prepare_browser_tests(workspace: &Workspace) {
+    let packages = lacking(&BROWSER_TEST_TOOLS);
+    let installed = if packages.is_empty() || is_root() {
+        install(workspace, &packages)
+    } else {
+        Err(anyhow!("they need {}, which only root can install", packages.join(" ")))
+    };
+    match installed {
+        Ok(()) => println!("xtask: Chromium and its driver are there for the tests of the HTML page"),
+        Err(error) => println!("xtask: the tests of the HTML page in a browser will be SKIPPED: {error:#}"),
+    }
+}
+
+/// The packages of those programs that are not there.
+fn lacking(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
+    tools
+        .iter()
+        .filter(|(program, _)| command::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect()
 }
 
 fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
@@ -244,6 +269,9 @@ fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     if packages.contains(&"postgresql") {
         keep_postgresql_quiet()?;
     }
+    if packages.contains(&"prometheus") {
+        keep_prometheus_quiet()?;
+    }
     apt_get(&["update"])
         .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
 }
@@ -258,6 +286,16 @@ fn keep_postgresql_quiet() -> Result<()> {
     written
         .and_then(|()| fs::write(file, "create_main_cluster = false\n"))
         .with_context(|| format!("cannot write {POSTGRESQL_SET_UP}, so that no server is started"))
+}
+
+/// Has the package of Prometheus start no server: the tests start their own. A unit that was set up before stays as it is.
+fn keep_prometheus_quiet() -> Result<()> {
+    let unit = Path::new(PROMETHEUS_UNIT);
+    if unit.is_symlink() || unit.exists() || !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    symlink("/dev/null", unit)
+        .with_context(|| format!("cannot mask {PROMETHEUS_UNIT}, so that no server is started"))
 }
 
 fn is_root() -> bool {

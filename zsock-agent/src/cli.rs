@@ -17,6 +17,7 @@ mod follow;
 mod keepalive;
 mod kill;
 mod record;
+mod report;
 mod usage;
 mod values;
 
@@ -27,6 +28,7 @@ pub use follow::FollowArgs;
 pub use keepalive::{KeepaliveArgs, UserTimeout};
 pub use kill::KillArgs;
 pub use record::RecordArgs;
+pub use report::{ReportArgs, ReportOutput};
 pub use usage::{explain, parse, parse_from};
 pub use values::{buffer_size_bytes, comm};
 
@@ -132,6 +134,15 @@ pub enum Command {
         mut_arg("states", act::state),
     )]
     Kill(KillArgs),
+
+    /// Tell from recordings what happened: incidents, timelines, advice
+    #[command(
+        after_help = "Needs nothing; `--help` has more on each option, what is shown, and examples.",
+        after_long_help = report::NOTES,
+        mut_arg("verdicts", |verdicts| verdicts.help("Show these verdicts only")),
+        mut_arg("states", |states| states.help("TCP state when the verdict was given")),
+    )]
+    Report(ReportArgs),
 }
 
 /// The options of `zsock trace`.
@@ -243,7 +254,7 @@ pub struct SelectorArgs {
 impl SelectorArgs {
     /// Whether there is none, so that everything would be selected.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         let Self { pids, comms, ports, local, remote, netns, cgroups, states, verdicts } = self;
         pids.is_empty()
             && comms.is_empty()

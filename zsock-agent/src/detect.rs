@@ -62,6 +62,11 @@ pub(crate) fn severity(name: VerdictName) -> Option<Severity> {
     conditions.chain(finals).find_map(|(known, severity)| (known == name).then_some(severity))
 }
 
+/// Whether a verdict is given once, when the connection has ended.
+pub(crate) fn is_final(name: VerdictName) -> bool {
+    FINALS.iter().any(|known| known.name == name)
+}
+
 /// A verdict on a condition that comes and goes.
 #[derive(Debug)]
 pub(crate) struct Condition {

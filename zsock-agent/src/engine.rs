@@ -3,10 +3,12 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
-use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, opposite};
+use crate::detect::{
+    CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
+};
 use crate::record::{
-    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, SocketId, State, Subject, Tcp,
-    Verdict, VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, Socket, SocketId, State,
+    Subject, Tcp, Verdict, VerdictName, What,
 };
 use crate::shared::Shared;
 
@@ -23,6 +25,7 @@ mod window;
 
 pub(crate) use destinations::{Bound, How};
 pub(crate) use facts::{Facts, ResetReceived};
+pub(crate) use table::Ends;
 pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use destinations::Destinations;
@@ -154,6 +157,21 @@ impl Engine {
         }
     }
 
+    /// What is kept of sockets takes so many bytes.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        self.table.used_bytes()
+    }
+
+    /// What happened to a socket so far, while it lives and is followed.
+    pub(crate) fn timeline_of(&self, id: SocketId) -> Option<&Timeline> {
+        self.table.get(id).map(|entry| &entry.timeline)
+    }
+
+    /// The sockets that live with these ends, as they were told last, and what happened to them.
+    pub(crate) fn sockets_at(&self, ends: Ends) -> impl Iterator<Item = (&Socket, &Tcp, &Timeline)> {
+        self.table.at(ends).map(|entry| (&entry.facts.socket, &entry.facts.tcp, &entry.timeline))
+    }
+
     fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let id = event.socket.id;
         if comes_after_the_end(event) && self.table.get(id).is_none() {
@@ -230,7 +248,7 @@ impl Engine {
     fn count(&mut self, findings: &[Finding]) {
         for finding in findings {
             let Body::Verdict(verdict) = &finding.record.body else { continue };
-            let is_final = FINALS.iter().any(|known| known.name == verdict.verdict);
+            let is_final = is_final(verdict.verdict);
             match verdict.phase {
                 Phase::Opened => {
                     self.verdicts += 1;

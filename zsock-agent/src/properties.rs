@@ -1,12 +1,20 @@
 //! What has to hold for any input, sensible or not. Each property takes any bytes for input of one kind and panics where it does
 //! not hold: the tests here try bytes that proptest makes, the fuzz targets in `zsock-agent/fuzz` those that libFuzzer finds.
 
+use std::time::Duration;
+
 use crate::detect::Thresholds;
 use crate::engine::{Engine, Timeline};
 use crate::record::{Record, printable};
+use crate::recording::read::Next;
+use crate::report::{Builder, Moment, Options};
+use crate::sink::metrics::{Facts, Metrics};
+use crate::sink::report::{ReportText, json};
 use crate::sink::{Palette, Renderer, Text, samples};
+use crate::source::own::Usage;
 
 mod netlink;
+mod pages;
 mod proc_files;
 mod recording_files;
 mod recordings;
@@ -14,6 +22,7 @@ mod ring_buffer;
 mod selectors;
 
 pub use netlink::netlink;
+pub use pages::pages;
 pub use proc_files::proc_files;
 pub use recording_files::recording_files;
 pub use recordings::recordings;
@@ -30,17 +39,33 @@ struct Reader {
     engine: Engine,
     text: Text,
     timeline: Timeline,
+    report: Builder,
+    metrics: Metrics,
 }
 
 impl Reader {
     fn new() -> Self {
         let engine = Engine::with_capacity(Thresholds::default(), FEW_SOCKETS);
-        Self { engine, text: Text::new(Palette::PLAIN), timeline: samples::timeline() }
+        // Relative to the end of what is read, and judged by another threshold.
+        let options = Options {
+            since: Some(Moment::BeforeEnd(Duration::from_hours(1_000_000))),
+            thresholds: vec!["stuck_retransmission=1".to_owned()],
+            keeps_ends: true,
+            ..Options::default()
+        };
+        Self {
+            engine,
+            text: Text::new(Palette::PLAIN),
+            timeline: samples::timeline(),
+            metrics: Metrics::new(Facts::default()),
+            report: Builder::new(options),
+        }
     }
 
     /// Judges a record and renders it and its verdicts.
     fn push(&mut self, record: &Record) {
         let findings = self.engine.push(record);
+        self.report.push(Next::Record(record.clone()));
         // A verdict that was recorded comes with a timeline of its own reader.
         self.render(record, Some(&self.timeline.clone()));
         for finding in &findings {
@@ -50,8 +75,39 @@ impl Reader {
         }
     }
 
+    /// Checks what all records together came to.
+    fn end(self) {
+        self.check_metrics();
+        let report = self.report.finish();
+        let mut told = String::new();
+        let text = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
+        text.tell(&report, &mut |text| told.push_str(text));
+        json::tell(&report, None, &mut |line| told.push_str(&String::from_utf8_lossy(line)));
+        for line in told.split('\n') {
+            assert_eq!(printable(line), line);
+        }
+    }
+
+    /// Numbers that Prometheus can read, and no series for what is in a record.
+    fn check_metrics(&self) {
+        let series = |text: &str| -> Vec<String> {
+            let samples = text.lines().filter(|line| !line.starts_with("# "));
+            let sample = |line: &str| {
+                let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+                assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{line}");
+                series.to_owned()
+            };
+            samples.map(sample).collect()
+        };
+        let untouched = series(&Metrics::new(Facts::default()).render(Usage::default()));
+        let told = series(&self.metrics.render(Usage::default()));
+        let elsewhere = "zsock_lost_records_total{where=\"other\"}";
+        assert_eq!(told.into_iter().filter(|series| series != elsewhere).collect::<Vec<_>>(), untouched);
+    }
+
     /// Renders a record in each way: it is told on lines that a terminal may be sent, and JSON is read back as the same.
     fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
+        self.metrics.note(record);
         let mut line = Vec::new();
         Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
         let line = String::from_utf8(line).expect("JSON is UTF-8");
@@ -95,6 +151,13 @@ mod tests {
         #[test]
         fn whatever_a_recording_holds_is_refused_or_judged_rendered_and_read_back(bytes in inputs()) {
             super::recordings(&bytes);
+        }
+
+        #[test]
+        fn whatever_processes_call_themselves_is_data_on_the_page_and_nothing_else(bytes in inputs(), text in any::<String>()) {
+            super::pages(&bytes);
+            super::pages(text.as_bytes());
+            super::pages(format!("{text}</script>{text}<!--<script>").as_bytes());
         }
 
         #[test]

@@ -16,6 +16,7 @@ mod audit;
 mod body;
 mod doctor;
 mod names;
+mod report;
 mod socket;
 mod subject;
 mod verdict;
@@ -28,6 +29,10 @@ pub use body::{
 };
 pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
+pub use report::{
+    ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, OtherEnd, ReportRecord, RunRecord,
+    TimelineRecord,
+};
 pub use socket::{KeepaliveSettings, Socket, Tcp};
 pub use subject::{Destination, DestinationSample, PeerSockets, Process, ProcessSample, Subject};
 pub use verdict::{Outcome, Phase, Severity, Verdict, VerdictName};

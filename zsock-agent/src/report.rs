@@ -9,6 +9,24 @@ use crate::record::{Destination, Process, Record, Severity, Subject, VerdictName
 use crate::recording::read::Damage;
 use crate::time::Time;
 
+mod advice;
+mod build;
+mod clocks;
+mod incidents;
+mod join;
+mod moment;
+mod others;
+mod runs;
+mod stories;
+#[cfg(test)]
+pub(crate) mod tests;
+mod words;
+
+pub use build::{Builder, Options};
+pub(crate) use clocks::corrected;
+pub(crate) use join::mark;
+pub use moment::Moment;
+
 /// All that is shown of recordings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -18,12 +36,20 @@ pub struct Report {
     pub stories: Vec<Story>,
     /// Verdicts alike, in order of harm.
     pub incidents: Vec<Incident>,
+    /// Connections of which both ends were recorded.
+    pub joins: Vec<Join>,
+    /// Why connections could not be joined that look as if they could be.
+    pub unjoined: Vec<String>,
     /// How the clocks of hosts stand to each other that share connections.
     pub clocks: Vec<ClockOffset>,
     /// What could not be read.
     pub damages: Vec<Damage>,
+    /// More of these than are listed.
+    pub damages_dropped: u64,
     /// Stories that found no room, as memory is bounded.
     pub stories_dropped: u64,
+    /// Sockets that were let go for want of memory before they could be judged to their end.
+    pub sockets_dropped: u64,
 }
 
 /// One run of `trace` or `record`, as far as it was recorded.
@@ -56,6 +82,8 @@ pub struct Story {
     pub subject: Subject,
     /// Its verdicts as they were told: opened, updated, closed.
     pub verdicts: Vec<Record>,
+    /// The place of each of them among all verdicts, as they were told one after another.
+    pub order: Vec<u64>,
     /// What happened to the socket, from its birth where that was recorded.
     pub timeline: Timeline,
     /// First and last thing that is told of it.
@@ -94,6 +122,19 @@ pub enum Place {
     To(Destination),
     /// They were accepted on this address and port.
     On(Destination),
+}
+
+/// A connection of which both ends were recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The story of the end that made the connection, as a place in [`Report::stories`]; where that is not known, of either.
+    pub client: usize,
+    /// The story of the other end.
+    pub server: usize,
+    /// Who knew what when, by the clock of the client's host; absent where neither knew of an end.
+    pub summary: Option<String>,
+    /// By so much the clock of the server's host is ahead of the client's; zero on one host, and where it is not known. Nanoseconds.
+    pub server_ahead_ns: i64,
 }
 
 /// How far the clock of one host is ahead of another's.

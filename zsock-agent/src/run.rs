@@ -21,8 +21,10 @@ mod filter;
 mod follow;
 mod keepalive;
 mod kill;
+mod metrics;
 mod output;
 mod pass;
+mod report;
 mod signals;
 
 /// Runs the command.
@@ -55,6 +57,10 @@ pub fn run(cli: Cli) -> Result<()> {
             log_to_stderr(arguments.verbose);
             allow_files()?;
             audit::run(&arguments)
+        }
+        Command::Report(arguments) => {
+            log_to_stderr(arguments.verbose);
+            report::run(&arguments)
         }
         Command::Doctor(arguments) => {
             log_to_stderr(arguments.verbose);

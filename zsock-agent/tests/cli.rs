@@ -17,11 +17,14 @@
 //! | records go to stdout, everything else to stderr; that may be closed | `kernel exit::a_closed_stderr_changes_nothing`, `kernel hostile` |
 //! | text is coloured only on a terminal; `NO_COLOR` and `--color` are honoured | `kernel exit::colour_is_for_terminals_or_on_demand`, `usage_errors_are_coloured_only_where_that_is_asked_for`, the tests of `cli` |
 //! | strings that an untrusted process chose are escaped | `kernel hostile`, `arguments_of_any_bytes_are_refused_in_words` |
+//! | `report`: 0 all was read; 1 part of it could not be, and the report is on the rest; or nothing could be | `what_cannot_be_read_is_named_and_the_rest_is_told`, `where_nothing_can_be_read_nothing_is_told` |
 //! | a slow reader never holds zsock up; what is lost is told | `kernel exit::a_blocked_stdout_loses_records_and_says_so` |
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -64,6 +67,8 @@ fn help_says_what_each_command_and_option_does() {
     insta::assert_snapshot!("doctor_help", transcript("doctor --help"));
     insta::assert_snapshot!("keepalive_help", transcript("keepalive --help"));
     insta::assert_snapshot!("kill_help", transcript("kill --help"));
+    insta::assert_snapshot!("report_help_short", transcript("report -h"));
+    insta::assert_snapshot!("report_help", transcript("report --help"));
 }
 
 #[test]
@@ -109,6 +114,9 @@ const WRONG: &[&str] = &[
     "trace --buffer-size 3MiB",
     "trace --buffer-size 8MB",
     "trace --buffer-size 2GiB",
+    "trace --metrics localhost:9464",
+    "trace --metrics 65536",
+    "trace --metrics 10.0.0.1",
     "trace --max-memory 16",
     "trace --max-memory 64MiB",
     "trace --max-memory 1GiB --buffer-size 1GiB",
@@ -187,6 +195,17 @@ const WRONG: &[&str] = &[
     "kill --comm nginx --threshold nonsense=5",
     "kill --pid 0",
     "kill --verdict silent_death",
+    "report --output pdf",
+    "report --color sometimes",
+    "report --since yesterday",
+    "report --until 25:00",
+    "report --socket xyz",
+    "report --socket -1",
+    "report --limit -1",
+    "report --threshold nonsense=5",
+    "report --assume-idle-timeout 0s",
+    "report --pid 0",
+    "report --duration 5s",
 ];
 
 #[test]
@@ -224,7 +243,7 @@ fn to_act_on_every_socket_is_refused() {
 
 #[test]
 fn nothing_at_all_is_no_value() {
-    for command in ["trace", "record", "audit", "doctor", "keepalive", "kill"] {
+    for command in ["trace", "record", "audit", "doctor", "keepalive", "kill", "report"] {
         // A process may have no name, and be selected by that.
         let options = options_with_values(command).into_iter().filter(|option| option != "--comm");
         for option in options {
@@ -256,6 +275,7 @@ fn arguments_of_any_bytes_are_refused_in_words() {
         "--threshold=stale_reset=",
         "--duration=",
         "--buffer-size=",
+        "--metrics=",
         "--color=",
     ];
     for (form, bytes) in forms.iter().flat_map(|form| hostile.map(|bytes| (form, bytes))) {
@@ -304,6 +324,28 @@ fn what_cannot_be_written_is_a_failure() {
     }
 }
 
+/// Before anything is attached, which takes rights that this needs none of.
+#[test]
+fn an_address_that_cannot_be_listened_on_is_a_failure_that_says_what_to_do() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback device is up");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let in_use =
+        "another program has this port, perhaps another zsock: give another one, or 0 for any that is free";
+    // TEST-NET-1 is nobody's.
+    let nowhere = "192.0.2.1:9464".to_owned();
+    let no_address = "this host has no such address: give one of its own, or 0.0.0.0 for all";
+    for (address, advice, cause) in [
+        (&taken, in_use, "Address already in use (os error 98)"),
+        (&nowhere, no_address, "Cannot assign requested address (os error 99)"),
+    ] {
+        let expected = format!(
+            "[stderr]\nerror: listen on {address} for --metrics: {advice}\n  because: {cause}\n[exit status: 1]\n"
+        );
+        let told = transcript(&format!("trace --metrics {address} --duration 1s"));
+        assert!(told.ends_with(&expected), "{told}");
+    }
+}
+
 #[test]
 fn without_a_stdout_there_is_nothing_to_trace_for() {
     let command = concat!("exec ", env!("CARGO_BIN_EXE_zsock"), " trace >&-");
@@ -317,4 +359,79 @@ fn usage_errors_are_coloured_only_where_that_is_asked_for() {
     assert!(!coloured("trace --pid 0"));
     assert!(!coloured("trace --pid 0 --color never"));
     assert!(coloured("trace --pid 0 --color always"));
+}
+
+/// Runs `zsock report` with these arguments on what stdin gives.
+fn report(arguments: &str, stdin: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zsock"));
+    command.arg("report").args(arguments.split_whitespace()).env_remove("COLUMNS");
+    let (output, mut input) = std::io::pipe().expect("a pipe");
+    let child =
+        command.stdin(output).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("zsock starts");
+    drop(command);
+    // Who has seen enough may leave before all is written.
+    let _ = input.write_all(stdin);
+    drop(input);
+    child.wait_with_output().expect("it ends")
+}
+
+const RUN: &str = include_str!("data/forgotten_by_nat.ndjson");
+
+#[test]
+fn a_recording_is_read_from_a_file_or_from_stdin() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/forgotten_by_nat.ndjson");
+    let from_file = report(path, b"");
+    assert_eq!((from_file.status.code(), &*from_file.stderr), (Some(0), &b""[..]));
+    let said = String::from_utf8(from_file.stdout.clone()).expect("zsock writes UTF-8");
+    assert!(
+        said.contains("1 connection of checkout (pid 18851) to 10.0.5.7:5432 died at 11:32:38"),
+        "{said}"
+    );
+    for arguments in ["", "-"] {
+        let from_stdin = report(arguments, RUN.as_bytes());
+        assert_eq!((from_stdin.status.code(), from_stdin.stdout), (Some(0), from_file.stdout.clone()));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_told() {
+    let (half, _) = RUN.split_at(RUN.len() / 2);
+    let Output { status, stdout, stderr } = report("-", half.as_bytes());
+    let (told, said) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert_eq!(status.code(), Some(1));
+    assert!(told.contains("sent again 8 times") && told.contains("not read: - at byte"), "{told}");
+    assert!(
+        said.starts_with(
+            "error: part of it could not be read; the report is on the rest\n  because: - at byte"
+        ),
+        "{said}"
+    );
+    let Output { status, stdout, stderr } = report("- /no/such/file", RUN.as_bytes());
+    let (told, said) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert_eq!(status.code(), Some(1));
+    assert!(told.contains("died at") && said.contains("/no/such/file"), "{told}{said}");
+}
+
+#[test]
+fn where_nothing_can_be_read_nothing_is_told() {
+    for (arguments, stdin, why) in [
+        ("-", &b""[..], "- at byte 0: is empty"),
+        ("-", b"no record\n", "- at byte 0, line 1"),
+        ("/no/such/file", b"", "/no/such/file"),
+    ] {
+        let Output { status, stdout, stderr } = report(arguments, stdin);
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!((status.code(), stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.starts_with("error: ") && said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_reader_of_a_report_who_has_seen_enough_is_no_failure() {
+    let command =
+        concat!("\"$0\" report -o json ", env!("CARGO_MANIFEST_DIR"), "/tests/data/forgotten_by_nat.ndjson");
+    let command = format!("{command} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}");
+    let ended =
+        Command::new("bash").args(["-c", &command, env!("CARGO_BIN_EXE_zsock")]).output().expect("a shell");
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
 }

@@ -4,18 +4,24 @@
 //! gateway had forgotten. Blocks of README.md that begin with a fence marked `run` show what zsock makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clap::CommandFactory as _;
 use zsock_agent::cli::Cli;
 use zsock_agent::detect::Thresholds;
 use zsock_agent::engine::Engine;
 use zsock_agent::record::{
-    AcceptQueue, Action, Actions, Answer, ArmedTimer, Body, Check, Deed, Done, Examined, Found, Group,
-    HookCheck, Noticed, Patient, Process, Record, RefusedWay, SettingCheck, Socket, Standing, State, Summary,
-    SysctlCheck, Tcp, TimerKind, VerdictName,
+    AcceptQueue, Action, Actions, Answer, ArmedTimer, Body, Check, ClockRecord, DamageRecord, Deed, Done,
+    EntryRecord, Errno, Errored, Examined, Found, GapRecord, Group, HookCheck, IncidentRecord, Noticed,
+    OtherEnd, Patient, Process, Record, RefusedWay, ReportRecord, RunRecord, SettingCheck, Severity, Socket,
+    Standing, State, Summary, SysctlCheck, Tcp, TimelineRecord, TimerKind, VerdictName, What,
 };
+use zsock_agent::recording::read::Next;
+use zsock_agent::report::{Builder, Options};
+use zsock_agent::sink::report::ReportText;
 use zsock_agent::sink::{Palette, Renderer, Text};
 use zsock_agent::source::kernel::hooks;
+use zsock_agent::time::Time;
 
 const README: &str = include_str!("../../README.md");
 const RUN: &str = include_str!("data/forgotten_by_nat.ndjson");
@@ -174,6 +180,107 @@ fn the_readme_names_every_field_of_the_records_of_commands_that_answer_and_end()
     }
     assert_eq!(missing, BTreeSet::new());
     assert_eq!(rows.len(), 8, "{rows:?}");
+}
+
+/// As above, of what `zsock report` tells beside verdicts.
+#[test]
+fn the_readme_names_every_field_of_the_records_of_a_report() {
+    let at = Time::from_unix_ns(0);
+    let end = "10.0.5.7:5432".parse().ok();
+    let process = Process { pid: 1, comm: None, comm_hex: None, cgroup: None, container: None };
+    let socket: Socket =
+        serde_json::from_str(r#"{"id":"1","family":"ipv4"}"#).expect("no more has to be known");
+    let what = What::Error(Errored { errno: Errno::named("ETIMEDOUT") });
+    let name = Arc::from("");
+    let incident = IncidentRecord {
+        verdict: VerdictName::SilentDeath,
+        severity: Severity::Critical,
+        process: Some(&process),
+        destination: end,
+        accepted_on: end,
+        until: at,
+        count: 1,
+        sockets: vec![socket.id],
+        summary: "",
+        advice: &[],
+    };
+    let entry = EntryRecord {
+        ts: at,
+        what: &what,
+        state: Some(State::CLOSE),
+        rto_ms: Some(1),
+        unacked_bytes: Some(1),
+        unsent_bytes: Some(1),
+        last_received_ms: Some(1),
+        replayed: true,
+        inferred: true,
+    };
+    let other_end = Some(OtherEnd { host: "", id: socket.id, summary: Some("") });
+    let timeline = TimelineRecord {
+        socket: &socket,
+        until: at,
+        entries: vec![entry],
+        omitted: Some(1),
+        omitted_after: Some(1),
+        other_end,
+    };
+    let clock = ClockRecord { reference: "", ahead_us: 1, uncertainty_us: 1, changes: 1 };
+    let run = RunRecord {
+        boot_id: Some(&name),
+        kernel: Some(&name),
+        until: at,
+        records: 1,
+        lost: 1,
+        gaps: vec![GapRecord { since: at, until: at }],
+        ended: true,
+    };
+    let damage = DamageRecord { schema: 1, input: "", at_byte: 1, line: Some(1), why: "" };
+    let report = ReportRecord {
+        schema: 1,
+        ts: Some(at),
+        records: 1,
+        verdicts: 1,
+        incidents: 1,
+        unjoined: &[String::new()],
+        damages: 1,
+        stories_dropped: 1,
+        sockets_dropped: 1,
+    };
+    let records = [json(&incident), json(&timeline), json(&clock), json(&run), json(&damage), json(&report)];
+    let mut missing = BTreeSet::new();
+    for record in &records {
+        let kind = record["type"].as_str().expect("every record has a type");
+        let row = README.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("README has no row for {kind}"));
+        let quoted: BTreeSet<&str> = row.split('`').skip(1).step_by(2).collect();
+        let inner = ["/entries/0", "/gaps/0", "/other_end"];
+        let objects = inner.iter().filter_map(|place| record.pointer(place)).chain([record]);
+        let fields = objects.filter_map(|object| object.as_object()).flat_map(|object| object.keys());
+        // Those of every record, and those of the entry's own type.
+        let told_of_all = ["type", "schema", "errno"];
+        let untold =
+            fields.filter(|name| !told_of_all.contains(&name.as_str()) && !quoted.contains(name.as_str()));
+        missing.extend(untold.map(|name| format!("{kind}.{name}")));
+    }
+    assert_eq!(missing, BTreeSet::new());
+}
+
+#[test]
+fn the_report_in_the_readme_is_what_the_run_gives() {
+    let mut builder = Builder::new(Options::default());
+    for record in recorded() {
+        builder.push(Next::Record(record));
+    }
+    let mut text = String::new();
+    let shown = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
+    shown.tell(&builder.finish(), &mut |piece| text.push_str(piece));
+    let blocks = blocks("```text report\n");
+    assert_eq!(blocks.len(), 1);
+    assert!(
+        blocks[0].len() > 500 && text.contains(blocks[0]),
+        "README.md shows\n{}\nbut the run gives\n{text}",
+        blocks[0]
+    );
 }
 
 fn json(record: &impl serde::Serialize) -> serde_json::Value {

@@ -83,6 +83,19 @@ pub struct Counters {
     pub existed: u64,
 }
 
+/// Room for every TCP state, and some for states that are not known yet; a power of two.
+pub const STATES: usize = 16;
+
+/// Sockets by TCP state, one set per CPU, in the map `STATES`. Counts only grow: what a pass found is what they grew by meanwhile.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    /// Sockets that passes found, by the state that each was in.
+    pub found: [u64; STATES],
+    /// Changes of state, by the new state.
+    pub entered: [u64; STATES],
+}
+
 /// A key of the map `SURVIVED`: where connections go. Its values are the longest time, in jiffies, that one of them idled and lived on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@
 pub use crate::bits::{condition, watch_flag};
 pub use crate::census::{CensusHolder, CensusRecord};
 pub use crate::codec::{Input, Wire};
-pub use crate::maps::{AcceptFailures, Control, Counters, Remote, accept_key, look, timer};
+pub use crate::maps::{AcceptFailures, Control, Counters, Remote, STATES, States, accept_key, look, timer};
 
 impl Wire for [Transition; MAX_TRANSITIONS] {
     const SIZE_BYTES: usize = MAX_TRANSITIONS * Transition::SIZE_BYTES;

@@ -33,6 +33,19 @@ pub(crate) fn wants_socket(sk: Sock) -> bool {
     !tp.is_null() && wants::<Direct>(tp)
 }
 
+/// The same for what may be no full socket, of which only a `struct sock_common` is known.
+#[inline(always)]
+pub(crate) fn wants_common(sk_common: *const c_void) -> bool {
+    if !is_set() {
+        return true;
+    }
+    let mut endpoints = MaybeUninit::<Endpoints>::uninit();
+    // SAFETY: `common_endpoints` writes every field.
+    let endpoints = unsafe { &mut *endpoints.as_mut_ptr() };
+    read::common_endpoints(endpoints, sk_common);
+    wants_endpoints(endpoints)
+}
+
 /// The same for a request that is not a full socket yet.
 #[inline(always)]
 pub(crate) fn wants_endpoints(endpoints: &Endpoints) -> bool {

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use zsock_common::wire::{Control, Counters, Past, Remote};
+use zsock_common::wire::{self, Control, Counters, Past, Remote, States};
 
 use crate::by_address;
 use crate::read::Sock;
@@ -43,6 +43,10 @@ pub(crate) static WANTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 /// What cannot be handed over is counted.
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// How many sockets are in which state, and came to it.
+#[btf_map]
+static STATES: PerCpuArray<States, 1> = PerCpuArray::new();
 
 /// What the timer that runs on this CPU is about.
 #[btf_map]
@@ -185,6 +189,17 @@ pub(crate) fn count(pick: impl FnOnce(&mut Counters) -> &mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a slot of this CPU's own. A program that interrupts this one counts as well, so it is done in one step.
         add(pick(unsafe { &mut *counters }), 1);
+    }
+}
+
+/// Counts one more socket of this CPU's in what `pick` names, by its state.
+#[inline(always)]
+pub(crate) fn count_state(state: u8, pick: impl FnOnce(&mut States) -> &mut [u64; wire::STATES]) {
+    if let Some(states) = STATES.get_ptr_mut(0) {
+        // Older verifiers follow a mask, and lose a comparison on the way from one register to another.
+        let place = usize::from(state) & (wire::STATES - 1);
+        // SAFETY: a slot of this CPU's own, as above.
+        add(&raw mut pick(unsafe { &mut *states })[place], 1);
     }
 }
 

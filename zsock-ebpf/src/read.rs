@@ -15,6 +15,8 @@ use crate::by_address;
 use crate::rodata::{offset, setting};
 
 const AF_INET6: u16 = 10;
+/// A state, and the form in which sockets in it are kept.
+pub(crate) const TIME_WAIT: u8 = 6;
 /// `sk_protocol` of TCP.
 pub(crate) const IPPROTO_TCP: u16 = 6;
 const SOCK_STREAM: u16 = 1;
@@ -236,6 +238,16 @@ pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
     into.remote_port = u16::from_be(field::<Direct, u16>(sk_common, offset!(skc_dport)));
     into.netns = field::<Direct, u32>(pointer::<Direct>(sk_common, offset!(skc_net)), offset!(netns_inode));
     into.uid = 0;
+}
+
+/// The state of what is no full socket, of which the verifier knows a `struct sock_common`. `FIN_WAIT2` without a process is kept in the same
+/// small form as `TIME_WAIT`.
+#[inline(always)]
+pub(crate) fn common_state(sk_common: *const c_void) -> u8 {
+    let state = field::<Direct, u8>(sk_common, offset!(skc_state));
+    let kept_as =
+        if state == TIME_WAIT { field::<Probed, u8>(sk_common, offset!(time_wait_state)) } else { 0 };
+    if kept_as == 0 { state } else { kept_as }
 }
 
 trait Bytes {

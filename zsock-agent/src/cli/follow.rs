@@ -1,5 +1,6 @@
 //! The options of the commands that follow live sockets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -68,6 +69,13 @@ pub struct FollowArgs {
     /// tells how each hook is attached.
     #[arg(long = "hooks", value_name = "HOOK=WAY")]
     pub hooks: Vec<Choice>,
+
+    /// Serve metrics for Prometheus, at /metrics, on this port of the loopback address or where an address says
+    ///
+    /// Serve metrics for Prometheus, at /metrics, on this port: `9464` or `:9464` are the port of 127.0.0.1, `0.0.0.0:9464` that of every
+    /// address, which anybody can read who reaches it. With port 0 the kernel chooses one, and the `start` record tells it.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::listening_address)]
+    pub metrics: Option<SocketAddr>,
 
     /// Say on stderr what zsock itself does; repeat for more
     #[arg(short, long, action = ArgAction::Count)]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, IsTerminal as _};
 
 use anyhow::Context as _;
 use clap::error::ContextValue;
@@ -48,6 +48,7 @@ fn sensible(cli: Cli, arguments: &[OsString]) -> Result<Cli, clap::Error> {
         Command::Record(record) => ("record", record.follow.budget().err()),
         Command::Keepalive(keepalive) => ("keepalive", keepalive.act.refusal()),
         Command::Kill(kill) => ("kill", kill.act.refusal()),
+        Command::Report(report) => ("report", report.refusal(io::stdin().is_terminal())),
         Command::Audit(_) | Command::Doctor(_) => return Ok(cli),
     };
     let Some(refusal) = refusal else { return Ok(cli) };

@@ -1,9 +1,10 @@
 //! Values of options: text in, value out, or a sentence that states the rule.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::detect::Thresholds;
-use crate::record::printable;
+use crate::record::{SocketId, printable};
 use crate::time::parse_duration;
 
 /// Bytes of a process name that the kernel keeps: `TASK_COMM_LEN` without the final zero.
@@ -94,6 +95,25 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
     }
 }
 
+/// The id of a socket, as records write it.
+pub(super) fn socket_id(text: &str) -> Result<SocketId, String> {
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let id = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    id.map(SocketId)
+        .ok_or_else(|| "the id of a socket is what `socket.id` of a record says, such as 1e1d5d".to_owned())
+}
+
+/// Where to listen: a port of the loopback address, unless an address stands before it.
+pub(super) fn listening_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let address = if is_port { format!("{}:{port}", Ipv4Addr::LOCALHOST) } else { text.to_owned() };
+    address.parse().map_err(|_| {
+        "a port, alone or after an address of this host, such as 9464, 127.0.0.1:9464 or [::1]:9464; 0 is any free port"
+            .to_owned()
+    })
+}
+
 /// One `--threshold`, as it was written once it is known to be one.
 pub(super) fn threshold(text: &str) -> Result<String, String> {
     Thresholds::default().set(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
@@ -127,6 +147,36 @@ mod tests {
         assert_eq!(comm(&fifteen_bytes_not_utf8), Ok(fifteen_bytes_not_utf8));
         let rule = "the kernel keeps 15 bytes of a process name; give what it keeps, `systemd-resolve`";
         assert_eq!(comm("systemd-resolved"), Err(rule.to_owned()));
+    }
+
+    #[test]
+    fn to_listen_is_for_this_host_alone_unless_an_address_says_otherwise() {
+        let good = [
+            ("9464", "127.0.0.1:9464"),
+            (":9464", "127.0.0.1:9464"),
+            ("127.0.0.1:9464", "127.0.0.1:9464"),
+            ("[::1]:9464", "[::1]:9464"),
+            ("0.0.0.0:9464", "0.0.0.0:9464"),
+            ("0", "127.0.0.1:0"),
+        ];
+        for (text, expected) in good {
+            assert_eq!(listening_address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
+        }
+        for text in [
+            "",
+            ":",
+            "65536",
+            "+1",
+            "localhost:9464",
+            "10.0.0.1",
+            "::1:9464",
+            "::",
+            "1.2.3.4:",
+            "::9464",
+            "-1",
+        ] {
+            assert!(listening_address(text).is_err(), "{text} is taken");
+        }
     }
 
     #[test]

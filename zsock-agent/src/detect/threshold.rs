@@ -180,6 +180,31 @@ impl Thresholds {
             .collect()
     }
 
+    /// The thresholds that `start` told as [`Thresholds::settings`] does. What it did not tell, or what no value can be that is told, is as by
+    /// default: other versions of zsock have other verdicts.
+    #[must_use]
+    pub fn of_settings(settings: &BTreeMap<String, Value>) -> Self {
+        let mut thresholds = Self::default();
+        for (name, value) in settings {
+            let Some(number) = value.as_u64() else { continue };
+            let duration = parse_duration(&format!("{number}ms"));
+            if name == "assume_idle_timeout_ms" {
+                thresholds.assumed_idle_timeout = duration.unwrap_or(thresholds.assumed_idle_timeout);
+                continue;
+            }
+            let assignment = if let Some(verdict) = name.strip_suffix("_ms") {
+                format!("{verdict}={number}ms")
+            } else if let Some(verdict) = name.strip_suffix("_percent") {
+                format!("{verdict}={number}%")
+            } else {
+                format!("{name}={number}")
+            };
+            // A refusal changes nothing.
+            let _ = thresholds.set(&assignment);
+        }
+        thresholds
+    }
+
     /// The names that can be set.
     fn names(&mut self) -> Vec<&'static str> {
         let settable = VerdictName::ALL.iter().filter(|&&verdict| self.knob(verdict).is_some());
@@ -245,6 +270,18 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_contract() {
         assert_eq!(Thresholds::default().settings(), settings(DEFAULTS));
+    }
+
+    #[test]
+    fn settings_are_read_back_and_what_cannot_be_is_as_by_default() {
+        let mut told = Thresholds { assumed_idle_timeout: Duration::from_mins(4), ..Thresholds::default() };
+        for assignment in ["stuck_retransmission=7", "stale_reset=1500ms", "fd_pressure=55%"] {
+            told.set(assignment).unwrap();
+        }
+        assert_eq!(Thresholds::of_settings(&told.settings()), told);
+        let odd = r#"{"stuck_retransmission": 0, "stale_reset_ms": 0, "fd_pressure_percent": 101, "connect_blackhole": "3",
+            "assume_idle_timeout_ms": 18446744073709551615, "nonsense": 5, "silent_death": 1}"#;
+        assert_eq!(Thresholds::of_settings(&settings(odd)), Thresholds::default());
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) struct Room {
 const TABLES_BYTES: usize = 288;
 
 /// The local and the remote address of a connection.
-type Ends = (SocketAddr, SocketAddr);
+pub(crate) type Ends = (SocketAddr, SocketAddr);
 
 /// Sockets by identity. Where there is no room, the one longest without an event makes way, unless it has an open verdict; where all
 /// have one, timelines are shortened, and then no other socket is taken in.
@@ -135,6 +135,12 @@ impl Table {
         found.next().filter(|_| found.next().is_none())
     }
 
+    /// What is known of sockets with these ends.
+    pub(crate) fn at(&self, ends: Ends) -> impl Iterator<Item = &Entry> {
+        let range = (ends, SocketId(0))..=(ends, SocketId(u64::MAX));
+        self.by_ends.range(range).map(|(_, id)| &*self.entries[id])
+    }
+
     /// All that is known.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().map(Box::as_ref)
@@ -169,8 +175,7 @@ impl Table {
     }
 
     /// What the sockets take together.
-    #[cfg(test)]
-    pub(crate) fn used_bytes(&self) -> usize {
+    pub(crate) const fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 

@@ -17,6 +17,7 @@ pub fn recordings(bytes: &[u8]) {
         }
     }
     changed(bytes, &mut reader);
+    reader.end();
 }
 
 /// Reads one of the sample records after another. Of each, some fields have another value.

@@ -34,6 +34,7 @@ pub fn ring_buffer(bytes: &[u8]) {
             told_judged_and_read_back(&raw, number % 5 == 0, &mut assembler, &mut reader);
         }
     }
+    reader.end();
 }
 
 /// A record of this kind and socket with this content.
@@ -104,6 +105,7 @@ mod tests {
             for (number, raw) in raws.iter().enumerate() {
                 told_judged_and_read_back(raw, number % 5 == 0, &mut assembler, &mut reader);
             }
+            reader.end();
         }
     }
 }

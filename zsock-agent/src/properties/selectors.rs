@@ -16,7 +16,7 @@ pub fn selectors(bytes: &[u8]) {
     let values: Vec<OsString> =
         bytes.split(|byte| *byte == 0).take(20).map(|value| OsString::from_vec(value.to_vec())).collect();
     let begin = usize::from(bytes.first().copied().unwrap_or(0));
-    for command in ["trace", "audit", "keepalive", "kill"] {
+    for command in ["trace", "audit", "keepalive", "kill", "report"] {
         command_line(command, values.clone());
         let options = cli::options_with_values(command);
         for (value, option) in values.iter().zip(options.iter().cycle().skip(begin)) {
@@ -45,6 +45,7 @@ fn command_line(command: &str, values: Vec<OsString>) {
                 Command::Doctor(_) => return,
                 Command::Keepalive(arguments) => arguments.act.selectors,
                 Command::Kill(arguments) => arguments.act.selectors,
+                Command::Report(arguments) => arguments.selectors,
             };
             // Paths are looked up, and that is no part of this.
             selectors.netns.retain(|netns| matches!(netns, NetnsArg::Inode(_)));

@@ -1,6 +1,7 @@
 //! What a record can carry, one type for each `type`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Not;
 use std::sync::Arc;
 
@@ -54,6 +55,9 @@ pub struct Start {
     pub settings: BTreeMap<String, Value>,
     /// The settings of this network namespace that the verdicts use.
     pub sysctl: BTreeMap<String, u64>,
+    /// Where metrics are served, with the port that was chosen; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Counters since the start, of what the selectors let through.

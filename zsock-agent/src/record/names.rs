@@ -41,7 +41,7 @@ pub enum Family {
 /// A TCP state, with the kernel's number.
 ///
 /// Source: `include/net/tcp_states.h`. A number that this build does not know stays that number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State(pub u8);
 
 /// The kernel's names without `TCP_`, by number.
@@ -99,6 +99,12 @@ impl State {
     #[must_use]
     pub fn is_closing(self) -> bool {
         matches!(self, Self::FIN_WAIT1 | Self::CLOSING | Self::LAST_ACK)
+    }
+
+    /// Whether it has a name.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        STATE_NAMES.get(usize::from(self.0)).is_some_and(|name| !name.is_empty())
     }
 
     /// Every name, for help and errors.

@@ -1,11 +1,11 @@
 //! Follows live sockets: from the ring buffer to where records go, in one loop.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpSocket;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use zsock_common::wire::{Counters, Kind, SocketRecord};
 
@@ -14,8 +14,9 @@ use crate::cli::{Events, FollowArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
-use crate::record::{Body, End, Record, Start, What};
+use crate::record::{Body, End, Record, What};
 use crate::run::beside::Beside;
+use crate::run::metrics::Listener;
 use crate::run::output::{Outlet, Output};
 use crate::run::pass::Schedule;
 use crate::run::signals::Signals;
@@ -23,7 +24,6 @@ use crate::run::{facts, filter};
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
-use crate::source::assemble::known;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
@@ -33,6 +33,8 @@ use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
 
 mod owners;
+mod standing;
+mod start;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -82,6 +84,10 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         return Ok(());
     }
     let budget = follow.budget().map_err(anyhow::Error::msg)?;
+    let listener = match follow.metrics {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
     let mut signals = Signals::listen()?;
     let host = facts::host();
     let clock = Clock::start()?;
@@ -98,7 +104,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     let mut kernel = Kernel::attach(&options)?;
     let (jiffies, arrived) = seed(&mut kernel).await?;
     let units = Units::new(jiffies, kernel.offsets());
-    let start = start_body(&kernel, &thresholds)?;
+    let start = start::body(&kernel, &thresholds, listener.as_ref().map(|listener| listener.address))?;
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
@@ -129,6 +135,10 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         undecoded: 0,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
+    trace.tell_standing();
+    if let Some(listener) = listener {
+        listener.serve(trace.output.metrics().clone());
+    }
     for raw in arrived {
         trace.sort_in(raw);
     }
@@ -156,6 +166,8 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
             () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
         }
         trace.advance(false);
+        // Whoever asks for metrics has a turn, also while one step of a pass follows the other.
+        yield_now().await;
     }
     trace.end(began_ns)
 }
@@ -194,30 +206,6 @@ fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
         Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
     };
     arrived.iter().filter_map(reading).collect()
-}
-
-fn start_body(kernel: &Kernel, thresholds: &Thresholds) -> Result<Body> {
-    let hooks = kernel.hooks();
-    for (hook, how) in &hooks {
-        if let Some(reason) = how.strip_prefix("no: ") {
-            log::warn!("hook {hook}: {reason}");
-        }
-    }
-    let losses = known::losses(kernel.offsets(), kernel.missing_fields());
-    for loss in &losses {
-        log::warn!("{loss}");
-    }
-    let missed: BTreeSet<_> = losses.iter().flat_map(|loss| &loss.fields).copied().collect();
-    Ok(Body::Start(Box::new(Start {
-        version: Arc::from(env!("CARGO_PKG_VERSION")),
-        kernel: facts::kernel_release()?,
-        boot_id: facts::boot_id(),
-        hooks,
-        missing_fields: missed.into_iter().map(Arc::from).collect(),
-        sockets: kernel.counters()?.existed,
-        settings: thresholds.settings(),
-        sysctl: facts::sysctl(),
-    })))
 }
 
 /// Waits until `deadline`, for ever where there is none.
@@ -332,6 +320,7 @@ impl Trace {
         let now_ns = self.clock.monotonic_ns();
         self.count_skipped(now_ns);
         self.warn_of_full_memory();
+        self.tell_standing();
         let now = self.clock.at(now_ns);
         for sample in self.beside.descriptors(now, &self.assembler) {
             self.output.push(&Record::new(now, &self.host, Body::Process(Box::new(sample))));
@@ -366,7 +355,9 @@ impl Trace {
     /// Begins a pass over all sockets, or goes on with it by a step.
     fn pass(&mut self) {
         if !self.schedule.begins() {
-            self.schedule.step();
+            if self.schedule.step() {
+                self.end_pass();
+            }
             return;
         }
         let (began, before) = (Instant::now(), clock::thread_cpu());

@@ -11,7 +11,9 @@ use crate::detect::Thresholds;
 use crate::engine::{Counters, Engine, Timeline};
 use crate::record::{Body, Destination, End, Lost, Phase, Record, State, Tick};
 use crate::recording::recorder;
+use crate::run::facts;
 use crate::select::Selectors;
+use crate::sink::metrics::{Facts, Metrics, Standing};
 use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
 use crate::sink::{Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
@@ -64,6 +66,7 @@ pub(super) struct Output {
     /// Losses that are to be told, one for each place.
     untold: Vec<Lost>,
     blocked: BlockedThreads,
+    metrics: Metrics,
 }
 
 impl Output {
@@ -89,6 +92,7 @@ impl Output {
             }
         };
         let engine = Engine::with_memory(thresholds, budget.engine_bytes);
+        let facts = Facts { kernel: facts::kernel_release()?, max_memory_bytes: follow.max_memory_bytes };
         Ok(Self {
             host,
             engine,
@@ -101,7 +105,13 @@ impl Output {
             counted: End::default(),
             untold: Vec::new(),
             blocked: BlockedThreads::new(),
+            metrics: Metrics::new(facts),
         })
+    }
+
+    /// The numbers for Prometheus.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Destinations of which it is wanted how long connections idle and live on.
@@ -125,6 +135,7 @@ impl Output {
         let findings = self.engine.push(record);
         let is_event = record.event().is_some();
         if self.selectors.matches(record) {
+            self.metrics.note(record);
             self.counted.events += u64::from(is_event);
             self.counted.sockets_seen += self.engine.counters().sockets_seen - known;
             if !is_event || self.events != Events::None {
@@ -135,6 +146,7 @@ impl Output {
             if self.selectors.matches(&finding.record) {
                 note_blocked(&mut finding.record, &mut self.blocked);
                 self.count(&finding.record);
+                self.metrics.note(&finding.record);
                 self.print(&finding.record, Some(&finding.timeline));
             }
         }
@@ -143,7 +155,9 @@ impl Output {
     /// Judges by what the kernel side could not hand over between `since` and `at`, to be told by [`Output::tell_losses`].
     pub(super) fn note_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
         let lost = Lost { count, since, place: Arc::from(place) };
-        self.engine.push(&Record::new(at, &self.host, Body::Lost(lost.clone())));
+        let record = Record::new(at, &self.host, Body::Lost(lost.clone()));
+        self.engine.push(&record);
+        self.metrics.note(&record);
         add(&mut self.untold, lost);
     }
 
@@ -151,6 +165,7 @@ impl Output {
     /// reader keeps up: while it does not, losses add up and take no room.
     pub(super) fn tell_losses(&mut self, at: Time) {
         self.flush(at);
+        self.metrics.note_dropped(self.loss, self.writer.dropped());
         if self.writer.has_room() {
             self.tell_all_losses(at);
         }
@@ -199,7 +214,10 @@ impl Output {
     pub(super) fn tick(&mut self, at: Time, every: Duration) {
         let End { events, lost_events, open_verdicts, .. } = self.counted;
         let every_ms = milliseconds(every);
-        let tick = Tick { every_ms, events, lost_events, open_verdicts, ..Tick::default() };
+        let Standing { sockets, established, closed, .. } = self.metrics.standing();
+        let sockets = sockets.unwrap_or_default().into_iter().filter(|(_, count)| *count > 0);
+        let sockets = sockets.map(|(state, count)| (Arc::from(state.to_string()), count)).collect();
+        let tick = Tick { every_ms, sockets, established, closed, events, lost_events, open_verdicts };
         self.print(&Record::new(at, &self.host, Body::Tick(Box::new(tick))), None);
     }
 

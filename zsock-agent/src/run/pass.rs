@@ -6,6 +6,7 @@ use caps::Capability;
 use tokio::time::Instant;
 
 use crate::privileges::capabilities;
+use crate::sink::metrics::Passes;
 use crate::source::clock;
 use crate::source::kernel::looks::Pass;
 
@@ -24,6 +25,7 @@ pub(super) struct Schedule {
     slowed: Option<Duration>,
     /// Whether it was told that network namespaces cannot be looked into.
     told_refusal: bool,
+    passes: Passes,
 }
 
 struct Running {
@@ -39,7 +41,7 @@ impl Schedule {
         let next = Instant::now();
         // What is lost without the capability to enter them was said at the start.
         let told_refusal = capabilities::lacks(Capability::CAP_SYS_ADMIN);
-        Self { interval, next, running: None, slowed: None, told_refusal }
+        Self { interval, next, running: None, slowed: None, told_refusal, passes: Passes::default() }
     }
 
     /// Waits until a pass is to begin or to go on.
@@ -64,15 +66,21 @@ impl Schedule {
         self.next = Instant::now() + self.interval;
     }
 
-    /// Takes one step of the pass that is under way.
-    pub(super) fn step(&mut self) {
-        let Some(running) = &mut self.running else { return };
+    /// Takes one step of the pass that is under way. Returns whether that was the last.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
         let before = clock::thread_cpu();
         let goes_on = running.pass.step();
         running.took += clock::thread_cpu().saturating_sub(before);
         if !goes_on && let Some(done) = self.running.take() {
             self.end(done);
         }
+        !goes_on
+    }
+
+    /// What passes cost so far.
+    pub(super) fn passes(&self) -> Passes {
+        self.passes
     }
 
     fn end(&mut self, Running { pass, began, took }: Running) {
@@ -99,5 +107,11 @@ impl Schedule {
             log::warn!("passes over all sockets come every {interval:.1?} again");
         }
         log::debug!("pass: {took:.1?}");
+        self.passes = Passes {
+            count: self.passes.count + 1,
+            cpu: self.passes.cpu + took,
+            interval: Some(interval),
+            unseen_namespaces: Some(pass.failed.len() as u64),
+        };
     }
 }

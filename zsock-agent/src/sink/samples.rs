@@ -338,6 +338,7 @@ pub(crate) fn all() -> Vec<Record> {
         sockets: 42,
         settings: [("stuck_retransmission".to_owned(), json!(4))].into(),
         sysctl: [("tcp_keepalive_time".to_owned(), 7_200)].into(),
+        metrics: Some("127.0.0.1:9464".parse().unwrap()),
     };
     let lost = |place: &str| Body::Lost(Lost { count: 12, since: at(0), place: place.into() });
     let end = End {

@@ -17,10 +17,12 @@ use crate::time::Time;
 mod fold;
 #[cfg(test)]
 pub(super) mod tests;
-mod words;
+pub(super) mod words;
+
+pub(in crate::sink) use words::name as event_name;
 
 use fold::{Admission, Crowd, Fold, Group};
-pub(super) use words::{ends, owner};
+pub(super) use words::{details, ends, name, owner, subject};
 
 /// Renders records as text. Those of a batch wait for its end, for many verdicts alike become one line.
 #[derive(Debug)]
@@ -219,7 +221,8 @@ impl Text {
         self.headed(crowd.at, &text)
     }
 
-    fn title(
+    /// The name of a verdict with its phase, marked by how bad it is.
+    pub(super) fn title(
         &self,
         verdict: VerdictName,
         phase: Phase,
@@ -272,8 +275,8 @@ impl Text {
 
     /// What happened: its name, `whose`, its numbers, and a mark where it was not seen as it happened.
     fn told(&self, what: &What, standing: Standing, replayed: bool, inferred: bool, whose: &str) -> String {
-        let name = paint(self.style(what), &format!("{:<18}", words::name(what)));
-        let mut text = format!("{name}  {whose}{}", words::details(what, standing));
+        let title = paint(self.style(what), &format!("{:<18}", name(what)));
+        let mut text = format!("{title}  {whose}{}", details(what, standing));
         for (applies, mark) in [(replayed, "  (replayed)"), (inferred, "  (inferred)")] {
             if applies {
                 text += &paint(self.palette.faint, mark);
@@ -282,7 +285,7 @@ impl Text {
         text
     }
 
-    fn style(&self, what: &What) -> Style {
+    pub(super) fn style(&self, what: &What) -> Style {
         match what {
             What::Retransmit(_)
             | What::Keepalive(_)
@@ -320,7 +323,7 @@ fn line(text: &str) -> String {
 }
 
 /// Whether the connection came out of it alive.
-const fn is_good(outcome: Outcome) -> bool {
+pub(super) const fn is_good(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Connected
         | Outcome::Recovered
@@ -355,7 +358,7 @@ fn full_unless_today(at: Time, now: Time) -> String {
 }
 
 /// How long `at` is after `from` (`+1.6 s`) or before it (`-1.6 s`).
-fn signed(from: Time, at: Time) -> String {
+pub(super) fn signed(from: Time, at: Time) -> String {
     if at < from {
         format!("-{}", duration(from.since(at)))
     } else {

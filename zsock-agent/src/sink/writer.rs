@@ -70,6 +70,7 @@ struct Queue {
     unwritten: VecDeque<usize>,
     unwritten_bytes: usize,
     dropped: Option<Dropped>,
+    dropped_since_start: u64,
     /// What the thread does with records fails, and they are dropped.
     failing: bool,
     ending: bool,
@@ -156,6 +157,12 @@ impl Writer {
         self.shared.lock().dropped.take()
     }
 
+    /// How many records were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.lock().dropped_since_start
+    }
+
     /// Whether writing has ended early: the reader is gone, or an error that [`Writer::finish`] returns.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -209,6 +216,7 @@ impl Writer {
 impl Queue {
     fn drop_records(&mut self, count: u64, at: Time) {
         self.dropped.get_or_insert(Dropped { count: 0, since: at }).count += count;
+        self.dropped_since_start += count;
     }
 }
 

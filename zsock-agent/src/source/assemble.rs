@@ -160,6 +160,12 @@ impl Assembler {
         self.forgotten
     }
 
+    /// How many sockets are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// The records of one event, in the order of time.
     pub fn assemble(&mut self, raw: &Raw) -> Vec<Record> {
         match raw {

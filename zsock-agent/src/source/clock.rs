@@ -102,6 +102,19 @@ pub fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
+/// Processor time of all threads of this process.
+#[must_use]
+pub fn process_cpu() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok().map(Duration::from)
+}
+
+/// The moment so long after the boot, as `/proc` counts it here, by the wall clock as it stands now.
+#[must_use]
+pub fn since_boot_in_proc(since_boot: Duration) -> Option<Time> {
+    let booted = read(ClockId::CLOCK_REALTIME).ok()?.checked_sub(read(ClockId::CLOCK_BOOTTIME).ok()?)?;
+    Some(Time::from_unix_ns(nanoseconds(booted + since_boot)))
+}
+
 /// Any bytes in the place of the table of shifts.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {

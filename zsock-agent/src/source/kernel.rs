@@ -27,6 +27,7 @@ pub mod census;
 pub mod hooks;
 mod load;
 pub mod looks;
+pub mod states;
 mod tracefs;
 pub mod trial;
 
@@ -60,6 +61,7 @@ pub struct Kernel {
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
+    states: states::Count,
     wanted: HashMap<MapData, u64, u32>,
     survived: HashMap<MapData, Plain<Remote>, u32>,
     accept_failures: HashMap<MapData, u64, Plain<AcceptFailures>>,
@@ -136,6 +138,7 @@ impl Kernel {
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let states = states::Count::of(&mut ebpf)?;
         let wanted = HashMap::try_from(take_map(&mut ebpf, "WANTED")?)?;
         let survived = HashMap::try_from(take_map(&mut ebpf, "SURVIVED")?)?;
         let accept_failures = HashMap::try_from(take_map(&mut ebpf, "ACCEPT_FAILURES")?)?;
@@ -151,6 +154,7 @@ impl Kernel {
             buffer_bytes: options.buffer_bytes as usize,
             counters,
             control,
+            states,
             wanted,
             survived,
             accept_failures,

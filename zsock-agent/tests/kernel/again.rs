@@ -27,23 +27,7 @@ fn record(line: &Line) -> Record {
 /// The thresholds in force, as `start` tells them.
 fn thresholds(records: &[Record]) -> Thresholds {
     let Body::Start(start) = &records[0].body else { panic!("no start but {:?}", records[0].body) };
-    let mut thresholds = Thresholds::default();
-    for (name, value) in &start.settings {
-        let number = value.as_u64().unwrap_or_else(|| panic!("setting {name} is {value}"));
-        if name == "assume_idle_timeout_ms" {
-            thresholds.assumed_idle_timeout = std::time::Duration::from_millis(number);
-            continue;
-        }
-        let assignment = if let Some(verdict) = name.strip_suffix("_ms") {
-            format!("{verdict}={number}ms")
-        } else if let Some(verdict) = name.strip_suffix("_percent") {
-            format!("{verdict}={number}%")
-        } else {
-            format!("{name}={number}")
-        };
-        thresholds.set(&assignment).unwrap_or_else(|error| panic!("{assignment}: {error}"));
-    }
-    thresholds
+    Thresholds::of_settings(&start.settings)
 }
 
 /// A verdict without what only a look at the live process gives.

@@ -2,8 +2,11 @@
 //!
 //! It is told by the kernel and not by zsock, so that a scenario runs its course whatever zsock does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
+
+use zsock_agent::record::State;
 
 use crate::await_some;
 use crate::net::Namespace;
@@ -87,6 +90,18 @@ pub(crate) fn await_gone(namespace: &Namespace, port: u16) {
 pub(crate) fn await_only_listener(namespace: &Namespace, port: u16) {
     let what = format!("the end of what was accepted on port {port}");
     await_all(namespace, &what, |row| row.local_port != port || row.state == LISTEN);
+}
+
+/// How many sockets are in which state, by the names of these.
+pub(crate) fn sockets_by_state(namespace: &Namespace) -> BTreeMap<String, u64> {
+    // The table shows requests as the state that they stand for.
+    const SYN_RECV: u8 = 3;
+    let mut states = BTreeMap::new();
+    for row in rows(namespace) {
+        let state = if row.state == SYN_RECV { State::NEW_SYN_RECV } else { State(row.state) };
+        *states.entry(state.to_string()).or_default() += 1;
+    }
+    states
 }
 
 fn await_all(namespace: &Namespace, what: &str, holds: impl Fn(&Row) -> bool) {

@@ -27,6 +27,7 @@ mod idle_timeout;
 mod keepalive;
 mod lives;
 mod look;
+mod metrics;
 mod nat;
 mod owners;
 mod postgres;
@@ -77,9 +78,21 @@ fn of_recording() -> Vec<(&'static str, fn())> {
     ]
 }
 
+/// Scenarios of those who ask zsock for metrics.
+fn of_metrics() -> Vec<(&'static str, fn())> {
+    scenarios![
+        metrics::numbers_are_those_of_the_records_and_of_the_kernel,
+        metrics::whoever_asks_badly_is_in_nobodys_way,
+        metrics::only_metrics_are_served_and_only_read,
+        metrics::promtool_finds_no_fault,
+        metrics::prometheus_reads_them,
+    ]
+}
+
 /// Every scenario by name.
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     let mut all = of_acting();
+    all.extend(of_metrics());
     all.extend(of_recording());
     all.extend(scenarios![
         audit::settings_are_what_getsockopt_says,
@@ -211,6 +224,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
         Some("crowd") => crowd::lacking(),
         Some("stress") => stress::lacking(name),
         Some("hostile") => hostile::lacking(name),
+        Some("metrics") => metrics::lacking(name),
         _ => None,
     }
 }

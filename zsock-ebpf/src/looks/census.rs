@@ -14,11 +14,9 @@ use crate::by_address::Unnamed;
 use crate::looks::holders::FileRow;
 use crate::looks::pass::Queue;
 use crate::looks::sockets::{SEQ, TcpRow};
-use crate::read::{self, Direct, Probed, Sock};
+use crate::read::{self, Direct, Probed, Sock, TIME_WAIT};
 use crate::rodata::{offset, setting};
 use crate::{emit, filter, process, words};
-
-const TIME_WAIT: u8 = 6;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
@@ -155,12 +153,8 @@ fn full(record: &mut CensusRecord, tp: *const c_void) {
 fn small(record: &mut CensusRecord, sk_common: *const c_void, uid: u32) {
     words::clear(&mut record.tcp);
     read::common_endpoints(&mut record.endpoints, sk_common);
-    let state = read::field::<Direct, u8>(sk_common, offset!(skc_state));
-    let is_time_wait = state == TIME_WAIT;
-    // FIN_WAIT2 without a process is kept in the same small form.
-    let kept_as =
-        if is_time_wait { read::field::<Probed, u8>(sk_common, offset!(time_wait_state)) } else { 0 };
-    record.tcp.state = if kept_as == 0 { state } else { kept_as };
+    let is_time_wait = read::field::<Direct, u8>(sk_common, offset!(skc_state)) == TIME_WAIT;
+    record.tcp.state = read::common_state(sk_common);
     record.endpoints.uid = uid;
     let timer = if is_time_wait { offset!(time_wait_timer) } else { offset!(request_timer) };
     record.expires = of_timer(sk_common, timer, offset!(timer_expires));

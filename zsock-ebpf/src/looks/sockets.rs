@@ -74,7 +74,13 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     let tp = sk.tcp_sock();
     let Some(control) = maps::control() else { return false };
     if tp.is_null() {
+        count_small(sk);
         return false;
+    }
+    let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
+    let is_wanted = filter::wants::<Direct>(tp);
+    if is_wanted {
+        maps::count_state(state, |states| &mut states.found);
     }
     // From here on the socket has a cookie, by which the timers' hooks know it.
     let may_name = setting!(by_address) == 0 || maps::has_room(memory::for_healthy());
@@ -87,12 +93,19 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         maps::count(|counters| &mut counters.existed);
         return false;
     }
-    if filter::wants::<Direct>(tp) { passed(ctx, sk, tp, cookie, control) } else { false }
+    if is_wanted { passed(ctx, sk, tp, state, cookie, control) } else { false }
+}
+
+/// Counts a `TIME_WAIT` or request socket, of which there is nothing more to know.
+#[inline(always)]
+fn count_small(sk: Sock) {
+    if filter::wants_common(sk.as_ptr()) {
+        maps::count_state(read::common_state(sk.as_ptr()), |states| &mut states.found);
+    }
 }
 
 #[inline(always)]
-fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: &Control) -> bool {
-    let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
+fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
     quiet::begin(control);
     if quiet::is_settled(tp, state, cookie, control) {
         return false;

@@ -41,6 +41,10 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
     if from == LISTEN && to == SYN_RECV || !filter::wants_socket(sk) {
         return;
     }
+    // A socket that is closed twice has come to CLOSE once.
+    if from != to {
+        maps::count_state(to, |states| &mut states.entered);
+    }
     let is_opened = is_opened_by_caller(to);
     let past = if is_opened {
         memory::of_newborn(sk)

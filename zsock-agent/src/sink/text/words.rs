@@ -23,7 +23,7 @@ pub(super) fn tick(tick: &Tick) -> String {
 }
 
 /// The name of an event, as in its record's `type`.
-pub(super) const fn name(what: &What) -> &'static str {
+pub(in crate::sink) const fn name(what: &What) -> &'static str {
     match what {
         What::State(_) => "state",
         What::Retransmit(_) => "retransmit",
@@ -51,7 +51,7 @@ pub(in crate::sink) fn owner(socket: &Socket) -> String {
 }
 
 /// Whom a verdict is about.
-pub(super) fn subject(subject: &Subject) -> String {
+pub(in crate::sink) fn subject(subject: &Subject) -> String {
     match subject {
         Subject::Socket { socket, .. } => format!("{}  {}", owner(socket), ends(socket)),
         Subject::Process { process } => named(process),
@@ -59,13 +59,14 @@ pub(super) fn subject(subject: &Subject) -> String {
     }
 }
 
-fn named(process: &Process) -> String {
+/// A process: `nginx[812]`.
+pub(in crate::sink) fn named(process: &Process) -> String {
     let comm = known(process.comm.as_deref(), |comm| printable(comm).into_owned());
     format!("{comm}[{}]", process.pid)
 }
 
 /// What is known of where a process belongs.
-pub(super) fn place(process: &Process) -> Vec<String> {
+pub(in crate::sink) fn place(process: &Process) -> Vec<String> {
     let named = |name: &str, value: Option<&str>| value.map(|value| format!("{name} {}", printable(value)));
     [named("cgroup", process.cgroup.as_deref()), named("container", process.container.as_deref())]
         .into_iter()
@@ -103,7 +104,7 @@ pub(in crate::sink) fn ends(socket: &Socket) -> String {
 }
 
 /// What is known of where a socket belongs, beside owner and ends.
-pub(super) fn identity(socket: &Socket) -> Vec<String> {
+pub(in crate::sink) fn identity(socket: &Socket) -> Vec<String> {
     let named =
         |name: &str, value: Option<String>| value.map(|value| format!("{name} {}", printable(&value)));
     let owner_exited = socket
@@ -124,7 +125,7 @@ pub(super) fn identity(socket: &Socket) -> Vec<String> {
 }
 
 /// How TCP stood with a socket.
-pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
+pub(in crate::sink) fn standing(tcp: &Tcp) -> Vec<String> {
     if *tcp == Tcp::default() {
         return vec![UNKNOWN.to_owned()];
     }
@@ -149,7 +150,7 @@ pub(super) fn standing(tcp: &Tcp) -> Vec<String> {
 }
 
 /// The numbers of an event, and those of TCP that matter with it.
-pub(super) fn details(what: &What, standing: Standing) -> String {
+pub(in crate::sink) fn details(what: &What, standing: Standing) -> String {
     let phrases = match what {
         What::State(change) => vec![format!("{} → {}", change.from, change.to)],
         What::Retransmit(it) => retransmit(it, standing),

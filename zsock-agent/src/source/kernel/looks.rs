@@ -114,13 +114,14 @@ impl Kernel {
         self.announce(limits.0)
     }
 
-    /// Begins a pass over the sockets of `namespaces`.
+    /// Begins a pass over the sockets of `namespaces`, which [`Kernel::end_pass`] ends.
     ///
     /// # Errors
     /// When there is no iterator over sockets.
     pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
         self.limits.0.pass = self.limits.0.pass.wrapping_add(1);
         self.announce(self.limits.0)?;
+        self.states.begin()?;
         self.walk("look_at_sockets", namespaces)
     }
 

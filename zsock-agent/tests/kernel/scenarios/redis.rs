@@ -114,7 +114,7 @@ fn quiet(command: &mut Command) -> &mut Command {
 }
 
 /// A process that ends with this value.
-struct Killed(Child);
+pub(super) struct Killed(pub(super) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

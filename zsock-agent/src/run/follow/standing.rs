@@ -1,0 +1,31 @@
+//! How it all stands, for metrics.
+
+use super::Trace;
+use crate::sink::metrics::Standing;
+
+impl Trace {
+    /// Takes over what a pass that is over has counted.
+    pub(super) fn end_pass(&mut self) {
+        if let Err(error) = self.kernel.end_pass() {
+            log::warn!("{error:#}");
+        }
+        self.tell_standing();
+    }
+
+    /// Hands over to those who ask for metrics how it all stands.
+    pub(super) fn tell_standing(&self) {
+        let counters = self.kernel.counters().ok();
+        let connections = self.kernel.connections().ok();
+        self.output.metrics().stand(Standing {
+            sockets: self.kernel.sockets_by_state(),
+            established: connections.map(|connections| connections.established),
+            closed: connections.map(|connections| connections.closed),
+            kernel_records: counters.map(|counters| counters.produced),
+            unstored: counters.map(|counters| counters.forgotten),
+            remembered: self.assembler.remembered() as u64,
+            forgotten: self.assembler.forgotten(),
+            dropped: self.output.counters().sockets_dropped,
+            passes: self.schedule.passes(),
+        });
+    }
+}

@@ -1,0 +1,179 @@
+//! `zsock report`: recordings in, what happened out.
+
+use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::{ReportArgs, ReportOutput};
+use crate::recording::read::{Recording, open};
+use crate::report::{Builder, Report};
+use crate::sink::report::{ReportText, json};
+use crate::sink::stdout::{self, Stdout};
+use crate::sink::{Palette, html};
+
+/// Who waits for longer wants to see that it goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Progress is looked at once in so many records.
+const RECORDS_BETWEEN: u64 = 16_384;
+
+/// Reads the recordings and tells what they say. What could not be read is an error in the end, after the report on the rest.
+pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
+    let options = arguments.options()?;
+    if stdout::was_closed() {
+        return Ok(());
+    }
+    let stdin = [PathBuf::from("-")];
+    let paths = if arguments.paths.is_empty() { &stdin[..] } else { &arguments.paths };
+    let (recordings, mut unread) = open_all(paths);
+    if recordings.is_empty() {
+        return Err(first_of(unread).unwrap_or_else(|| anyhow!("there is nothing to read")));
+    }
+    let mut builder = Builder::new(options);
+    let passed_over = read(recordings, &mut builder);
+    if passed_over > 0 {
+        log::warn!("{passed_over} records of types that this zsock does not know were passed over");
+    }
+    let report = builder.finish();
+    for damage in &report.damages {
+        let line = damage.line.map_or_else(String::new, |line| format!(", line {line}"));
+        unread.push(anyhow!("{} at byte {}{line}: {}", damage.input, damage.at_byte, damage.why));
+    }
+    if report.runs.is_empty() {
+        let why = first_of(unread).unwrap_or_else(|| {
+            anyhow!("all that is there was written by a newer zsock: read it with that one")
+        });
+        return Err(why.context("no record could be read"));
+    }
+    tell(arguments, &report)?;
+    partly(unread, report.damages_dropped)
+}
+
+/// What can be opened, and why the rest cannot.
+fn open_all(paths: &[PathBuf]) -> (Vec<Recording>, Vec<anyhow::Error>) {
+    let (mut recordings, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match open(std::slice::from_ref(path)) {
+            Ok(opened) => recordings.extend(opened),
+            Err(error) => failed.push(error),
+        }
+    }
+    (recordings, failed)
+}
+
+/// Reads them one after another, and gives how many records were passed over.
+fn read(recordings: Vec<Recording>, builder: &mut Builder) -> u64 {
+    let progress = Progress::new(recordings.iter().map(Recording::stored_bytes).sum());
+    let (mut read_before, mut passed_over, mut records) = (0, 0, 0_u64);
+    for mut recording in recordings {
+        while let Some(next) = recording.next_record() {
+            builder.push(next);
+            records += 1;
+            if records.is_multiple_of(RECORDS_BETWEEN) {
+                progress.show(read_before + recording.read_bytes());
+            }
+        }
+        read_before += recording.read_bytes();
+        passed_over += recording.passed_over();
+    }
+    progress.bar.finish_and_clear();
+    passed_over
+}
+
+/// How far the reading is, on stderr where that is a terminal, once it takes longer.
+struct Progress {
+    bar: ProgressBar,
+    total: Option<u64>,
+}
+
+impl Progress {
+    fn new(total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let template = if total.is_some() {
+            "read {bytes} of {total_bytes} {wide_bar} {eta} left"
+        } else {
+            "read {bytes} in {elapsed}"
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style);
+        Self { bar, total }
+    }
+
+    fn show(&self, bytes: u64) {
+        if self.bar.is_hidden() && self.bar.elapsed() > PATIENCE {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(self.total.map_or(bytes, |total| bytes.min(total)));
+    }
+}
+
+fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
+    let stdout = stdout::open().context("open stdout")?;
+    let mut out = Out { failed: None, buffer: BufWriter::with_capacity(64 << 10, stdout) };
+    match arguments.output {
+        ReportOutput::Text => {
+            let stdout = out.buffer.get_ref();
+            let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
+            let text = ReportText {
+                palette: if is_coloured { Palette::COLOURED } else { Palette::PLAIN },
+                columns: stdout.columns(),
+                limit: arguments.limit,
+                is_selective: arguments.is_selective(),
+            };
+            text.tell(report, &mut |text| out.write(text.as_bytes()));
+        }
+        ReportOutput::Json => json::tell(report, arguments.limit, &mut |line| out.write(line)),
+        ReportOutput::Html => out.failed = html::write(report, &mut out.buffer).err(),
+    }
+    out.finish()
+}
+
+/// The first error that kept something from being read; the others are named beside it.
+fn first_of(errors: Vec<anyhow::Error>) -> Option<anyhow::Error> {
+    let mut errors = errors.into_iter();
+    let first = errors.next()?;
+    errors.for_each(|error| log::warn!("{error:#}"));
+    Some(first)
+}
+
+/// Fails where part of it could not be read.
+fn partly(unread: Vec<anyhow::Error>, more: u64) -> Result<()> {
+    let number = unread.len() as u64 + more;
+    let Some(first) = first_of(unread) else { return Ok(()) };
+    let what = match number {
+        1 => "part of it could not be read; the report is on the rest".to_owned(),
+        number => format!("{number} parts of it could not be read; the report is on the rest"),
+    };
+    Err(first.context(what))
+}
+
+/// Stdout, behind a buffer. What comes after an error is dropped, and the error told at the end.
+struct Out {
+    buffer: BufWriter<Stdout>,
+    failed: Option<io::Error>,
+}
+
+impl Out {
+    fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.buffer.write_all(bytes).err();
+        }
+    }
+
+    /// A reader who has seen enough is no failure.
+    fn finish(mut self) -> Result<()> {
+        let written = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.buffer.flush(),
+        };
+        // What is still in the buffer would be tried again.
+        drop(self.buffer.into_parts());
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.context(stdout::UNWRITTEN),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Numbers for Prometheus: counts of what was told, and how zsock itself stands.
+//!
+//! Every label has few values, which are known beforehand, and every count is there from the start, with 0: so the first one of its kind is an
+//! increase. What is not known is absent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::registry::Registry;
+
+use crate::record::{Body, Cause, Phase, Record, State, VerdictName, What};
+use crate::sink::text::event_name;
+use crate::source::own::Usage;
+
+mod exposition;
+#[cfg(test)]
+mod tests;
+
+/// The media type of what [`Metrics::render`] gives.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// Types of socket events.
+const EVENTS: [&str; 12] = [
+    "state",
+    "retransmit",
+    "keepalive",
+    "keepalive_answered",
+    "zero_window_probe",
+    "progress",
+    "error",
+    "reset_received",
+    "reset_sent",
+    "accept_failed",
+    "closed",
+    "sample",
+];
+
+/// Causes of retransmissions, and what stands for none.
+const CAUSES: [Option<Cause>; 7] = [
+    Some(Cause::Syn),
+    Some(Cause::SynAck),
+    Some(Cause::Rto),
+    Some(Cause::Fast),
+    Some(Cause::TailLossProbe),
+    Some(Cause::SlowStart),
+    None,
+];
+
+/// Where records are lost, in the order of their way.
+const PLACES: [&str; 4] = ["kernel", "hook", "output", "recording"];
+
+/// A place that has no series of its own.
+const ELSEWHERE: &str = "other";
+
+/// Counts by the value of a label.
+type Counts = BTreeMap<&'static str, u64>;
+
+/// What does not change while zsock runs.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The kernel's release.
+    pub kernel: Arc<str>,
+    /// What `--max-memory` allows.
+    pub max_memory_bytes: u64,
+}
+
+/// How it all stands, as it was last looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Sockets by state as the last pass counted them; absent before the first one was over.
+    pub sockets: Option<BTreeMap<State, u64>>,
+    /// Connections that came to ESTABLISHED.
+    pub established: Option<u64>,
+    /// Sockets that came to CLOSE.
+    pub closed: Option<u64>,
+    /// Records that the kernel side handed over.
+    pub kernel_records: Option<u64>,
+    /// Looks and events that found no room in the kernel for what has to be remembered of their socket.
+    pub unstored: Option<u64>,
+    /// Sockets whose owner and past are remembered.
+    pub remembered: u64,
+    /// Sockets whose owner and past were forgotten for want of memory.
+    pub forgotten: u64,
+    /// Sockets that the engine let go for want of memory.
+    pub dropped: u64,
+    /// Passes over all sockets.
+    pub passes: Passes,
+}
+
+/// What passes over all sockets cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passes {
+    /// How many are over.
+    pub count: u64,
+    /// Processor time of all of them.
+    pub cpu: Duration,
+    /// From the beginning of the last one to that of the next one; absent before the first one was over.
+    pub interval: Option<Duration>,
+    /// Network namespaces that the last one could not look into; absent as above.
+    pub unseen_namespaces: Option<u64>,
+}
+
+/// The numbers. A clone shows and counts the same ones.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Mutex<Numbers>>);
+
+#[derive(Clone, Debug)]
+struct Numbers {
+    events: Counts,
+    retransmits: Counts,
+    opened: Counts,
+    open: Counts,
+    lost: Counts,
+    facts: Facts,
+    standing: Standing,
+}
+
+impl Metrics {
+    /// Numbers of nothing yet.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        let verdicts = || zeros(VerdictName::ALL.iter().map(|name| name.name()));
+        Self(Arc::new(Mutex::new(Numbers {
+            events: zeros(EVENTS),
+            retransmits: zeros(CAUSES.map(cause_name)),
+            opened: verdicts(),
+            open: verdicts(),
+            lost: zeros(PLACES),
+            facts,
+            standing: Standing::default(),
+        })))
+    }
+
+    /// Counts a record that is told.
+    pub fn note(&self, record: &Record) {
+        let mut numbers = self.lock();
+        match &record.body {
+            Body::Event(event) => {
+                add(&mut numbers.events, event_name(&event.what), 1);
+                if let What::Retransmit(retransmit) = &event.what {
+                    add(&mut numbers.retransmits, cause_name(retransmit.cause), 1);
+                }
+            }
+            Body::Verdict(verdict) => {
+                let name = verdict.verdict.name();
+                match (verdict.phase, verdict.outcome) {
+                    (Phase::Opened, _) => {
+                        add(&mut numbers.opened, name, 1);
+                        add(&mut numbers.open, name, 1);
+                    }
+                    // A final one opens and closes at once.
+                    (Phase::Closed, None) => add(&mut numbers.opened, name, 1),
+                    (Phase::Closed, Some(_)) => {
+                        // It may have opened where a selector did not let it through.
+                        let open = numbers.open.entry(name).or_default();
+                        *open = open.saturating_sub(1);
+                    }
+                    (Phase::Updated, _) => {}
+                }
+            }
+            Body::Lost(lost) => {
+                add(&mut numbers.lost, place_name(&lost.place), lost.count);
+            }
+            Body::Start(_) | Body::End(_) | Body::Process(_) | Body::Destination(_) | Body::Tick(_) => {}
+        }
+    }
+
+    /// Counts what was dropped on the way out, all since the start: a record tells of it when the reader keeps up again or the disk works, which
+    /// may be never.
+    pub fn note_dropped(&self, place: &str, total: u64) {
+        self.lock().lost.insert(place_name(place), total);
+    }
+
+    /// Takes over how it all stands.
+    pub fn stand(&self, standing: Standing) {
+        self.lock().standing = standing;
+    }
+
+    /// How it all stood last.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.lock().standing.clone()
+    }
+
+    /// All numbers in the text format of Prometheus, with what zsock itself takes.
+    #[must_use]
+    pub fn render(&self, usage: Usage) -> String {
+        let mut registry = Registry::default();
+        let numbers = self.lock().clone();
+        registry.register_collector(Box::new(exposition::Page { numbers, usage }));
+        let mut text = String::new();
+        match prometheus_text::encode(&mut text, &registry) {
+            Ok(()) => text,
+            // A string takes all that is written to it.
+            Err(std::fmt::Error) => String::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        // Nothing under this lock panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn zeros(names: impl IntoIterator<Item = &'static str>) -> Counts {
+    names.into_iter().map(|name| (name, 0)).collect()
+}
+
+fn add(counts: &mut Counts, name: &'static str, count: u64) {
+    let sum = counts.entry(name).or_default();
+    *sum = sum.saturating_add(count);
+}
+
+fn place_name(place: &str) -> &'static str {
+    PLACES.into_iter().find(|known| *known == place).unwrap_or(ELSEWHERE)
+}
+
+fn cause_name(cause: Option<Cause>) -> &'static str {
+    match cause {
+        Some(Cause::Syn) => "syn",
+        Some(Cause::SynAck) => "syn_ack",
+        Some(Cause::Rto) => "rto",
+        Some(Cause::Fast) => "fast",
+        Some(Cause::TailLossProbe) => "tail_loss_probe",
+        Some(Cause::SlowStart) => "slow_start",
+        None => "unknown",
+    }
+}
