@@ -34,9 +34,13 @@ fn main() -> Result<()> {
     fs::create_dir_all(&directory)?;
     let [plain, compressed] = ["report.ndjson", "report.ndjson.zst"].map(|name| directory.join(name));
     make(records, &plain, &compressed)?;
-    let lines = zsock("plain", &plain)?;
-    ensure!(lines == zsock("zstd ", &compressed)?, "both hold the same");
-    jq(lines, &plain)?;
+    let (held, from_plain) = zsock("plain", &plain)?;
+    let (held_compressed, from_compressed) = zsock("zstd", &compressed)?;
+    ensure!(held == held_compressed, "both hold the same");
+    let by_jq = jq(held, &plain)?;
+    for (what, took) in [("plain", from_plain), ("zstd", from_compressed)] {
+        println!("jq takes {:.1} times as long as zsock, {what}", by_jq.as_secs_f64() / took.as_secs_f64());
+    }
     [plain, compressed].iter().try_for_each(fs::remove_file)?;
     Ok(())
 }
@@ -70,8 +74,8 @@ fn make(records: u64, plain: &Path, compressed: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads and judges a recording; how many records it holds.
-fn zsock(what: &str, path: &Path) -> Result<u64> {
+/// Reads and judges a recording; how many records it holds, and the time it took.
+fn zsock(what: &str, path: &Path) -> Result<(u64, Duration)> {
     // The most memory from here on.
     fs::write("/proc/self/clear_refs", "5")?;
     let before = cpu(UsageWho::RUSAGE_SELF)?;
@@ -87,13 +91,13 @@ fn zsock(what: &str, path: &Path) -> Result<u64> {
     }
     // The last records of a recording that is cut may lack their verdicts.
     ensure!(found.abs_diff(recorded) <= 16, "{found} verdicts were found, {recorded} recorded");
-    let took = cpu(UsageWho::RUSAGE_SELF)? - before;
+    let took = cpu(UsageWho::RUSAGE_SELF)?.saturating_sub(before);
     tell(&format!("zsock, {what}"), records, took);
     println!("             {found} verdicts found again; at most {} MiB of memory", peak_kib()? / 1024);
-    Ok(records)
+    Ok((records, took))
 }
 
-fn jq(records: u64, path: &Path) -> Result<()> {
+fn jq(records: u64, path: &Path) -> Result<Duration> {
     let before = cpu(UsageWho::RUSAGE_CHILDREN)?;
     let status = Command::new("jq")
         .args(["-c", ".type"])
@@ -102,8 +106,9 @@ fn jq(records: u64, path: &Path) -> Result<()> {
         .status()
         .context("run jq")?;
     ensure!(status.success(), "jq failed: {status}");
-    tell("jq -c .type ", records, cpu(UsageWho::RUSAGE_CHILDREN)? - before);
-    Ok(())
+    let took = cpu(UsageWho::RUSAGE_CHILDREN)?.saturating_sub(before);
+    tell("jq -c .type", records, took);
+    Ok(took)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "of some millions")]
@@ -115,8 +120,9 @@ fn tell(who: &str, records: u64, took: Duration) {
 /// Processor time so far.
 fn cpu(who: UsageWho) -> Result<Duration> {
     let usage = getrusage(who)?;
-    let duration = |time: nix::sys::time::TimeVal| {
-        Duration::try_from_secs_f64(time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6)
+    let duration = |time: nix::sys::time::TimeVal| -> Result<Duration> {
+        let whole = Duration::from_secs(time.tv_sec().try_into()?);
+        Ok(whole + Duration::from_micros(time.tv_usec().try_into()?))
     };
     Ok(duration(usage.user_time())? + duration(usage.system_time())?)
 }

@@ -102,7 +102,7 @@ impl Traffic {
 impl Connection {
     /// What happens to it next, and whether that is its end.
     fn event(self) -> (What, Tcp, bool) {
-        let is_in_trouble = self.id % IN_TROUBLE == 0;
+        let is_in_trouble = self.id.is_multiple_of(IN_TROUBLE);
         let stands = 2;
         match self.step {
             step if is_in_trouble && (stands..stands + TIMEOUTS).contains(&step) => {

@@ -53,6 +53,7 @@ impl<'a, 'n> Cursor<'a, 'n> {
 
     /// The value of a field that may be absent.
     #[inline]
+    #[expect(clippy::option_option, reason = "one is of this form, the other of the field")]
     pub(super) fn optional<T, const N: usize>(
         &mut self,
         key: &[u8; N],
@@ -232,7 +233,7 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     const BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let index = usize::try_from(month).ok()?.checked_sub(1)?;
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = LENGTHS.get(index)? + u64::from(is_leap && month == 2);
     if !(1970..2500).contains(&year) || !(1..=length).contains(&day) {
         return None;

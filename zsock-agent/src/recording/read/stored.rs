@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::ops::Range;
 
 use memchr::memmem;
 
@@ -15,6 +14,8 @@ const RETAINED: usize = 1 << 20;
 /// Stored bytes, some of them read ahead.
 pub(super) struct Stored {
     input: Box<dyn Read + Send>,
+    /// Where the input puts what it gives.
+    chunk: Box<[u8]>,
     /// What was consumed and can be returned to, then what is still to be consumed.
     bytes: Vec<u8>,
     /// The first byte still to be consumed, in `bytes`.
@@ -31,7 +32,7 @@ impl fmt::Debug for Stored {
 
 impl Stored {
     pub(super) fn new(input: Box<dyn Read + Send>) -> Self {
-        Self { input, bytes: Vec::new(), next: 0, begins_at: 0 }
+        Self { input, chunk: vec![0; CHUNK].into(), bytes: Vec::new(), next: 0, begins_at: 0 }
     }
 
     /// Where the first byte still to be consumed is in the file.
@@ -58,11 +59,9 @@ impl Stored {
         if self.next > 2 * RETAINED {
             self.drop_first(self.next - RETAINED);
         }
-        let before = self.bytes.len();
-        self.bytes.resize(before + CHUNK, 0);
-        let count = read(&mut self.input, &mut self.bytes[before..]);
-        self.bytes.truncate(before + count.as_ref().unwrap_or(&0));
-        Ok(count? > 0)
+        let count = read(&mut self.input, &mut self.chunk)?;
+        self.bytes.extend_from_slice(&self.chunk[..count]);
+        Ok(count > 0)
     }
 
     /// Reads ahead until there are so many bytes or the file ends.
@@ -98,13 +97,9 @@ impl Stored {
             }
             // It may have begun.
             self.next = self.next.max((self.bytes.len() + 1).saturating_sub(needle.len()));
-            match self.read_ahead() {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.next = self.bytes.len();
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+            if !self.read_ahead()? {
+                self.next = self.bytes.len();
+                return Ok(false);
             }
         }
     }
@@ -117,7 +112,7 @@ impl Stored {
     }
 
     fn drop_first(&mut self, count: usize) {
-        self.bytes.drain(Range { start: 0, end: count });
+        self.bytes.drain(..count);
         self.next -= count;
         self.begins_at += count as u64;
     }

@@ -338,7 +338,7 @@ fn the_segments_of_a_directory_are_one_recording_in_the_order_of_their_names() {
         fs::write(directory.join(format!("20251125T22422{number}.123456Z.ndjson.zst")), frame).unwrap();
     }
     fs::write(directory.join("notes.txt"), "none of zsock's").unwrap();
-    let mut recordings = open(&[directory.clone()]).unwrap();
+    let mut recordings = open(std::slice::from_ref(&directory)).unwrap();
     assert_eq!(recordings.len(), 1);
     let recording = &mut recordings[0];
     assert_eq!(&**recording.name(), directory.to_str().unwrap());
@@ -349,7 +349,7 @@ fn the_segments_of_a_directory_are_one_recording_in_the_order_of_their_names() {
     assert_eq!(recording.read_bytes(), stored);
 
     // One that is gone by the time it is read costs itself.
-    let mut recordings = open(&[directory.clone()]).unwrap();
+    let mut recordings = open(std::slice::from_ref(&directory)).unwrap();
     fs::remove_file(directory.join("20251125T224221.123456Z.ndjson.zst")).unwrap();
     let mut damages = recordings[0]
         .by_ref()

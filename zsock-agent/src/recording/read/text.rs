@@ -129,10 +129,12 @@ impl Text {
                         return Ok(damage);
                     }
                 }
-                Form::Within(decoder, at_byte) => match self.read_frame(decoder, at_byte, place)? {
-                    More::Text(Passage { length: 0, .. }) => {}
-                    more => return Ok(more),
-                },
+                Form::Within(decoder, at_byte) => {
+                    let more = self.read_frame(decoder, at_byte, place)?;
+                    if !matches!(more, More::Text(Passage { length: 0, .. })) {
+                        return Ok(more);
+                    }
+                }
                 Form::Torn(at_byte) => {
                     return Ok(More::Damage { at_byte, why: "ends in the midst of a zstd frame".to_owned() });
                 }
