@@ -27,12 +27,12 @@ pub(crate) fn assert_judged_alike(lines: &[Line]) {
 /// Checks that `zsock report` finds in what a trace streamed the verdicts that the trace gave: the same records, in the same order.
 pub(crate) fn assert_reported_alike(lines: &[Line]) {
     let mut command = Command::new(program());
-    let streamed: String = lines.iter().map(|line| format!("{}\n", line.record)).collect();
+    let streamed: Vec<String> = lines.iter().map(|line| line.record.to_string()).collect();
     let report =
         command.args(["report", "-o", "json", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut report = report.expect("zsock was built with this test");
     let mut stdin = report.stdin.take().expect("stdin is piped");
-    let fed = thread::spawn(move || stdin.write_all(streamed.as_bytes()));
+    let fed = thread::spawn(move || stdin.write_all((streamed.join("\n") + "\n").as_bytes()));
     let output = report.wait_with_output().expect("a child can be waited for");
     fed.join().expect("the feeder does not panic").expect("zsock reads to the end");
     assert!(output.status.success(), "zsock report ended with {}", output.status);

@@ -36,6 +36,7 @@ mod quiet;
 mod record;
 mod recovery;
 mod redis;
+mod report;
 mod selectors;
 mod silence;
 mod stall;
@@ -74,6 +75,7 @@ fn of_recording() -> Vec<(&'static str, fn())> {
         record::kill_9_costs_the_last_second_at_most,
         record::a_disk_that_fails_is_told_and_recording_goes_on_after_it,
         privileges::the_unit_of_the_recorder_grants_what_it_takes,
+        report::both_ends_of_a_black_hole_are_one_timeline,
         record::a_directory_that_is_removed_is_made_again_within_its_bounds,
     ]
 }
