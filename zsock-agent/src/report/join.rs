@@ -252,7 +252,8 @@ fn ending(story: &Story, ahead_ns: i64) -> Option<Ending> {
     first.iter().chain(last).find_map(|entry| {
         let how = match &entry.what {
             What::State(StateChange { from: State::ESTABLISHED, to: State::FIN_WAIT1 }) => "closed",
-            What::State(StateChange { to: State::CLOSE, .. }) | What::Closed(_)
+            // Where a timer gives up, the kernel sends a reset with it.
+            What::State(StateChange { to: State::CLOSE, .. }) | What::Closed(_) | What::ResetSent(_)
                 if has(VerdictName::SilentDeath) =>
             {
                 "gave up"
