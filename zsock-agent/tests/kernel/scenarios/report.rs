@@ -97,6 +97,7 @@ pub(super) fn both_ends_of_a_black_hole_are_one_timeline() {
 
     let text = Command::new(program()).args(["report", paths[0], paths[1]]).output().expect("it was built");
     let text = String::from_utf8(text.stdout).expect("zsock writes UTF-8");
-    assert!(text.contains(summary), "{summary} is not in\n{text}");
-    println!("{text}");
+    // Where lines end is another matter.
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(summary), "{summary} is not in\n{text}");
 }
