@@ -16,6 +16,7 @@ mod incidents;
 mod join;
 mod moment;
 mod others;
+mod parts;
 mod runs;
 mod stories;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Report {
     pub damages: Vec<Damage>,
     /// More of these than are listed.
     pub damages_dropped: u64,
+    /// Records that were read twice, as of a copy of a file that was read too. They count once.
+    pub repeated: u64,
     /// Stories that found no room, as memory is bounded.
     pub stories_dropped: u64,
     /// Sockets that were let go for want of memory before they could be judged to their end.

@@ -46,6 +46,7 @@ pub struct Builder {
     others: Others,
     damages: Vec<Damage>,
     damages_dropped: u64,
+    repeated: u64,
     /// Verdicts given so far.
     order: u64,
     /// Those of this moment: a recording tells them right after what brought them.
@@ -79,6 +80,7 @@ impl Builder {
             others: Others::default(),
             damages: Vec::new(),
             damages_dropped: 0,
+            repeated: 0,
             order: 0,
             fresh: Vec::new(),
         }
@@ -116,6 +118,7 @@ impl Builder {
             clocks,
             damages: self.damages,
             damages_dropped: self.damages_dropped,
+            repeated: self.repeated,
             stories_dropped,
             sockets_dropped,
         }
@@ -123,6 +126,10 @@ impl Builder {
 
     fn take(&mut self, record: &Record) {
         let run = self.runs.of(record);
+        if self.runs.get_mut(run).parts.have(record) {
+            self.repeated += 1;
+            return;
+        }
         self.runs.get_mut(run).note(record);
         if let Body::Verdict(verdict) = &record.body {
             self.recall(run, record, verdict);
@@ -146,6 +153,9 @@ impl Builder {
         }
         for finding in findings {
             let Body::Verdict(verdict) = &finding.record.body else { continue };
+            if !self.stories.fits(run, verdict) {
+                continue;
+            }
             let (at, name, key) = (finding.record.at, name(verdict), Key::of(&verdict.subject));
             let order = self.order;
             self.order += 1;

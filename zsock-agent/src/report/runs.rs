@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Run;
+use super::parts::Parts;
 use crate::detect::Thresholds;
 use crate::engine::Engine;
 use crate::record::{Body, Record, Start};
@@ -59,6 +60,8 @@ pub(super) struct Watched {
     engine: Option<Engine>,
     /// Time between two ticks; absent before the first.
     every: Option<Duration>,
+    /// What was read of it, so that nothing is read twice.
+    pub(super) parts: Parts,
     /// Something happened to a socket, as far as is recorded.
     pub(super) has_events: bool,
     /// The time of the last record that is no verdict.
@@ -160,6 +163,7 @@ impl Runs {
             thresholds: self.overrides.apply(thresholds),
             engine: None,
             every: None,
+            parts: Parts::default(),
             has_events: false,
             happened_at: None,
             dropped_before: 0,

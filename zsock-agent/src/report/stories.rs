@@ -8,9 +8,10 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use super::Story;
+use super::incidents::verdicts;
 use crate::engine::{Ends, Timeline};
 use crate::record::{
-    Body, Destination, Event, Record, Severity, Socket, SocketId, Subject, Tcp, Verdict, What,
+    Body, Destination, Event, Phase, Record, Severity, Socket, SocketId, Subject, Tcp, Verdict, What,
 };
 use crate::time::Time;
 
@@ -123,6 +124,23 @@ impl Stories {
         if let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) {
             kept.story.span.0 = first_of(&timeline).map_or(at, |first| first.min(at));
             kept.story.timeline = timeline;
+        }
+    }
+
+    /// Whether what an engine gives goes on from what was told before. It does not where the recording has lost what brought a verdict, and
+    /// the verdict alone was recorded: then the engine comes to the same later, or to its end once more.
+    pub(super) fn fits(&self, run: usize, verdict: &Verdict) -> bool {
+        let story =
+            self.by_key.get(&(run, Key::of(&verdict.subject))).and_then(|place| self.kept[*place].as_ref());
+        let Some(Kept { story, .. }) = story else { return true };
+        let mut of_name = verdicts(story).map(|(_, told)| told).rev();
+        let is_open =
+            of_name.find(|told| told.verdict == verdict.verdict).map(|told| told.phase != Phase::Closed);
+        match (verdict.phase, verdict.outcome) {
+            (Phase::Opened, _) => is_open != Some(true),
+            (Phase::Updated, _) | (Phase::Closed, Some(_)) => is_open != Some(false),
+            // A final one is given by one event.
+            (Phase::Closed, None) => true,
         }
     }
 

@@ -38,6 +38,9 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
         log::warn!("{passed_over} records of types that this zsock does not know were passed over");
     }
     let report = builder.finish();
+    if report.repeated > 0 {
+        log::warn!("{} records were given twice, as in a copy of a file, and count once", report.repeated);
+    }
     for damage in &report.damages {
         let line = damage.line.map_or_else(String::new, |line| format!(", line {line}"));
         unread.push(anyhow!("{} at byte {}{line}: {}", damage.input, damage.at_byte, damage.why));

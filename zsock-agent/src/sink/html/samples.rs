@@ -77,6 +77,7 @@ pub(crate) fn report(hostile: &str) -> Report {
         unjoined: vec![hostile.to_owned()],
         damages_dropped: 5,
         sockets_dropped: 7,
+        repeated: 0,
     }
 }
 
