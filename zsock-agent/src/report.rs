@@ -21,6 +21,7 @@ mod runs;
 mod stories;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unjoined;
 mod words;
 
 pub use build::{Builder, Options};

@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clocks::{Offset, Sighting, corrected, offset, sightings};
+use super::clocks::{Offset, Sighting, corrected, offset, sightings as sightings_of};
 use super::incidents::{verdicts, was_accepted};
+use super::unjoined::unjoined;
 use super::words::time_of_day;
 use super::{ClockOffset, Join, Run, Story, stories};
 use crate::engine::Ends;
 use crate::record::{Closed, Socket, SocketId, State, StateChange, Subject, VerdictName, What, printable};
-use crate::time::Time;
+use crate::time::{Time, nanoseconds};
 
 /// What is told of two ends may be apart by so much although it is one connection: the time that the last word of one takes to the other.
-const SLACK: Duration = Duration::from_secs(1);
-
-/// So many reasons why connections could not be joined are enough.
-const REASONS: usize = 5;
+pub(super) const SLACK: Duration = Duration::from_secs(1);
 
 /// What joining gave.
 pub(super) struct Joined {
@@ -140,20 +138,46 @@ impl ByEnds {
 
     /// How the clocks of hosts stand to each other, by those connections that can be no others.
     fn clocks(&self, runs: &[Run], stories: &[Story]) -> Clocks {
-        let mut seen: BTreeMap<(Arc<str>, Arc<str>), Vec<Sighting>> = BTreeMap::new();
+        let mut first_read: HashMap<&Arc<str>, usize> = HashMap::new();
+        for (place, run) in runs.iter().enumerate() {
+            first_read.entry(&run.host).or_insert(place);
+        }
+        let mut seen: BTreeMap<(Arc<str>, Arc<str>), Seen> = BTreeMap::new();
         for first in 0..stories.len() {
             let mut others = self.others(stories, first);
             let (Some(second), None) = (others.next(), others.next()) else { continue };
-            let (here, there) = (stories[first].run, stories[second].run);
+            let (here, there) = (&runs[stories[first].run].host, &runs[stories[second].run].host);
             let is_only = self.others(stories, second).nth(1).is_none();
             // Each pair once, the host first that was read first.
-            if runs[here].host == runs[there].host || here > there || !is_only {
+            if first_read[here] >= first_read[there] || !is_only {
                 continue;
             }
-            let hosts = (Arc::clone(&runs[here].host), Arc::clone(&runs[there].host));
-            seen.entry(hosts).or_default().extend(sightings(&stories[first], &stories[second]));
+            let seen = seen.entry((Arc::clone(here), Arc::clone(there))).or_default();
+            let at_once = distance(&stories[first], &stories[second], 0).is_some();
+            let sightings = if at_once { &mut seen.at_once } else { &mut seen.apart };
+            sightings.extend(sightings_of(&stories[first], &stories[second]));
         }
-        seen.into_iter().filter_map(|(hosts, sightings)| Some((hosts, offset(sightings)?))).collect()
+        seen.into_iter().filter_map(|(hosts, seen)| Some((hosts, seen.offset()?))).collect()
+    }
+}
+
+/// What two hosts saw of connections that seem to be theirs.
+#[derive(Default)]
+struct Seen {
+    /// Of those that overlap in time, by the clocks as they are.
+    at_once: Vec<Sighting>,
+    /// Of the others: either the clocks are that far apart, or the port was used again.
+    apart: Vec<Sighting>,
+}
+
+impl Seen {
+    /// An offset by which nothing overlaps is believed where several changes agree on it.
+    fn offset(self) -> Option<Offset> {
+        if !self.at_once.is_empty() {
+            return offset(self.at_once);
+        }
+        let several = self.apart.len() > 1;
+        offset(self.apart).filter(|offset| several && offset.uncertainty_ns <= nanoseconds(SLACK))
     }
 }
 
@@ -164,7 +188,7 @@ fn socket(story: &Story) -> Option<&Socket> {
     }
 }
 
-fn ends(story: &Story) -> Option<Ends> {
+pub(super) fn ends(story: &Story) -> Option<Ends> {
     stories::ends(socket(story)?)
 }
 
@@ -297,49 +321,4 @@ fn learnt(story: &Story, ended: Time, ahead_ns: i64) -> Option<Time> {
         };
         (is_sign && at.after(SLACK) >= ended).then_some(at)
     })
-}
-
-/// Hosts that seem to share connections of which none could be joined: one made some to a port on which the other accepted some at the
-/// time, but their addresses differ.
-fn unjoined(runs: &[Run], stories: &[Story]) -> Vec<String> {
-    let joined = |one: &str, other: &str| {
-        stories.iter().any(|story| {
-            let there = story.other_end.map(|there| &*runs[stories[there].run].host);
-            &*runs[story.run].host == one && there == Some(other)
-        })
-    };
-    let mut accepted: HashMap<u16, Vec<usize>> = HashMap::new();
-    for (place, story) in stories.iter().enumerate() {
-        if was_accepted(story) == Some(true)
-            && let Some((local, _)) = ends(story)
-        {
-            accepted.entry(local.port()).or_default().push(place);
-        }
-    }
-    let mut said: BTreeMap<(&str, &str), String> = BTreeMap::new();
-    for here in stories.iter().filter(|story| was_accepted(story) == Some(false)) {
-        let Some((local, remote)) = ends(here) else { continue };
-        for place in accepted.get(&remote.port()).into_iter().flatten() {
-            let there = &stories[*place];
-            let hosts = (&*runs[here.run].host, &*runs[there.run].host);
-            if hosts.0 == hosts.1
-                || said.len() >= REASONS
-                || said.contains_key(&hosts)
-                || joined(hosts.0, hosts.1)
-            {
-                continue;
-            }
-            let Some((local_there, remote_there)) = ends(there) else { continue };
-            if distance(here, there, 0).is_none() {
-                continue;
-            }
-            let [one, other] = [hosts.0, hosts.1].map(printable);
-            let reason = format!(
-                "connections of {one} and {other} cannot be joined: {one} knows {local} → {remote}, {other} knows \
-                 {remote_there} → {local_there}, and no two have the same ends; a NAT or a proxy is between them, or they are others"
-            );
-            said.insert(hosts, reason);
-        }
-    }
-    said.into_values().collect()
 }

@@ -221,4 +221,36 @@ mod tests {
         let all = samples::all();
         assert_eq!(left.iter().collect::<Vec<_>>(), all.iter().filter(is_left).collect::<Vec<_>>());
     }
+
+    /// Bytes that JSON, numbers, times, addresses and names are made of, and some that they are not.
+    const BYTES: &[u8] = b"019aFeZ+-.:,]}\"\\ \t\x1f\x7f\xc3";
+
+    #[test]
+    fn whatever_byte_of_a_line_is_changed_it_is_read_as_the_other_way_reads_it_or_left_to_that() {
+        let mut names = Names::default();
+        let mut is_alike = |line: &[u8]| {
+            let Some(read) = event(line, &mut names) else { return 0 };
+            let slowly = serde_json::from_slice::<Record>(line).ok();
+            assert_eq!(Some(read), slowly, "{}", String::from_utf8_lossy(line));
+            1
+        };
+        let mut compared = 0;
+        for record in samples::all() {
+            let mut line = Vec::new();
+            Renderer::Ndjson.render(&record, None, &mut |bytes| line.extend_from_slice(bytes));
+            let line = line.trim_ascii_end();
+            if is_alike(line) == 0 {
+                continue;
+            }
+            for place in 0..line.len() {
+                let (before, after) = line.split_at(place);
+                compared += is_alike(&[before, &after[1..]].concat());
+                for byte in BYTES {
+                    compared += is_alike(&[before, &[*byte], after].concat());
+                    compared += is_alike(&[before, &[*byte], &after[1..]].concat());
+                }
+            }
+        }
+        assert!(compared > 10_000, "only {compared} were read fast");
+    }
 }

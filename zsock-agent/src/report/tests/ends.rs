@@ -173,3 +173,53 @@ fn loopback_of_another_host_is_another_loopback() {
     let records = [client(1), server(1)].concat().into_iter().map(on_loopback);
     assert_eq!(report(records).joins, []);
 }
+
+#[test]
+fn thousands_of_connections_of_two_hosts_take_no_time() {
+    let began = std::time::Instant::now();
+    let numbers = 1..=3_000;
+    let here = numbers.clone().flat_map(client);
+    let there = numbers.flat_map(server);
+    let report = report(here.chain(there));
+    assert_eq!((report.joins.len(), report.unjoined.len()), (3_000, 0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_port_that_was_used_again_while_nobody_recorded_tells_nothing_of_clocks() {
+    let hours_later = |mut record: Record| {
+        record.at = record.at.after(std::time::Duration::from_hours(3));
+        record
+    };
+    let report = report(client(1).into_iter().chain(server(1).into_iter().map(hours_later)));
+    assert_eq!((report.joins.len(), report.clocks.len()), (0, 0), "{:?}", report.clocks);
+}
+
+#[test]
+fn clocks_are_compared_once_whatever_runs_there_are() {
+    let again = |mut record: Record, id: u64| {
+        record.at = record.at.after(std::time::Duration::from_secs(1_000));
+        if let Body::Event(event) = &mut record.body {
+            event.socket.id = SocketId(id);
+        }
+        record
+    };
+    let begun = |host: &str, ms| {
+        let mut begun = start(&Thresholds::default());
+        (begun.host, begun.at) = (host.into(), at(ms));
+        vec![begun]
+    };
+    let second = client(2).into_iter().map(|record| again(record, 2));
+    let second_there = server(2).into_iter().map(|record| again(record, 1_002));
+    let records = [
+        begun("web-1", 0),
+        client(1),
+        begun("db-1", 0),
+        server(1),
+        second_there.collect(),
+        begun("web-1", 900_000),
+        second.collect(),
+    ];
+    let report = report(records.concat());
+    assert_eq!((report.joins.len(), report.clocks.len()), (2, 1), "{:?}", report.clocks);
+}
