@@ -412,12 +412,15 @@ fn what_cannot_be_read_is_named_and_the_rest_is_told() {
     assert!(told.contains("died at") && said.contains("/no/such/file"), "{told}{said}");
 }
 
+const AUDITED: &[u8] = br#"{"schema":1,"type":"socket","ts":"2026-11-22T02:10:04.000000000Z","host":"a"}"#;
+
 #[test]
 fn where_nothing_can_be_read_nothing_is_told() {
     for (arguments, stdin, why) in [
         ("-", &b""[..], "- at byte 0: is empty"),
         ("-", b"no record\n", "- at byte 0, line 1"),
         ("/no/such/file", b"", "/no/such/file"),
+        ("-", AUDITED, "what is there was written by `zsock audit`"),
     ] {
         let Output { status, stdout, stderr } = report(arguments, stdin);
         let said = String::from_utf8_lossy(&stderr);

@@ -22,7 +22,7 @@ mod stored;
 mod tests;
 mod text;
 
-use damages::Damages;
+use damages::{Damages, Stranger};
 use lines::{Ending, Line, Lines, Piece};
 use names::Names;
 use paths::Place;
@@ -49,6 +49,30 @@ pub struct Damage {
     pub why: String,
 }
 
+/// Records of schema 1 that stand in no recording that this zsock knows: of its other commands, or of types that a newer one writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// How many.
+    pub count: u64,
+    /// The first command that writes some of them, as it is typed; absent where none of this zsock does.
+    pub written_by: Option<&'static str>,
+}
+
+impl PassedOver {
+    fn note(&mut self, stranger: Stranger) {
+        self.count += 1;
+        if let Stranger::Of(command) = stranger {
+            self.written_by.get_or_insert(command);
+        }
+    }
+
+    /// Those of two recordings.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { count: self.count + other.count, written_by: self.written_by.or(other.written_by) }
+    }
+}
+
 /// Opens what each path names: a file, a directory of segments as `zsock record` makes it (read one after another, by their names),
 /// or stdin for `-`.
 ///
@@ -69,7 +93,7 @@ pub struct Recording {
     stored_bytes: Option<u64>,
     /// Of the files that were read to their ends.
     read_bytes: u64,
-    passed_over: u64,
+    passed_over: PassedOver,
     names: Names,
     /// Nothing was told yet, nor passed over.
     is_silent: bool,
@@ -100,7 +124,7 @@ impl Recording {
             file: None,
             stored_bytes,
             read_bytes: 0,
-            passed_over: 0,
+            passed_over: PassedOver::default(),
             names: Names::default(),
             is_silent: true,
             waiting: VecDeque::new(),
@@ -125,9 +149,9 @@ impl Recording {
         self.read_bytes + self.file.as_ref().map_or(0, |file| file.lines.read_bytes())
     }
 
-    /// Records of schema 1 of types that this zsock does not know, as newer ones write them. They are passed over.
+    /// Records that were passed over.
     #[must_use]
-    pub fn passed_over(&self) -> u64 {
+    pub fn passed_over(&self) -> PassedOver {
         self.passed_over
     }
 
@@ -146,14 +170,14 @@ impl Recording {
             };
             match file.lines.next() {
                 Piece::Line(line) => match read_record(&line, &mut self.names) {
-                    Ok(Some(record)) => {
+                    Ok(Found::Record(record)) => {
                         if file.damages.has_record() {
                             return Some(Next::Record(record));
                         }
                         self.waiting.extend(file.damages.found_record().into_iter().map(Next::Damage));
                         self.waiting.push_back(Next::Record(record));
                     }
-                    Ok(None) => self.passed_over += 1,
+                    Ok(Found::Stranger(stranger)) => self.passed_over.note(stranger),
                     // What is left of a line where its text ends in damage is part of that.
                     Err(_) if line.ending == Ending::Damage => {}
                     Err(why) => {
@@ -185,7 +209,7 @@ impl Recording {
 
     /// Says that there was nothing, where that is so.
     fn end(&mut self) -> Option<Next> {
-        let is_silent = std::mem::take(&mut self.is_silent) && self.passed_over == 0;
+        let is_silent = std::mem::take(&mut self.is_silent) && self.passed_over.count == 0;
         let why = if self.read_bytes == 0 { "is empty" } else { "holds no record of zsock" };
         is_silent.then(|| {
             let (input, why) = (Arc::clone(&self.name), why.to_owned());
@@ -221,17 +245,23 @@ pub(crate) fn event_as_written(line: &[u8]) -> Option<Record> {
     as_written::event(line, &mut Names::default())
 }
 
-/// The record of a line; `Ok(None)` where a newer zsock wrote it.
+/// What a line holds.
+enum Found {
+    Record(Record),
+    Stranger(Stranger),
+}
+
+/// What a line holds.
 ///
 /// # Errors
 /// What is wrong with it.
-fn read_record(line: &Line<'_>, names: &mut Names) -> Result<Option<Record>, String> {
+fn read_record(line: &Line<'_>, names: &mut Names) -> Result<Found, String> {
     if let Some(event) = as_written::event(line.text, names) {
-        return Ok(Some(event));
+        return Ok(Found::Record(event));
     }
     match serde_json::from_slice::<Record>(line.text) {
-        Ok(record) if record.schema == SCHEMA => Ok(Some(record)),
+        Ok(record) if record.schema == SCHEMA => Ok(Found::Record(record)),
         Ok(Record { schema, .. }) => Err(damages::other_schema(schema)),
-        Err(error) => damages::explain(line, &error),
+        Err(error) => damages::explain(line, &error).map(Found::Stranger),
     }
 }

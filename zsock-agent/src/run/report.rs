@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{ReportArgs, ReportOutput};
-use crate::recording::read::{Recording, open};
+use crate::recording::read::{PassedOver, Recording, open};
 use crate::report::{Builder, Report};
 use crate::sink::report::{ReportText, json};
 use crate::sink::stdout::{self, Stdout};
-use crate::sink::{Palette, html};
+use crate::sink::{Palette, html, quantity};
 
 /// Who waits for longer wants to see that it goes on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,23 +33,30 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
         return Err(first_of(unread).unwrap_or_else(|| anyhow!("there is nothing to read")));
     }
     let mut builder = Builder::new(options);
-    let passed_over = read(recordings, &mut builder);
-    if passed_over > 0 {
-        log::warn!("{passed_over} records of types that this zsock does not know were passed over");
-    }
+    let PassedOver { count, written_by } = read(recordings, &mut builder);
     let report = builder.finish();
     if report.repeated > 0 {
-        log::warn!("{} records were given twice, as in a copy of a file, and count once", report.repeated);
+        let records = quantity::count(report.repeated, "record");
+        log::warn!("given twice, as in a copy of a file, and counted once: {records}");
     }
     for damage in &report.damages {
         let line = damage.line.map_or_else(String::new, |line| format!(", line {line}"));
         unread.push(anyhow!("{} at byte {}{line}: {}", damage.input, damage.at_byte, damage.why));
     }
     if report.runs.is_empty() {
-        let why = first_of(unread).unwrap_or_else(|| {
-            anyhow!("all that is there was written by a newer zsock: read it with that one")
+        let why = first_of(unread).unwrap_or_else(|| match written_by {
+            Some(command) => anyhow!(
+                "what is there was written by `{command}`: give what `zsock record` or `zsock trace -o json` wrote"
+            ),
+            None => anyhow!("all that is there was written by a newer zsock: read it with that one"),
         });
         return Err(why.context("no record could be read"));
+    }
+    if count > 0 {
+        let of = written_by
+            .map_or("types that this zsock does not know".to_owned(), |command| format!("`{command}`"));
+        let records = quantity::count(count, "record");
+        log::warn!("passed over, as they stand in no recording: {records} of {of}");
     }
     tell(arguments, &report)?;
     partly(unread, report.damages_dropped)
@@ -67,10 +74,10 @@ fn open_all(paths: &[PathBuf]) -> (Vec<Recording>, Vec<anyhow::Error>) {
     (recordings, failed)
 }
 
-/// Reads them one after another, and gives how many records were passed over.
-fn read(recordings: Vec<Recording>, builder: &mut Builder) -> u64 {
+/// Reads them one after another, and gives which records were passed over.
+fn read(recordings: Vec<Recording>, builder: &mut Builder) -> PassedOver {
     let progress = Progress::new(recordings.iter().map(Recording::stored_bytes).sum());
-    let (mut read_before, mut passed_over, mut records) = (0, 0, 0_u64);
+    let (mut read_before, mut passed_over, mut records) = (0, PassedOver::default(), 0_u64);
     for mut recording in recordings {
         while let Some(next) = recording.next_record() {
             builder.push(next);
@@ -80,7 +87,7 @@ fn read(recordings: Vec<Recording>, builder: &mut Builder) -> u64 {
             }
         }
         read_before += recording.read_bytes();
-        passed_over += recording.passed_over();
+        passed_over = passed_over.and(recording.passed_over());
     }
     progress.bar.finish_and_clear();
     passed_over

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Damage;
 use super::lines::{Ending, Line};
-use crate::record::{Record, SCHEMA, printable};
+use crate::record::{SCHEMA, printable};
 
 /// Told one by one of a file; of more, how many there were.
 const TOLD: u64 = 16;
@@ -36,6 +36,23 @@ const TYPES: [&str; 17] = [
     "accept_failed",
     "closed",
 ];
+
+/// Records that other commands write, which stand in no recording.
+const OF_OTHERS: [(&str, &[&str]); 4] = [
+    ("zsock audit", &["socket", "summary"]),
+    ("zsock keepalive` or `zsock kill", &["action", "actions"]),
+    ("zsock doctor", &["doctor", "check", "hook", "sysctl"]),
+    ("zsock report", &["incident", "timeline", "clock", "run", "damage", "report"]),
+];
+
+/// A record of schema 1 that stands in no recording that this zsock knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stranger {
+    /// This command writes it.
+    Of(&'static str),
+    /// No command of this zsock does: a newer one.
+    Newer,
+}
 
 /// Tells of the damage in one file.
 #[derive(Debug)]
@@ -104,11 +121,11 @@ impl Damages {
     }
 }
 
-/// Why a line holds no record; `Ok(None)` where it is one of a type that only newer ones know.
+/// Why a line holds no record of a recording: whose it is, where it is one of another kind.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Option<Record>, String> {
+pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Stranger, String> {
     #[derive(Deserialize)]
     struct Envelope {
         schema: Option<Value>,
@@ -122,7 +139,10 @@ pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Opti
         match (schema, r#type) {
             (None, _) => "is JSON but no record of zsock: it has no schema".to_owned(),
             (Some(schema), _) if schema != SCHEMA => other_schema(schema),
-            (Some(_), Some(Value::String(name))) if !TYPES.contains(&name.as_str()) => return Ok(None),
+            (Some(_), Some(Value::String(name))) if !TYPES.contains(&name.as_str()) => {
+                let of_others = OF_OTHERS.iter().find(|(_, types)| types.contains(&name.as_str()));
+                return Ok(of_others.map_or(Stranger::Newer, |(command, _)| Stranger::Of(command)));
+            }
             (Some(_), _) => format!("is no whole record: {}", in_line(error)),
         }
     } else {

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::{Damage, Next, Recording, open};
+use super::{Damage, Next, PassedOver, Recording, open};
 use crate::record::Record;
 use crate::sink::{ndjson, samples};
 
@@ -55,7 +55,7 @@ fn read_and_count(bytes: &[u8]) -> (Vec<Record>, Vec<Damage>, u64) {
         }
     }
     assert_eq!(recording.next_record(), None, "the end is the end");
-    (records, damages, recording.passed_over())
+    (records, damages, recording.passed_over().count)
 }
 
 fn told(damages: &[Damage]) -> Vec<(u64, Option<u64>, &str)> {
@@ -156,7 +156,24 @@ fn records_of_types_that_come_later_are_passed_over_and_counted() {
     let stored = lines().iter().flat_map(|line| [line.as_slice(), later].concat()).collect::<Vec<_>>();
     let mut recording = Recording::of("-", io::Cursor::new(stored));
     assert_eq!(recording.by_ref().filter(|next| matches!(next, Next::Record(_))).count(), lines().len());
-    assert_eq!(recording.passed_over(), lines().len() as u64);
+    assert_eq!(recording.passed_over(), PassedOver { count: lines().len() as u64, written_by: None });
+}
+
+#[test]
+fn records_of_other_commands_are_told_by_the_command_that_writes_them() {
+    for (kind, command) in [
+        ("socket", "zsock audit"),
+        ("summary", "zsock audit"),
+        ("action", "zsock keepalive` or `zsock kill"),
+        ("sysctl", "zsock doctor"),
+        ("incident", "zsock report"),
+    ] {
+        let line =
+            format!("{{\"schema\":1,\"ts\":\"2023-11-14T22:13:20Z\",\"host\":\"a\",\"type\":\"{kind}\"}}\n");
+        let mut recording = Recording::of("-", io::Cursor::new(line.repeat(3)));
+        assert_eq!(recording.next_record(), None);
+        assert_eq!(recording.passed_over(), PassedOver { count: 3, written_by: Some(command) });
+    }
 }
 
 #[test]
