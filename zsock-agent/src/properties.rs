@@ -82,7 +82,7 @@ impl Reader {
         let mut told = String::new();
         let text = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
         text.tell(&report, &mut |text| told.push_str(text));
-        json::tell(&report, None, &mut |line| told.push_str(&String::from_utf8_lossy(line)));
+        json::tell(&report, "host", None, &mut |line| told.push_str(&String::from_utf8_lossy(line)));
         for line in told.split('\n') {
             assert_eq!(printable(line), line);
         }

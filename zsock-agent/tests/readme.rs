@@ -234,10 +234,8 @@ fn the_readme_names_every_field_of_the_records_of_a_report() {
         gaps: vec![GapRecord { since: at, until: at }],
         ended: true,
     };
-    let damage = DamageRecord { schema: 1, input: "", at_byte: 1, line: Some(1), why: "" };
+    let damage = DamageRecord { input: "", at_byte: 1, line: Some(1), why: "" };
     let report = ReportRecord {
-        schema: 1,
-        ts: Some(at),
         records: 1,
         verdicts: 1,
         incidents: 1,

@@ -76,8 +76,8 @@ pub struct End {
     pub sockets_seen: u64,
     /// How long it ran.
     pub duration_ms: u64,
-    /// Records that were to be written, this one included: each is a line of JSON, or was dropped for a slow reader and is counted in
-    /// `lost` with `where` `output`.
+    /// Records that were to be written, this one included: each is a line of JSON, or was dropped and is counted in `lost`
+    /// with `where` `output` or `recording`.
     #[serde(default)]
     pub records: u64,
     /// Records that the kernel side handed over.
@@ -109,8 +109,8 @@ pub struct Lost {
     pub count: u64,
     /// They were lost between then and the record's `ts`.
     pub since: Time,
-    /// Where: `kernel` (the ring buffer was full), `hook` (the kernel skipped a program that was running already on that CPU) or
-    /// `output` (the reader of stdout was too slow).
+    /// Where: `kernel` (the ring buffer was full), `hook` (the kernel skipped a program that was running already on that CPU),
+    /// `output` (the reader of stdout was too slow) or `recording` (it could not be written, or not fast enough).
     #[serde(rename = "where")]
     pub place: Arc<str>,
 }

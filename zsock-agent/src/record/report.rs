@@ -145,12 +145,10 @@ pub struct GapRecord {
     pub until: Time,
 }
 
-/// A passage that could not be read. It belongs to no host and no time that could be told.
+/// A passage that could not be read. The record's `ts` is that of the last record that was read, its `host` the one on which that was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "damage")]
 pub struct DamageRecord<'a> {
-    /// The version of the schema.
-    pub schema: u32,
     /// The file, or `-`.
     pub input: &'a str,
     /// Where it begins, in bytes.
@@ -162,15 +160,10 @@ pub struct DamageRecord<'a> {
     pub why: &'a str,
 }
 
-/// The last record of a report: what there was, and what had to be left out. It belongs to no one host.
+/// The last record of a report: what there was, and what had to be left out. `ts` and `host` as above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "report")]
 pub struct ReportRecord<'a> {
-    /// The version of the schema.
-    pub schema: u32,
-    /// The last record that was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ts: Option<Time>,
     /// Records read.
     pub records: u64,
     /// Verdict records above.

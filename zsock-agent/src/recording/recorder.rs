@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::segments::{Bounds, Segments};
+use super::segments::{Bounds, Segments, whole_lines};
 use crate::privileges;
 use crate::record::{Body, Record};
 use crate::sink::writer::{Intake, Writer};
@@ -37,12 +37,12 @@ pub fn start(
     let segments = Segments::open(directory, bounds, now())?;
     let writable = writable(directory)?;
     let share = usize::try_from(bounds.size_bytes / FRAME_SHARE).unwrap_or(usize::MAX);
+    let frame_bytes = FRAME_BYTES.min(share);
     let work = move |intake: &Intake| {
         privileges::give_up_but_writing(&writable);
-        record_all(segments, intake, &now)
+        record_all(segments, frame_bytes, intake, &now)
     };
-    Writer::spawn("zsock-recorder", capacity_bytes, FRAME_BYTES.min(share), work)
-        .context("start the recorder's thread")
+    Writer::spawn("zsock-recorder", capacity_bytes, frame_bytes, work).context("start the recorder's thread")
 }
 
 /// Below what the thread may write: the directory's parent, so that it can make the directory again where somebody removes it. Where that
@@ -52,28 +52,47 @@ fn writable(directory: &Path) -> Result<std::path::PathBuf> {
     Ok(whole.parent().filter(|parent| parent.parent().is_some()).unwrap_or(&whole).to_owned())
 }
 
-fn record_all(mut segments: Segments, intake: &Intake, now: &impl Fn() -> Time) -> io::Result<()> {
+fn record_all(
+    mut segments: Segments,
+    frame_bytes: usize,
+    intake: &Intake,
+    now: &impl Fn() -> Time,
+) -> io::Result<()> {
     let mut failed: Option<String> = None;
-    while let Some(records) = intake.next(FRAME_EVERY) {
-        match segments.append(&records, now()) {
-            Ok(()) => {
-                intake.works();
-                if failed.take().is_some() {
-                    log::warn!("records are written again; a `lost` record counts those that were not");
+    while let Some(waiting) = intake.next(FRAME_EVERY) {
+        // After a disk that was slow, more waits than a frame may have.
+        for records in pieces(&waiting, frame_bytes) {
+            match segments.append(records, now()) {
+                Ok(()) => {
+                    intake.works();
+                    if failed.take().is_some() {
+                        log::warn!("records are written again; a `lost` record counts those that were not");
+                    }
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    intake.fails(records_in(records), now());
+                    if failed.as_ref() != Some(&why) {
+                        log::warn!("records are lost until it can be done: {why}");
+                    }
+                    failed = Some(why);
                 }
             }
-            Err(error) => {
-                let why = format!("{error:#}");
-                intake.fails(records_in(&records), now());
-                if failed.as_ref() != Some(&why) {
-                    log::warn!("records are lost until it can be done: {why}");
-                }
-                failed = Some(why);
-            }
+            intake.written(records.len());
         }
-        intake.written(records.len());
     }
     failed.map_or(Ok(()), |why| Err(io::Error::other(why)))
+}
+
+/// Whole lines, in pieces that are no larger than `most` unless one line is.
+fn pieces(mut lines: &[u8], most: usize) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let whole = if lines.len() <= most { lines.len() } else { whole_lines(&lines[..most]) };
+        let first = || memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+        let (piece, rest) = lines.split_at(if whole == 0 { first() } else { whole });
+        lines = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// How many records are lost with these lines: one that tells of a loss stands for those that it counts.
@@ -83,4 +102,22 @@ fn records_in(lines: &[u8]) -> u64 {
         _ => 1,
     };
     lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(told).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_much_waits_a_frame_has_whole_lines_and_no_more_than_it_may() {
+        for (lines, most, parts) in [
+            (&b""[..], 4, &[][..]),
+            (b"a\nb\n", 9, &[&b"a\nb\n"[..]]),
+            (b"a\nb\nc\n", 4, &[b"a\nb\n", b"c\n"]),
+            (b"a\nb\nc\n", 5, &[b"a\nb\n", b"c\n"]),
+            (b"longer\nb\n", 3, &[b"longer\n", b"b\n"]),
+        ] {
+            assert_eq!(pieces(lines, most).collect::<Vec<_>>(), parts);
+        }
+    }
 }

@@ -204,7 +204,11 @@ impl Segments {
 
     /// Takes a segment for complete, and writes it anew where that makes it smaller.
     fn complete(&mut self, mut segment: Segment, now: Time) -> Result<()> {
-        self.make_room(2 * segment.bytes, now)?;
+        if let Err(error) = self.make_room(2 * segment.bytes, now) {
+            // It counts all the same.
+            self.complete.push_back(segment);
+            return Err(error);
+        }
         if let Err(error) = self.write_anew(&mut segment) {
             log::info!("write {} anew in large frames: {error:#}; it stays as it is", segment.path.display());
             // It may not have come so far.
@@ -342,7 +346,7 @@ fn found_in(directory: &Path) -> io::Result<VecDeque<Segment>> {
 }
 
 /// How much of a text is whole lines.
-fn whole_lines(text: &[u8]) -> usize {
+pub(super) fn whole_lines(text: &[u8]) -> usize {
     memchr::memrchr(b'\n', text).map_or(0, |end| end + 1)
 }
 

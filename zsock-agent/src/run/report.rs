@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{ReportArgs, ReportOutput};
 use crate::recording::read::{PassedOver, Recording, open};
 use crate::report::{Builder, Report};
+use crate::run::facts;
 use crate::sink::report::{ReportText, json};
 use crate::sink::stdout::{self, Stdout};
 use crate::sink::{Palette, html, quantity};
@@ -135,7 +136,9 @@ fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
             };
             text.tell(report, &mut |text| out.write(text.as_bytes()));
         }
-        ReportOutput::Json => json::tell(report, arguments.limit, &mut |line| out.write(line)),
+        ReportOutput::Json => {
+            json::tell(report, &facts::host(), arguments.limit, &mut |line| out.write(line))
+        }
         ReportOutput::Html => out.failed = html::write(report, &mut out.buffer).err(),
     }
     out.finish()

@@ -256,3 +256,26 @@ fn what_cannot_be_a_directory_is_refused_at_the_start() {
     );
     fs::remove_file(&room.0).unwrap();
 }
+
+#[test]
+fn a_segment_counts_although_the_oldest_could_not_be_removed_in_time() {
+    let room = Room::new("stuck");
+    let bounds = Bounds { size_bytes: 64 << 10, age: None };
+    let mut segments = room.open(bounds, at(0));
+    for second in 0..12 {
+        segments.append(&noise(second, 8 << 10), at(second)).unwrap();
+    }
+    // What is in the way of its removal is no file any more.
+    let oldest = room.0.join(&room.names()[0]);
+    fs::remove_file(&oldest).unwrap();
+    fs::create_dir(&oldest).unwrap();
+    for second in 12..20 {
+        let failed = segments.append(&noise(second, 8 << 10), at(second)).unwrap_err();
+        assert!(format!("{failed:#}").starts_with("remove "), "{failed:#}");
+    }
+    fs::remove_dir(&oldest).unwrap();
+    for second in 20..40 {
+        segments.append(&noise(second, 8 << 10), at(second)).unwrap();
+        assert!(room.bytes() <= bounds.size_bytes, "{} in {:?}", room.bytes(), room.names());
+    }
+}

@@ -5,14 +5,19 @@ use serde::Serialize;
 use crate::engine::TimelineEntry;
 use crate::record::{
     ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, Line, OtherEnd, ReportRecord,
-    RunRecord, SCHEMA, Subject, TimelineRecord,
+    RunRecord, Subject, TimelineRecord,
 };
 use crate::report::{ClockOffset, Incident, Place, Report, Run, Story};
 use crate::sink::ndjson;
 use crate::time::Time;
 
-/// Gives out the records of a report, a line each. `limit` bounds the timelines of each incident.
-pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) {
+/// Gives out the records of a report, a line each. `reader` is the host on which it is made: damage and the report itself belong to no other.
+/// `limit` bounds the timelines of each incident.
+pub fn tell(report: &Report, reader: &str, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) {
+    let Some(end) = report.runs.iter().filter_map(|run| run.span).map(|(_, last)| last).max() else {
+        // Of what holds no record there is no report.
+        return;
+    };
     let mut verdicts: Vec<_> =
         report.stories.iter().flat_map(|story| story.order.iter().zip(&story.verdicts)).collect();
     verdicts.sort_by_key(|(order, _)| **order);
@@ -28,10 +33,8 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
             emit(&line(story.span.0, &report.runs[story.run].host, &timeline));
         }
     }
-    let end = report.runs.iter().filter_map(|run| run.span).map(|(_, last)| last).max();
     for clock in &report.clocks {
-        let at = end.unwrap_or(Time::from_unix_ns(0));
-        emit(&line(at, &clock.host, &of_clock(clock)));
+        emit(&line(end, &clock.host, &of_clock(clock)));
     }
     for run in &report.runs {
         if let Some(span) = run.span {
@@ -40,21 +43,18 @@ pub fn tell(report: &Report, limit: Option<usize>, emit: &mut dyn FnMut(&[u8])) 
     }
     for damage in &report.damages {
         let record = DamageRecord {
-            schema: SCHEMA,
             input: &damage.input,
             at_byte: damage.at_byte,
             line: damage.line,
             why: &damage.why,
         };
-        emit(&ndjson::render(&record));
+        emit(&line(end, reader, &record));
     }
-    emit(&ndjson::render(&of_report(report, end)));
+    emit(&line(end, reader, &of_report(report)));
 }
 
-fn of_report(report: &Report, end: Option<Time>) -> ReportRecord<'_> {
+fn of_report(report: &Report) -> ReportRecord<'_> {
     ReportRecord {
-        schema: SCHEMA,
-        ts: end,
         records: report.runs.iter().map(|run| run.records).sum(),
         verdicts: report.stories.iter().map(|story| story.verdicts.len()).sum(),
         incidents: report.incidents.len(),

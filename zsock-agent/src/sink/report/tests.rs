@@ -25,7 +25,7 @@ fn text(report: &Report) -> String {
 
 fn as_json(report: &Report, limit: Option<usize>) -> String {
     let mut said = Vec::new();
-    json::tell(report, limit, &mut |line| said.extend_from_slice(line));
+    json::tell(report, "laptop", limit, &mut |line| said.extend_from_slice(line));
     String::from_utf8(said).unwrap()
 }
 
@@ -53,6 +53,15 @@ fn patchy() -> Report {
 #[test]
 fn a_death_is_told_with_what_led_to_it() {
     insta::assert_snapshot!("forgotten_by_nat_text", text(&report(lines())));
+}
+
+#[test]
+fn every_record_says_of_which_schema_time_and_host_it_is() {
+    for line in as_json(&patchy(), None).lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let is_there = |name| record.get(name).is_some_and(|value: &serde_json::Value| !value.is_null());
+        assert!(["schema", "type", "ts", "host"].into_iter().all(is_there), "{line}");
+    }
 }
 
 #[test]
