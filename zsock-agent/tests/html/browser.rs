@@ -30,10 +30,26 @@ const OPTIONS: [&str; 11] = [
 
 /// Why there is no browser here, if there is none.
 pub(crate) fn lacking() -> Option<String> {
-    ["chromium", "chromedriver"].into_iter().find_map(|program| {
+    let lacking = ["chromium", "chromedriver"].into_iter().find_map(|program| {
         let error = Command::new(program).arg("--version").output().err()?;
         Some(format!("needs `{program}` in PATH (Debian's packages chromium and chromium-driver): {error}"))
+    });
+    lacking.or_else(|| {
+        let tried = leashed().arg("true").output();
+        let works = tried.as_ref().is_ok_and(|tried| tried.status.success());
+        (!works).then(|| format!("needs `setpriv`, and `unshare` that may make a PID namespace (root, or user namespaces): {tried:?}"))
     })
+}
+
+/// Runs what follows in a PID namespace, all of which ends with its first process, which ends with this one however that comes to its end:
+/// no browser outlives its test.
+fn leashed() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command
 }
 
 /// The program that speaks `WebDriver`. Ends with the value.
@@ -46,8 +62,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn start() -> Self {
-        let mut child = Command::new("chromedriver")
-            .arg("--port=0")
+        let mut child = leashed()
+            .args(["chromedriver", "--port=0"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("its version could be asked for");
@@ -195,6 +211,7 @@ impl Tab {
 
 impl Drop for Tab {
     fn drop(&mut self) {
+        // Of a test that failed, the browser ends with the driver.
         if !std::thread::panicking() {
             request(self.port, &Method::DELETE, &self.path, &Value::Null);
         }
