@@ -223,3 +223,29 @@ fn clocks_are_compared_once_whatever_runs_there_are() {
     let report = report(records.concat());
     assert_eq!((report.joins.len(), report.clocks.len()), (2, 1), "{:?}", report.clocks);
 }
+
+#[test]
+fn of_two_connections_that_used_a_port_the_one_is_joined_whose_beginning_is_nearest() {
+    let later = |mut record: Record, id: u64| {
+        record.at = record.at.after(std::time::Duration::from_secs(1_000));
+        if let Body::Event(event) = &mut record.body {
+            event.socket.id = SocketId(id);
+        }
+        record
+    };
+    // The old end there lives on; what was at this end of it was not recorded.
+    let mut lingering = server(1);
+    lingering[1].at = lingering[1].at.after(std::time::Duration::from_secs(2_000));
+    let here = client(1).into_iter().map(|record| later(record, 77));
+    let there = lingering.into_iter().chain(server(1).into_iter().map(|record| later(record, 1_077)));
+    // Another connection shows how the clocks stand.
+    let records = client(2).into_iter().chain(here).chain(server(2)).chain(there);
+    let report = report(records);
+    let ids = report.joins.iter().map(|join| {
+        let [client, server] = [join.client, join.server].map(|place| socket_of(&report, place).id.0);
+        (client, server)
+    });
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [(2, 1_002), (77, 1_077)]);
+}
