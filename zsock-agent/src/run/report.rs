@@ -137,7 +137,7 @@ fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
             text.tell(report, &mut |text| out.write(text.as_bytes()));
         }
         ReportOutput::Json => {
-            json::tell(report, &facts::host(), arguments.limit, &mut |line| out.write(line))
+            json::tell(report, &facts::host(), arguments.limit, &mut |line| out.write(line));
         }
         ReportOutput::Html => out.failed = html::write(report, &mut out.buffer).err(),
     }

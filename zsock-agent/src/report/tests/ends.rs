@@ -175,6 +175,7 @@ fn loopback_of_another_host_is_another_loopback() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn thousands_of_connections_of_two_hosts_take_no_time() {
     let began = std::time::Instant::now();
     let numbers = 1..=3_000;
