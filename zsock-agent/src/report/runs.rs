@@ -59,6 +59,10 @@ pub(super) struct Watched {
     engine: Option<Engine>,
     /// Time between two ticks; absent before the first.
     every: Option<Duration>,
+    /// When the run began, and the first record after that, until a tick tells whether anything is missing between them.
+    beginning: Option<(Time, Option<Time>)>,
+    /// What had been lost before the first record that is there, by the run's own count; absent before it counts.
+    lost_before: Option<u64>,
     /// Something happened to a socket, as far as is recorded.
     pub(super) has_events: bool,
     /// The time of the last record that is no verdict.
@@ -160,6 +164,8 @@ impl Runs {
             thresholds: self.overrides.apply(thresholds),
             engine: None,
             every: None,
+            beginning: begun.map(|(at, _)| (at, None)),
+            lost_before: None,
             has_events: false,
             happened_at: None,
             dropped_before: 0,
@@ -204,14 +210,43 @@ impl Watched {
                 (if tells_the_past { first } else { first.min(at) }, last.max(at))
             }
         });
+        if let Some((_, first @ None)) = &mut self.beginning
+            && !tells_the_past
+            && !matches!(record.body, Body::Start(_))
+        {
+            *first = Some(at);
+        }
         match &record.body {
             Body::Lost(lost) => run.lost = run.lost.saturating_add(lost.count),
-            Body::End(_) => run.is_ended = true,
+            Body::End(end) => {
+                run.is_ended = true;
+                self.lost_in_all(end.lost_events, 0);
+            }
             Body::Tick(tick) => {
+                let told = run.lost;
                 self.every = Some(Duration::from_millis(tick.every_ms)).filter(|every| !every.is_zero());
+                self.forget_what_was_removed(at);
+                self.lost_in_all(tick.lost_events, tick.lost_events.saturating_sub(told));
             }
             Body::Event(_) => self.has_events = true,
             Body::Start(_) | Body::Verdict(_) | Body::Process(_) | Body::Destination(_) => {}
+        }
+    }
+
+    /// Takes in the run's own count of what was lost since its beginning: the records that told of it may be gone, removed as the oldest
+    /// or lost themselves. `before` is how much of it was lost before what is there, where this is the first such count.
+    fn lost_in_all(&mut self, lost: u64, before: u64) {
+        let before = *self.lost_before.get_or_insert(before);
+        self.run.lost = self.run.lost.max(lost.saturating_sub(before));
+    }
+
+    /// Each segment begins with the start of the run, which tells nothing of how much of it is there still: the first tick does.
+    fn forget_what_was_removed(&mut self, ticked_at: Time) {
+        let (Some((began, first)), Some(every)) = (self.beginning.take(), self.every) else { return };
+        if ticked_at.since(began) > every.saturating_mul(MISSED_TICKS)
+            && let Some((since, _)) = &mut self.run.span
+        {
+            *since = first.unwrap_or(ticked_at);
         }
     }
 

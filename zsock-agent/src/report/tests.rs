@@ -17,6 +17,7 @@ use crate::recording::read::Next;
 use crate::select::Selectors;
 
 pub(crate) mod ends;
+mod runs;
 
 const RUN: &str = include_str!("../../tests/data/forgotten_by_nat.ndjson");
 
