@@ -23,6 +23,9 @@ const MAX_RUNS: usize = 65_536;
 /// The same of the gaps of one run.
 const MAX_GAPS: usize = 65_536;
 
+/// What one segment ends with and the next one begins with is not further from its order than this.
+const DISORDER: Duration = Duration::from_secs(2);
+
 /// Where so many ticks are missing in a row, it was not a busy host that delayed one.
 const MISSED_TICKS: u32 = 3;
 
@@ -63,6 +66,10 @@ pub(super) struct Watched {
     beginning: Option<(Time, Option<Time>)>,
     /// What had been lost before the first record that is there, by the run's own count; absent before it counts.
     lost_before: Option<u64>,
+    /// The time of the last event.
+    last_event: Option<Time>,
+    /// The run's start stood there again, and no event after it.
+    goes_on: bool,
     /// Something happened to a socket, as far as is recorded.
     pub(super) has_events: bool,
     /// The time of the last record that is no verdict.
@@ -138,6 +145,7 @@ impl Runs {
     fn begun_by(&mut self, record: &Record, start: &Start) -> usize {
         let beginning = (Arc::clone(&record.host), record.at, start.boot_id.clone());
         if let Some(same) = self.by_start.get(&beginning) {
+            self.all[*same].goes_on = true;
             return *same;
         }
         let run = self.add(&record.host, Some((record.at, start)));
@@ -166,6 +174,8 @@ impl Runs {
             every: None,
             beginning: begun.map(|(at, _)| (at, None)),
             lost_before: None,
+            last_event: None,
+            goes_on: false,
             has_events: false,
             happened_at: None,
             dropped_before: 0,
@@ -228,9 +238,21 @@ impl Watched {
                 self.forget_what_was_removed(at);
                 self.lost_in_all(tick.lost_events, tick.lost_events.saturating_sub(told));
             }
-            Body::Event(_) => self.has_events = true,
+            Body::Event(_) => {
+                self.has_events = true;
+                if !tells_the_past {
+                    self.keep_order(at);
+                }
+            }
             Body::Start(_) | Body::Verdict(_) | Body::Process(_) | Body::Destination(_) => {}
         }
+    }
+
+    /// Looks whether what follows a repeated start goes on where the run was: a recording that is given twice does not.
+    fn keep_order(&mut self, at: Time) {
+        let goes_back = self.last_event.is_some_and(|last| last.since(at) > DISORDER);
+        self.run.is_repeated |= std::mem::take(&mut self.goes_on) && goes_back;
+        self.last_event = self.last_event.max(Some(at));
     }
 
     /// Takes in the run's own count of what was lost since its beginning: the records that told of it may be gone, removed as the oldest

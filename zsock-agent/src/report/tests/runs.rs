@@ -1,6 +1,6 @@
 //! Reports of runs: how much of them is there, and what was lost.
 
-use super::super::tests::{death, record, report, start};
+use super::super::tests::{death, in_order, record, report, start};
 use crate::detect::Thresholds;
 use crate::detect::story::at;
 use crate::record::{Body, End, Lost, Record, Tick};
@@ -46,4 +46,19 @@ fn what_was_lost_is_known_although_the_records_that_told_of_it_are_gone() {
     // Without ticks, as in a trace.
     let died = [death(1, 400_000, 360_000), vec![end(430_000, 0)]].concat();
     assert_eq!(lost_of(&died), 0);
+}
+
+#[test]
+fn a_recording_that_is_read_twice_is_noticed_and_segments_in_order_are_not() {
+    let begun = start(&Thresholds::default());
+    let events = in_order([death(1, 400_000, 360_000), death(2, 401_500, 360_000)]);
+    let (older, newer) = events.split_at(events.len() / 2);
+    let is_repeated = |parts: &[&[Record]]| {
+        let records = parts.iter().flat_map(|part| [std::slice::from_ref(&begun), *part].concat());
+        report(records).runs[0].is_repeated
+    };
+    assert!(!is_repeated(&[&events]));
+    assert!(!is_repeated(&[older, newer]));
+    assert!(is_repeated(&[&events, &events]));
+    assert!(is_repeated(&[newer, older]));
 }
