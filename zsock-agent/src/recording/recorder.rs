@@ -53,7 +53,7 @@ fn writable(directory: &Path) -> Result<std::path::PathBuf> {
 }
 
 fn record_all(mut segments: Segments, intake: &Intake, now: &impl Fn() -> Time) -> io::Result<()> {
-    let mut failed: Option<String> = None;
+    let mut failed: Option<(String, String)> = None;
     while let Some(records) = intake.next(FRAME_EVERY) {
         match segments.append(&records, now()) {
             Ok(()) => {
@@ -65,15 +65,21 @@ fn record_all(mut segments: Segments, intake: &Intake, now: &impl Fn() -> Time) 
             Err(error) => {
                 let why = format!("{error:#}");
                 intake.fails(records_in(&records), now());
-                if failed.as_ref() != Some(&why) {
+                let cause = cause(&error);
+                if failed.as_ref().is_none_or(|(said, _)| *said != cause) {
                     log::warn!("records are lost until it can be done: {why}");
                 }
-                failed = Some(why);
+                failed = Some((cause, why));
             }
         }
         intake.written(records.len());
     }
-    failed.map_or(Ok(()), |why| Err(io::Error::other(why)))
+    failed.map_or(Ok(()), |(_, why)| Err(io::Error::other(why)))
+}
+
+/// What stands in the way, to be said once: each attempt has another name for the segment.
+fn cause(error: &anyhow::Error) -> String {
+    error.root_cause().to_string()
 }
 
 /// How many records are lost with these lines: one that tells of a loss stands for those that it counts.
@@ -83,4 +89,21 @@ fn records_in(lines: &[u8]) -> u64 {
         _ => 1,
     };
     lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(told).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_one_trouble_whatever_the_segment_is_called() {
+        let failed = |errno: Errno, name: &str| {
+            let error = Err::<(), _>(io::Error::from(errno));
+            cause(&error.with_context(|| format!("write to {name}")).unwrap_err())
+        };
+        assert_eq!(failed(Errno::ENOSPC, "1.ndjson.zst"), failed(Errno::ENOSPC, "2.ndjson.zst"));
+        assert_ne!(failed(Errno::ENOSPC, "1.ndjson.zst"), failed(Errno::EROFS, "1.ndjson.zst"));
+    }
 }

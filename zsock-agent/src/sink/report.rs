@@ -51,9 +51,14 @@ impl ReportText {
         };
         page.head(emit);
         if report.stories.is_empty() {
-            let whose = if self.is_selective { " on what was selected" } else { "" };
-            let records = report.runs.iter().map(|run| run.records).sum();
-            emit(&format!("\nNo trouble: no verdict{whose} in {}.\n", count(records, "record")));
+            let records = count(report.runs.iter().map(|run| run.records).sum(), "record");
+            // What was not asked for may well be in trouble, and so may what got its verdict before --since.
+            let said = if self.is_selective {
+                format!("No verdict was given on what was selected, in {records}.")
+            } else {
+                format!("No trouble: no verdict in {records}.")
+            };
+            emit(&format!("\n{said}\n"));
         }
         let mut told = BTreeSet::new();
         for incident in &report.incidents {
