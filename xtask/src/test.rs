@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::command;
 use crate::deny;
 use crate::ebpf;
+use crate::fuzz;
 use crate::tally::{Reader, Tally};
 use crate::tidy;
 use crate::vm;
@@ -21,6 +22,9 @@ use crate::workspace::Workspace;
 const USER_SPACE: [&str; 3] = ["--package=zsock-agent", "--package=zsock-common", "--package=xtask"];
 /// The test target that needs root and network namespaces.
 const KERNEL_TESTS: &str = "kernel";
+/// Reads whatever libFuzzer takes for the files of a recording.
+const RECORDINGS_FUZZ_TARGET: &str = "recording_files";
+const FUZZ_S: u32 = 60;
 /// Programs that the tests in network namespaces call, and Debian's packages of them.
 const KERNEL_TEST_TOOLS: [(&str, &str); 4] =
     [("ip", "iproute2"), ("nft", "nftables"), ("redis-cli", "redis-tools"), ("promtool", "prometheus")];
@@ -67,6 +71,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     session.tests("unit and command line tests", &mut unit);
     let mut doc = cargo_test(workspace);
     session.tests("examples in the documentation", doc.args(["--package=zsock-agent", "--doc"]));
+    session.check("a minute of fuzzing the reader of recordings", || {
+        fuzz::run(workspace, Some(RECORDINGS_FUZZ_TARGET), FUZZ_S)
+    });
     if !kernel.is_empty() {
         let mut end_to_end = cargo_test(workspace);
         end_to_end.args(["--package=zsock-agent", "--test", KERNEL_TESTS]);
