@@ -18,6 +18,7 @@ use crate::select::Selectors;
 
 pub(crate) mod ends;
 mod runs;
+mod words;
 
 const RUN: &str = include_str!("../../tests/data/forgotten_by_nat.ndjson");
 
