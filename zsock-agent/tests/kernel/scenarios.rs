@@ -221,9 +221,7 @@ pub(crate) fn lacking(name: &str) -> Option<String> {
         );
     }
     if slowness() > 1 && name == "record::kill_9_costs_the_last_second_at_most" {
-        return Some(
-            "takes fifty starts, each of which takes an emulated processor seconds".to_owned(),
-        );
+        return Some("takes fifty starts, each of which takes an emulated processor seconds".to_owned());
     }
     match group {
         Some("postgres") => postgres::lacking(),
