@@ -95,7 +95,7 @@ pub enum Command {
     /// Keep what happens for later, in a directory that stays within bounds: the flight recorder
     #[command(
         after_help = "Needs what `zsock trace` needs; `--help` has more on each option, how to read it, and examples.",
-        after_long_help = format!("{}{EXIT_STATUS}", record::NOTES),
+        after_long_help = record::NOTES,
         mut_arg("events", |events| events.help("Which socket events to keep beside the verdicts")),
         mut_arg("verdicts", |verdicts| verdicts.help("Keep these verdicts only; events are not affected (see --events)")),
     )]

@@ -73,6 +73,8 @@ pub struct Run {
     pub lost: u64,
     /// Times in which nothing was recorded although zsock should have: from, until.
     pub gaps: Vec<(Time, Time)>,
+    /// Whether records of it come again, or in the wrong order.
+    pub is_repeated: bool,
     /// Whether its `end` was recorded: it was ended in order.
     pub is_ended: bool,
 }

@@ -232,6 +232,7 @@ fn the_readme_names_every_field_of_the_records_of_a_report() {
         records: 1,
         lost: 1,
         gaps: vec![GapRecord { since: at, until: at }],
+        repeated: true,
         ended: true,
     };
     let damage = DamageRecord { input: "", at_byte: 1, line: Some(1), why: "" };
@@ -270,7 +271,7 @@ fn the_report_in_the_readme_is_what_the_run_gives() {
         builder.push(Next::Record(record));
     }
     let mut text = String::new();
-    let shown = ReportText { palette: Palette::PLAIN, columns: None, limit: None, is_selective: false };
+    let shown = ReportText { palette: Palette::PLAIN, columns: Some(80), limit: None, is_selective: false };
     shown.tell(&builder.finish(), &mut |piece| text.push_str(piece));
     let blocks = blocks("```text report\n");
     assert_eq!(blocks.len(), 1);

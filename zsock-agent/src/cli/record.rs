@@ -33,7 +33,11 @@ Examples:
   # Two days of everything on port 5432
   zsock record /var/lib/zsock --events all --port 5432 --max-age 48h --max-size 4GiB
 
-";
+Exit status:
+  0  done: ended by --duration, SIGINT, SIGTERM or SIGHUP
+  1  failed: one line `error: …` says what to do next, the lines below it why;
+     also where records were lost to the end because they could not be written
+  2  wrong usage";
 
 /// The options of `zsock record`.
 #[derive(Debug, Args)]

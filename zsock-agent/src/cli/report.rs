@@ -81,7 +81,7 @@ pub struct ReportArgs {
     ///
     /// Show no verdicts from before this moment: a time such as 2026-11-22T02:10:00Z, a date, a time of the day (the last one in the
     /// recording) or a duration before its end, such as 30m; UTC where it does not say. What came before is judged all the same, and the
-    /// timeline of what is shown is whole.
+    /// timeline of what is shown is whole. Trouble that began before and of which nothing new was told since is not shown.
     #[arg(long, value_name = "TIME")]
     pub since: Option<Moment>,
 

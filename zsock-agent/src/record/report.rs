@@ -132,6 +132,9 @@ pub struct RunRecord<'a> {
     pub lost: u64,
     /// Times in which nobody watched.
     pub gaps: Vec<GapRecord>,
+    /// Records of it come again, or in the wrong order: what is told of it may be counted twice. Absent where that is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// Whether it was ended in order.
     pub ended: bool,
 }

@@ -58,7 +58,7 @@ fn record_all(
     intake: &Intake,
     now: &impl Fn() -> Time,
 ) -> io::Result<()> {
-    let mut failed: Option<String> = None;
+    let mut failed: Option<(String, String)> = None;
     while let Some(waiting) = intake.next(FRAME_EVERY) {
         // After a disk that was slow, more waits than a frame may have.
         for records in pieces(&waiting, frame_bytes) {
@@ -72,16 +72,22 @@ fn record_all(
                 Err(error) => {
                     let why = format!("{error:#}");
                     intake.fails(records_in(records), now());
-                    if failed.as_ref() != Some(&why) {
+                    let cause = cause(&error);
+                    if failed.as_ref().is_none_or(|(said, _)| *said != cause) {
                         log::warn!("records are lost until it can be done: {why}");
                     }
-                    failed = Some(why);
+                    failed = Some((cause, why));
                 }
             }
             intake.written(records.len());
         }
     }
-    failed.map_or(Ok(()), |why| Err(io::Error::other(why)))
+    failed.map_or(Ok(()), |(_, why)| Err(io::Error::other(why)))
+}
+
+/// What stands in the way, to be said once: each attempt has another name for the segment.
+fn cause(error: &anyhow::Error) -> String {
+    error.root_cause().to_string()
 }
 
 /// Whole lines, in pieces that are no larger than `most` unless one line is.
@@ -106,7 +112,19 @@ fn records_in(lines: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_one_trouble_whatever_the_segment_is_called() {
+        let failed = |errno: Errno, name: &str| {
+            let error = Err::<(), _>(io::Error::from(errno));
+            cause(&error.with_context(|| format!("write to {name}")).unwrap_err())
+        };
+        assert_eq!(failed(Errno::ENOSPC, "1.ndjson.zst"), failed(Errno::ENOSPC, "2.ndjson.zst"));
+        assert_ne!(failed(Errno::ENOSPC, "1.ndjson.zst"), failed(Errno::EROFS, "1.ndjson.zst"));
+    }
 
     #[test]
     fn however_much_waits_a_frame_has_whole_lines_and_no_more_than_it_may() {

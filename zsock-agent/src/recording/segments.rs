@@ -33,6 +33,9 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 /// The frames of a segment that is full have so much before compression: a damaged one costs no more.
 const LARGE_FRAME_BYTES: usize = 1 << 20;
 
+/// The block of most file systems.
+const BLOCK_BYTES: u64 = 4096;
+
 /// Files that are there for a moment only.
 const PASSING: [&str; 2] = [TRIAL, ANEW];
 const TRIAL: &str = ".zsock-writes-here";
@@ -152,6 +155,10 @@ impl Segments {
     fn enter(&mut self) -> Result<()> {
         let Self { directory, .. } = self;
         let shown = directory.display();
+        // A link that leads nowhere is there as well, and no directory can be made in its place.
+        if fs::symlink_metadata(&*directory).is_ok() && !directory.is_dir() {
+            bail!("{shown} is no directory: give one, or a path at which there is nothing yet");
+        }
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(DIRECTORY_MODE).create(&*directory).with_context(|| {
             format!("make the directory {shown}: give one that exists, or whose parent can be written")
@@ -204,7 +211,7 @@ impl Segments {
 
     /// Takes a segment for complete, and writes it anew where that makes it smaller.
     fn complete(&mut self, mut segment: Segment, now: Time) -> Result<()> {
-        if let Err(error) = self.make_room(2 * segment.bytes, now) {
+        if let Err(error) = self.make_room(2 * on_disk(segment.bytes), now) {
             // It counts all the same.
             self.complete.push_back(segment);
             return Err(error);
@@ -252,9 +259,9 @@ impl Segments {
     fn make_room(&mut self, more_bytes: u64, now: Time) -> Result<()> {
         let is_old = |segment: &Segment, age: Duration| now.since(segment.until) > age;
         loop {
-            let open_bytes = self.open.as_ref().map_or(0, |open| open.segment.bytes);
-            let bytes: u64 = self.complete.iter().map(|segment| segment.bytes).sum::<u64>() + open_bytes;
-            let is_too_much = bytes + more_bytes > self.bounds.size_bytes;
+            let segments = self.complete.iter().chain(self.open.as_ref().map(|open| &open.segment));
+            let bytes: u64 = segments.map(|segment| on_disk(segment.bytes)).sum();
+            let is_too_much = bytes + on_disk(more_bytes) > self.bounds.size_bytes;
             let goes =
                 |oldest: &Segment| is_too_much || self.bounds.age.is_some_and(|age| is_old(oldest, age));
             match self.complete.front() {
@@ -300,6 +307,11 @@ impl Segments {
         }
         Ok(())
     }
+}
+
+/// What a file of so many bytes takes on disk: file systems give whole blocks. What is added to a file may begin one.
+const fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES)
 }
 
 fn compressor() -> io::Result<Compressor<'static>> {

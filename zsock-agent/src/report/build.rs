@@ -37,6 +37,15 @@ pub struct Options {
     pub keeps_ends: bool,
 }
 
+impl Options {
+    /// The first and the last moment of which verdicts are shown, in recordings that end at `end`.
+    #[must_use]
+    pub fn window(&self, end: Time) -> (Option<Time>, Option<Time>) {
+        let since = self.since.map(|since| since.as_beginning(end));
+        (since, self.until.map(|until| until.as_end(since, end)))
+    }
+}
+
 /// Builds a report from records, in the order in which they were recorded.
 #[derive(Debug)]
 pub struct Builder {
@@ -243,8 +252,7 @@ const fn name(verdict: &Verdict) -> (VerdictName, Phase, Option<Outcome>) {
 
 /// The stories with those verdicts only that were given in time, and without those that have none left of what they had.
 fn shown(stories: Vec<Story>, options: &Options, end: Time) -> Vec<Story> {
-    let since = options.since.map(|since| since.as_beginning(end));
-    let until = options.until.map(|until| until.as_end(since, end));
+    let (since, until) = options.window(end);
     if since.is_none() && until.is_none() {
         return stories;
     }

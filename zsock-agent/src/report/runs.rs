@@ -24,6 +24,9 @@ const MAX_RUNS: usize = 65_536;
 /// The same of the gaps of one run.
 const MAX_GAPS: usize = 65_536;
 
+/// What one segment ends with and the next one begins with is not further from its order than this.
+const DISORDER: Duration = Duration::from_secs(2);
+
 /// Where so many ticks are missing in a row, it was not a busy host that delayed one.
 const MISSED_TICKS: u32 = 3;
 
@@ -62,6 +65,14 @@ pub(super) struct Watched {
     every: Option<Duration>,
     /// What was read of it, so that nothing is read twice.
     pub(super) parts: Parts,
+    /// When the run began, and the first record after that, until a tick tells whether anything is missing between them.
+    beginning: Option<(Time, Option<Time>)>,
+    /// What had been lost before the first record that is there, by the run's own count; absent before it counts.
+    lost_before: Option<u64>,
+    /// The time of the last event.
+    last_event: Option<Time>,
+    /// The run's start stood there again, and no event after it.
+    goes_on: bool,
     /// Something happened to a socket, as far as is recorded.
     pub(super) has_events: bool,
     /// The time of the last record that is no verdict.
@@ -137,6 +148,7 @@ impl Runs {
     fn begun_by(&mut self, record: &Record, start: &Start) -> usize {
         let beginning = (Arc::clone(&record.host), record.at, start.boot_id.clone());
         if let Some(same) = self.by_start.get(&beginning) {
+            self.all[*same].goes_on = true;
             return *same;
         }
         let run = self.add(&record.host, Some((record.at, start)));
@@ -164,6 +176,10 @@ impl Runs {
             engine: None,
             every: None,
             parts: Parts::default(),
+            beginning: begun.map(|(at, _)| (at, None)),
+            lost_before: None,
+            last_event: None,
+            goes_on: false,
             has_events: false,
             happened_at: None,
             dropped_before: 0,
@@ -208,14 +224,55 @@ impl Watched {
                 (if tells_the_past { first } else { first.min(at) }, last.max(at))
             }
         });
+        if let Some((_, first @ None)) = &mut self.beginning
+            && !tells_the_past
+            && !matches!(record.body, Body::Start(_))
+        {
+            *first = Some(at);
+        }
         match &record.body {
             Body::Lost(lost) => run.lost = run.lost.saturating_add(lost.count),
-            Body::End(_) => run.is_ended = true,
-            Body::Tick(tick) => {
-                self.every = Some(Duration::from_millis(tick.every_ms)).filter(|every| !every.is_zero());
+            Body::End(end) => {
+                run.is_ended = true;
+                self.lost_in_all(end.lost_events, 0);
             }
-            Body::Event(_) => self.has_events = true,
+            Body::Tick(tick) => {
+                let told = run.lost;
+                self.every = Some(Duration::from_millis(tick.every_ms)).filter(|every| !every.is_zero());
+                self.forget_what_was_removed(at);
+                self.lost_in_all(tick.lost_events, tick.lost_events.saturating_sub(told));
+            }
+            Body::Event(_) => {
+                self.has_events = true;
+                if !tells_the_past {
+                    self.keep_order(at);
+                }
+            }
             Body::Start(_) | Body::Verdict(_) | Body::Process(_) | Body::Destination(_) => {}
+        }
+    }
+
+    /// Looks whether what follows a repeated start goes on where the run was: a recording that is given twice does not.
+    fn keep_order(&mut self, at: Time) {
+        let goes_back = self.last_event.is_some_and(|last| last.since(at) > DISORDER);
+        self.run.is_repeated |= std::mem::take(&mut self.goes_on) && goes_back;
+        self.last_event = self.last_event.max(Some(at));
+    }
+
+    /// Takes in the run's own count of what was lost since its beginning: the records that told of it may be gone, removed as the oldest
+    /// or lost themselves. `before` is how much of it was lost before what is there, where this is the first such count.
+    fn lost_in_all(&mut self, lost: u64, before: u64) {
+        let before = *self.lost_before.get_or_insert(before);
+        self.run.lost = self.run.lost.max(lost.saturating_sub(before));
+    }
+
+    /// Each segment begins with the start of the run, which tells nothing of how much of it is there still: the first tick does.
+    fn forget_what_was_removed(&mut self, ticked_at: Time) {
+        let (Some((began, first)), Some(every)) = (self.beginning.take(), self.every) else { return };
+        if ticked_at.since(began) > every.saturating_mul(MISSED_TICKS)
+            && let Some((since, _)) = &mut self.run.span
+        {
+            *since = first.unwrap_or(ticked_at);
         }
     }
 

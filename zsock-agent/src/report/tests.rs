@@ -17,8 +17,10 @@ use crate::recording::read::Next;
 use crate::select::Selectors;
 
 pub(crate) mod ends;
+mod runs;
 mod sentences;
 mod torn;
+mod words;
 
 const RUN: &str = include_str!("../../tests/data/forgotten_by_nat.ndjson");
 

@@ -144,7 +144,10 @@ impl Group<'_> {
         let open = told(&self.facts("open_fds"), numbers)?;
         let limit = told(&self.facts("limit"), numbers)?;
         let zombies = told(&self.facts("zombie_fds"), numbers).filter(|zombies| zombies != "0");
-        let zombies = zombies.map_or_else(String::new, |zombies| format!(", {zombies} of them zombies"));
+        let zombies = zombies.map_or_else(String::new, |zombies| {
+            let kind = if zombies == "1" { "a zombie" } else { "zombies" };
+            format!(", {zombies} of them {kind}")
+        });
         Some(format!(", {open} of {limit} open{zombies}"))
     }
 
@@ -169,6 +172,10 @@ impl Group<'_> {
 
     /// How the conditions ended, where they did.
     fn outcomes(&self) -> String {
+        if self.verdict == VerdictName::IdleTimeoutInferred {
+            // It is learnt, and does not end.
+            return String::new();
+        }
         let mut outcomes: BTreeMap<Option<Outcome>, usize> = BTreeMap::new();
         for last in self.last() {
             match (last.phase, last.outcome) {
@@ -303,7 +310,9 @@ fn told(facts: &[Option<u64>], words: impl Fn(u64, u64) -> String) -> Option<Str
 
 /// Two lengths of time in one unit, `351 to 389 s`, cut off and never rounded up.
 fn lengths(least_ms: u64, most_ms: u64) -> String {
-    if most_ms < 1_000 {
+    if most_ms == 0 {
+        "less than 1 ms".to_owned()
+    } else if most_ms < 1_000 {
         format!("{} ms", numbers(least_ms, most_ms))
     } else if most_ms < SECONDS_BELOW_MS {
         format!("{} s", numbers(least_ms / 1_000, most_ms / 1_000))

@@ -1,15 +1,18 @@
 //! `zsock report`: recordings in, what happened out.
 
+use std::collections::HashSet;
+use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{ReportArgs, ReportOutput};
 use crate::recording::read::{PassedOver, Recording, open};
-use crate::report::{Builder, Report};
+use crate::report::{Builder, Options, Report};
 use crate::run::facts;
 use crate::sink::report::{ReportText, json};
 use crate::sink::stdout::{self, Stdout};
@@ -33,7 +36,7 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
     if recordings.is_empty() {
         return Err(first_of(unread).unwrap_or_else(|| anyhow!("there is nothing to read")));
     }
-    let mut builder = Builder::new(options);
+    let mut builder = Builder::new(options.clone());
     let PassedOver { count, written_by } = read(recordings, &mut builder);
     let report = builder.finish();
     if report.repeated > 0 {
@@ -59,6 +62,7 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
         let records = quantity::count(count, "record");
         log::warn!("passed over, as they stand in no recording: {records} of {of}");
     }
+    check_window(&options, &report)?;
     tell(arguments, &report)?;
     partly(unread, report.damages_dropped)
 }
@@ -66,7 +70,13 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
 /// What can be opened, and why the rest cannot.
 fn open_all(paths: &[PathBuf]) -> (Vec<Recording>, Vec<anyhow::Error>) {
     let (mut recordings, mut failed) = (Vec::new(), Vec::new());
+    let mut known = HashSet::new();
     for path in paths {
+        let file = fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+        if file.is_ok_and(|file| !known.insert(file)) {
+            log::warn!("{} is named twice: it is read once", path.display());
+            continue;
+        }
         match open(std::slice::from_ref(path)) {
             Ok(opened) => recordings.extend(opened),
             Err(error) => failed.push(error),
@@ -92,6 +102,27 @@ fn read(recordings: Vec<Recording>, builder: &mut Builder) -> PassedOver {
     }
     progress.bar.finish_and_clear();
     passed_over
+}
+
+/// Nothing found where nothing can be is no good news: a window that is empty is refused, and of one in which nothing was recorded it is
+/// said.
+fn check_window(options: &Options, report: &Report) -> Result<()> {
+    let spans = || report.runs.iter().filter_map(|run| run.span);
+    let (Some(first), Some(last)) = (spans().map(|span| span.0).min(), spans().map(|span| span.1).max())
+    else {
+        return Ok(());
+    };
+    let (since, until) = options.window(last);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        bail!("nothing is shown: --since is {since} here and --until {until}, which comes before it");
+    }
+    let is_beyond = since.is_some_and(|since| since > last) || until.is_some_and(|until| until < first);
+    if is_beyond {
+        log::warn!("--since and --until leave nothing to show: what was read reaches from {first} to {last}");
+    }
+    Ok(())
 }
 
 /// How far the reading is, on stderr where that is a terminal, once it takes longer.

@@ -18,8 +18,6 @@ mod timeline;
 
 use timeline::End;
 
-/// Where nobody says how wide lines may be.
-const COLUMNS: usize = 80;
 /// Narrower ones would have a word a line.
 const LEAST_COLUMNS: usize = 60;
 
@@ -34,7 +32,7 @@ const IDS: usize = 3;
 pub struct ReportText {
     /// The colours.
     pub palette: Palette,
-    /// Columns of the terminal; absent where there is none.
+    /// Columns of the terminal; absent where lines may be of any length.
     pub columns: Option<usize>,
     /// So many stories of each incident are shown; one unless told otherwise.
     pub limit: Option<usize>,
@@ -48,14 +46,19 @@ impl ReportText {
         let page = Page {
             text: Text::new(self.palette),
             palette: self.palette,
-            columns: self.columns.unwrap_or(COLUMNS).max(LEAST_COLUMNS),
+            columns: self.columns.unwrap_or(usize::MAX).max(LEAST_COLUMNS),
             report,
         };
         page.head(emit);
         if report.stories.is_empty() {
-            let whose = if self.is_selective { " on what was selected" } else { "" };
-            let records = report.runs.iter().map(|run| run.records).sum();
-            emit(&format!("\nNo trouble: no verdict{whose} in {}.\n", count(records, "record")));
+            let records = count(report.runs.iter().map(|run| run.records).sum(), "record");
+            // What was not asked for may well be in trouble, and so may what got its verdict before --since.
+            let said = if self.is_selective {
+                format!("No verdict was given on what was selected, in {records}.")
+            } else {
+                format!("No trouble: no verdict in {records}.")
+            };
+            emit(&format!("\n{said}\n"));
         }
         let mut told = BTreeSet::new();
         for incident in &report.incidents {
@@ -123,6 +126,12 @@ impl Page<'_> {
                 let lost = count(run.lost, "record");
                 said.push(format!(
                     "{lost} of {host} lost before they were recorded: verdicts may be missing"
+                ));
+            }
+            if run.is_repeated {
+                said.push(format!(
+                    "records of {host} were read twice or in the wrong order, and may be counted twice: name each recording once, and \
+                     segments in the order of their names"
                 ));
             }
             for (since, until) in run.gaps.iter().take(NAMED) {
@@ -281,8 +290,13 @@ pub(super) fn clocks(clock: &ClockOffset) -> String {
     let [ahead, uncertainty] =
         [clock.ahead_ns.unsigned_abs(), clock.uncertainty_ns].map(|ns| duration(Duration::from_nanos(ns)));
     let (host, reference) = (printable(&clock.host), printable(&clock.reference));
-    let which = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
     let changes = count(clock.changes, "state change");
+    if clock.ahead_ns.unsigned_abs() <= clock.uncertainty_ns {
+        return format!(
+            "the clocks of {host} and {reference} agree within {uncertainty} (by {changes} that both saw)"
+        );
+    }
+    let which = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
     format!(
         "the clock of {host} is {ahead} {which} that of {reference}, give or take {uncertainty} (by {changes} that both saw)"
     )

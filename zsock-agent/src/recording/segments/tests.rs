@@ -34,8 +34,9 @@ impl Room {
         self.names().iter().filter(|name| name.ends_with(SUFFIX)).map(lines).collect()
     }
 
+    /// What all files take on disk, in blocks of 4 KiB.
     fn bytes(&self) -> u64 {
-        let bytes = |name: &String| fs::metadata(self.0.join(name)).unwrap().len();
+        let bytes = |name: &String| fs::metadata(self.0.join(name)).unwrap().len().next_multiple_of(4096);
         self.names().iter().map(bytes).sum()
     }
 }
@@ -249,7 +250,12 @@ fn what_cannot_be_a_directory_is_refused_at_the_start() {
     let room = Room::new("refused");
     fs::write(&room.0, "a file").unwrap();
     let refused = |path: &Path| format!("{:#}", Segments::open(path, MUCH, at(0)).err().unwrap());
-    assert!(refused(&room.0).starts_with("make the directory "), "{}", refused(&room.0));
+    let said =
+        format!("{} is no directory: give one, or a path at which there is nothing yet", room.0.display());
+    assert_eq!(refused(&room.0), said);
+    fs::remove_file(&room.0).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", &room.0).unwrap();
+    assert_eq!(refused(&room.0), said, "a link that leads nowhere");
     assert!(refused(Path::new("/proc/zsock")).starts_with("make the directory /proc/zsock: give one that"));
     assert!(
         refused(Path::new("/sys/kernel")).starts_with("write to the directory /sys/kernel: give one that")

@@ -50,6 +50,8 @@ struct RunRow {
     records: u64,
     lost: u64,
     gaps: Vec<[Moment; 2]>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_repeated: bool,
     is_ended: bool,
 }
 
@@ -220,6 +222,7 @@ impl Table {
             records: run.records,
             lost: run.lost,
             gaps: run.gaps.iter().map(|gap| self.span(*gap)).collect(),
+            is_repeated: run.is_repeated,
             is_ended: run.is_ended,
         }
     }

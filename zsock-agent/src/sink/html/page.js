@@ -12,12 +12,14 @@ function tellSummary() {
   find('summary').textContent = parts.join(' · ');
 
   const lost = data.runs.reduce((sum, run) => sum + run.lost, 0), gaps = data.runs.reduce((sum, run) => sum + run.gaps.length, 0);
+  const repeated = data.runs.filter((run) => run.is_repeated).length;
   // Of the last run of a host it is no wonder: it may go on.
   const isFollowed = (run, place) => data.runs.slice(place + 1).some((later) => later.host === run.host);
   const unended = data.runs.filter((run, place) => !run.is_ended && run.kernel !== undefined && isFollowed(run, place)).length;
   const warnings = [
     lost && `${count(lost, 'record')} lost: what is told may be incomplete`,
     gaps && `${count(gaps, 'gap')} in which nobody watched`,
+    repeated && `${count(repeated, 'run')} read twice or in the wrong order: what is told may be counted twice`,
     data.stories_dropped && `${count(data.stories_dropped, 'socket')} more in trouble found no room in this report`,
     data.sockets_dropped && `${count(data.sockets_dropped, 'socket')} let go for want of memory before they could be judged to their end`,
     data.damages.length && `${count(data.damages.length + data.damages_dropped, 'passage')} could not be read`,

@@ -24,6 +24,7 @@ pub(crate) fn report(hostile: &str) -> Report {
         records: 4_000_000_000_000,
         lost: 3,
         gaps: vec![(at(30_000), at(40_000))],
+        is_repeated: false,
         is_ended: false,
     };
     let other = Run { host: "db-1".into(), is_ended: true, ..Run::default() };

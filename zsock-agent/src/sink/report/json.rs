@@ -147,6 +147,7 @@ fn of_run(run: &Run, (_, until): (Time, Time)) -> RunRecord<'_> {
         records: run.records,
         lost: run.lost,
         gaps: run.gaps.iter().map(|(since, until)| GapRecord { since: *since, until: *until }).collect(),
+        repeated: run.is_repeated,
         ended: run.is_ended,
     }
 }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{ReportText, json};
+use super::{ReportText, clocks, json};
 use crate::detect::Thresholds;
 use crate::detect::story::at;
 use crate::record::{Body, Lost, Record, Tick, printable};
 use crate::recording::read::{Damage, Next};
 use crate::report::tests::ends::{client, server};
 use crate::report::tests::{death, in_order, lines, record, report, report_with, start};
-use crate::report::{Builder, Options, Report};
+use crate::report::{Builder, ClockOffset, Options, Report};
 use crate::sink::Palette;
 
 fn text_with(report: &Report, limit: Option<usize>, palette: Palette) -> String {
     let mut said = String::new();
-    let text = ReportText { palette, columns: None, limit, is_selective: false };
+    let text = ReportText { palette, columns: Some(80), limit, is_selective: false };
     text.tell(report, &mut |piece| said.push_str(piece));
     said
 }
@@ -163,6 +163,20 @@ fn without_colours(text: &str) -> String {
         rest = escaped.split_once('m').map_or("", |(_, after)| after);
     }
     plain + rest
+}
+
+#[test]
+fn clocks_that_differ_by_less_than_can_be_told_agree() {
+    let clock = |ahead_ns| ClockOffset {
+        host: "db-1".into(),
+        reference: "web-1".into(),
+        ahead_ns,
+        uncertainty_ns: 64_000,
+        changes: 5,
+    };
+    let agree = "the clocks of db-1 and web-1 agree within 64 µs (by 5 state changes that both saw)";
+    assert_eq!(clocks(&clock(-3_000)), agree);
+    assert!(clocks(&clock(-90_000)).starts_with("the clock of db-1 is 90 µs behind that of web-1"));
 }
 
 #[test]
