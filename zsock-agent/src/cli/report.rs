@@ -77,15 +77,15 @@ pub struct ReportArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub color: Color,
 
-    /// Show no verdicts from before: 2026-11-22T02:10:00Z, 2026-11-22, 02:10, or 30m before the end
+    /// Show no verdicts that were over before: 2026-11-22T02:10:00Z, 2026-11-22, 02:10, or 30m before the end
     ///
-    /// Show no verdicts from before this moment: a time such as 2026-11-22T02:10:00Z, a date, a time of the day (the last one in the
+    /// Show no verdicts that were over before this moment: a time such as 2026-11-22T02:10:00Z, a date, a time of the day (the last one in the
     /// recording) or a duration before its end, such as 30m; UTC where it does not say. What came before is judged all the same, and the
-    /// timeline of what is shown is whole. Trouble that began before and of which nothing new was told since is not shown.
+    /// timeline of what is shown is whole. Trouble that began before and lasted until then is shown.
     #[arg(long, value_name = "TIME")]
     pub since: Option<Moment>,
 
-    /// Show no verdicts from after, written like --since
+    /// Show no verdicts that began after, written like --since
     #[arg(long, value_name = "TIME")]
     pub until: Option<Moment>,
 

@@ -231,18 +231,18 @@ impl Builder {
     /// Whether a verdict is shown, as far as can be told before the end of the recording is known.
     fn is_wanted(&self, record: &Record) -> bool {
         let Options { selectors, sockets, since, until, .. } = &self.options;
-        let in_time = |moment: Option<Moment>, is_in: fn(Time, Time) -> bool| {
-            moment.and_then(Moment::known).is_none_or(|moment| is_in(record.at, moment))
-        };
+        let known = |moment: Option<Moment>| moment.and_then(Moment::known);
         let Body::Verdict(verdict) = &record.body else { return false };
+        // One that describes a condition may last from before the window into it, or beyond it.
+        let is_final = verdict.phase == Phase::Closed && verdict.outcome.is_none();
+        let begins = verdict.phase == Phase::Opened || is_final;
+        let is_too_early = is_final && known(*since).is_some_and(|since| record.at < since);
+        let is_too_late = begins && known(*until).is_some_and(|until| record.at > until);
         let is_listed = match &verdict.subject {
             Subject::Socket { socket, .. } => sockets.contains(&socket.id),
             Subject::Process { .. } | Subject::Destination { .. } => false,
         };
-        (sockets.is_empty() || is_listed)
-            && selectors.matches(record)
-            && in_time(*since, |at, since| at >= since)
-            && in_time(*until, |at, until| at <= until)
+        (sockets.is_empty() || is_listed) && selectors.matches(record) && !is_too_early && !is_too_late
     }
 }
 
@@ -250,23 +250,47 @@ const fn name(verdict: &Verdict) -> (VerdictName, Phase, Option<Outcome>) {
     (verdict.verdict, verdict.phase, verdict.outcome)
 }
 
-/// The stories with those verdicts only that were given in time, and without those that have none left of what they had.
+/// The stories with those verdicts only that were given, or still open, in the time asked for, and without those that have none left of what
+/// they had.
 fn shown(stories: Vec<Story>, options: &Options, end: Time) -> Vec<Story> {
     let (since, until) = options.window(end);
     if since.is_none() && until.is_none() {
         return stories;
     }
-    let in_time = |at: Time| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at <= until);
+    let overlaps = |from: Time, to: Option<Time>| {
+        until.is_none_or(|until| from <= until) && since.is_none_or(|since| to.is_none_or(|to| to >= since))
+    };
     let cut = |mut story: Story| {
         let had_verdicts = !story.verdicts.is_empty();
-        let mut keeps =
-            story.verdicts.iter().map(|record| in_time(record.at)).collect::<Vec<_>>().into_iter();
+        let spans = lasting(&story.verdicts);
+        let mut keeps = spans.iter().map(|(from, to)| overlaps(*from, *to));
         let mut keeps_order = keeps.clone();
         story.verdicts.retain(|_| keeps.next().unwrap_or(true));
         story.order.retain(|_| keeps_order.next().unwrap_or(true));
         (!story.verdicts.is_empty() || !had_verdicts).then_some(story)
     };
     stories.into_iter().filter_map(cut).collect()
+}
+
+/// From when to when each of these verdicts of one story lasted that the records are about; the end is absent where it was open to the last.
+fn lasting(verdicts: &[Record]) -> Vec<(Time, Option<Time>)> {
+    let name_of = |record: &Record| {
+        let Body::Verdict(verdict) = &record.body else { return None };
+        Some(name(verdict))
+    };
+    let is_of = |record: &&Record, wanted: VerdictName, phase: Phase| {
+        name_of(record).is_some_and(|(name, of, _)| name == wanted && of == phase)
+    };
+    let span = |(place, record): (usize, &Record)| {
+        let Some((name, phase, outcome)) = name_of(record) else { return (record.at, Some(record.at)) };
+        if phase == Phase::Closed && outcome.is_none() {
+            return (record.at, Some(record.at));
+        }
+        let opened = verdicts[..=place].iter().rev().find(|record| is_of(record, name, Phase::Opened));
+        let closed = verdicts[place..].iter().find(|record| is_of(record, name, Phase::Closed));
+        (opened.map_or(record.at, |opened| opened.at), closed.map(|closed| closed.at))
+    };
+    verdicts.iter().enumerate().map(span).collect()
 }
 
 /// When the trouble of a story began; where there was none, when it began itself.

@@ -323,6 +323,12 @@ fn what_is_shown_can_be_narrowed_and_is_judged_by_its_past() {
     }
     assert_eq!(shown(None, Some("22:13")), []);
     assert_eq!(shown(Some("2023-11-14"), Some("2023-11-15")), all);
+    // The first hangs from 22:20:03 to its death at 22:20:20: whoever asks for a moment between them is shown it.
+    assert_eq!(shown(Some("22:20:10"), None), all);
+    let hang = shown(Some("22:20:10"), Some("22:20:12"));
+    assert!(hang.len() >= 2 && hang.iter().all(|record| record.at < at(421_000)), "{hang:#?}");
+    assert!(names(&hang).iter().all(|(name, _)| *name == VerdictName::StuckRetransmission), "{hang:#?}");
+    assert_eq!(shown(Some("22:20:21"), Some("22:21:02")), []);
     let selectors = Selectors { verdicts: vec![VerdictName::SilentDeath], ..Selectors::default() };
     let deaths = report_with(Options { selectors, ..Options::default() }, records.clone());
     assert_eq!(names(&given(&deaths)), vec![(VerdictName::SilentDeath, "closed".to_owned()); 2]);
