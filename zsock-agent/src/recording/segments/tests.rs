@@ -146,6 +146,38 @@ fn a_segment_that_is_full_is_written_anew_and_smaller() {
 }
 
 #[test]
+fn a_segment_that_is_written_anew_is_as_old_as_it_was() {
+    let room = Room::new("as-old");
+    let mut segments = room.open(MUCH, at(0));
+    for number in 0..200_u32 {
+        segments.append(format!("{number}\n").as_bytes(), at(0)).unwrap();
+    }
+    drop(segments);
+    let path = room.0.join(&room.names()[0]);
+    let of_old = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    File::options().write(true).open(&path).unwrap().set_modified(of_old).unwrap();
+    let bytes = fs::metadata(&path).unwrap().len();
+    room.open(MUCH, at(1));
+    let anew = fs::metadata(&path).unwrap();
+    assert!(anew.len() < bytes, "{} bytes of {bytes}", anew.len());
+    assert_eq!(anew.modified().unwrap(), of_old);
+}
+
+#[test]
+fn no_flipped_bit_is_read_as_another_record() {
+    let room = Room::new("flipped");
+    let text = noise(7, 300);
+    room.open(MUCH, at(0)).append(&text, at(0)).unwrap();
+    let stored = fs::read(room.0.join(&room.names()[0])).unwrap();
+    for bit in 0..stored.len() * 8 {
+        let mut flipped = stored.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let read = zstd::decode_all(flipped.as_slice());
+        assert!(read.is_err() || read.is_ok_and(|read| read == text || read.is_empty()), "bit {bit}");
+    }
+}
+
+#[test]
 fn what_a_zsock_that_was_killed_left_half_done_is_tidied_up() {
     let room = Room::new("passing");
     room.open(MUCH, at(0)).append(b"start\none\n", at(0)).unwrap();

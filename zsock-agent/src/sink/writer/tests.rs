@@ -1,5 +1,6 @@
 use std::fs::OpenOptions;
 use std::io::{PipeWriter, Read as _, pipe};
+use std::sync::mpsc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -156,4 +157,31 @@ fn a_pipe_in_non_blocking_mode_loses_nothing() {
     let all = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
     assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
     assert_eq!(all.join().unwrap(), records(0..5_000));
+}
+
+#[test]
+fn what_cannot_be_stored_is_counted_and_the_time_to_tell_is_when_it_works_again() {
+    let (order, orders) = mpsc::channel();
+    let (tell, done) = mpsc::channel();
+    let work = move |intake: &Intake| {
+        while let Some(records) = intake.next(Duration::ZERO) {
+            if orders.recv().unwrap() {
+                intake.works();
+            } else {
+                intake.fails(3, at(7));
+            }
+            intake.written(records.len());
+            tell.send(()).unwrap();
+        }
+        Ok(())
+    };
+    let writer = Writer::spawn("zsock-test", 1 << 20, PIECE_BYTES, work).unwrap();
+    for (works, dropped) in [(true, None), (false, Some(Dropped { count: 3, since: at(7) })), (true, None)] {
+        writer.push(&record(1), at(1));
+        order.send(works).unwrap();
+        done.recv().unwrap();
+        assert_eq!(writer.has_room(), works);
+        assert_eq!(writer.take_dropped(), dropped);
+    }
+    assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);
 }
