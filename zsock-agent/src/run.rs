@@ -22,6 +22,7 @@ mod follow;
 mod keepalive;
 mod kill;
 mod metrics;
+mod out;
 mod output;
 mod pass;
 mod report;

@@ -1,20 +1,19 @@
 //! `zsock audit`: one look at every socket, to stdout.
 
-use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use serde::Serialize;
+use anyhow::Result;
 
 use crate::audit::{Offenders, Row, Shared, Tally, Worst};
 use crate::cli::{AuditArgs, Output};
 use crate::detect::Thresholds;
-use crate::record::{Found, Line, Summary};
+use crate::record::{Found, Summary};
+use crate::run::out::Out;
 use crate::run::{facts, filter};
+use crate::sink::Palette;
 use crate::sink::audit::Report;
-use crate::sink::stdout::{self, Stdout};
-use crate::sink::{Palette, ndjson};
+use crate::sink::stdout;
 use crate::source::census::{self, Counted, Coverage, Wanted};
 use crate::source::clock::Clock;
 use crate::time::Time;
@@ -137,7 +136,7 @@ impl List {
                 out.line(at, host, summary);
             }
             Kind::Table { worst, shared, .. } => {
-                let stdout = out.buffer.get_ref();
+                let stdout = out.stdout();
                 let is_coloured =
                     arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
                 let report = Report {
@@ -154,44 +153,5 @@ impl List {
             }
         }
         self.out.finish()
-    }
-}
-
-/// Stdout, behind a buffer. What comes after an error is dropped, and the error told at the end.
-struct Out {
-    buffer: BufWriter<Stdout>,
-    failed: Option<io::Error>,
-}
-
-impl Out {
-    fn open() -> Result<Self> {
-        let stdout = stdout::open().context("open stdout")?;
-        Ok(Self { buffer: BufWriter::with_capacity(64 << 10, stdout), failed: None })
-    }
-
-    fn line(&mut self, at: Time, host: &str, body: &impl Serialize) {
-        if self.failed.is_none() {
-            self.write(&ndjson::render(&Line::new(at, host, body)));
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.failed.is_none() {
-            self.failed = self.buffer.write_all(bytes).err();
-        }
-    }
-
-    /// A reader who has seen enough is no failure.
-    fn finish(mut self) -> Result<()> {
-        let written = match self.failed.take() {
-            Some(error) => Err(error),
-            None => self.buffer.flush(),
-        };
-        // What is still in the buffer would be tried again.
-        drop(self.buffer.into_parts());
-        match written {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.context(stdout::UNWRITTEN),
-        }
     }
 }

@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{ReportArgs, ReportOutput};
 use crate::recording::read::{PassedOver, Recording, open};
 use crate::report::{Builder, Options, Report};
 use crate::run::facts;
+use crate::run::out::Out;
 use crate::sink::report::{ReportText, json};
-use crate::sink::stdout::{self, Stdout};
+use crate::sink::stdout;
 use crate::sink::{Palette, html, quantity};
 
 /// Who waits for longer wants to see that it goes on.
@@ -153,11 +153,10 @@ impl Progress {
 }
 
 fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
-    let stdout = stdout::open().context("open stdout")?;
-    let mut out = Out { failed: None, buffer: BufWriter::with_capacity(64 << 10, stdout) };
+    let mut out = Out::open()?;
     match arguments.output {
         ReportOutput::Text => {
-            let stdout = out.buffer.get_ref();
+            let stdout = out.stdout();
             let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
             let text = ReportText {
                 palette: if is_coloured { Palette::COLOURED } else { Palette::PLAIN },
@@ -170,7 +169,7 @@ fn tell(arguments: &ReportArgs, report: &Report) -> Result<()> {
         ReportOutput::Json => {
             json::tell(report, &facts::host(), arguments.limit, &mut |line| out.write(line));
         }
-        ReportOutput::Html => out.failed = html::write(report, &mut out.buffer).err(),
+        ReportOutput::Html => out.write_by(|buffer| html::write(report, buffer)),
     }
     out.finish()
 }
@@ -192,32 +191,4 @@ fn partly(unread: Vec<anyhow::Error>, more: u64) -> Result<()> {
         number => format!("{number} parts of it could not be read; the report is on the rest"),
     };
     Err(first.context(what))
-}
-
-/// Stdout, behind a buffer. What comes after an error is dropped, and the error told at the end.
-struct Out {
-    buffer: BufWriter<Stdout>,
-    failed: Option<io::Error>,
-}
-
-impl Out {
-    fn write(&mut self, bytes: &[u8]) {
-        if self.failed.is_none() {
-            self.failed = self.buffer.write_all(bytes).err();
-        }
-    }
-
-    /// A reader who has seen enough is no failure.
-    fn finish(mut self) -> Result<()> {
-        let written = match self.failed.take() {
-            Some(error) => Err(error),
-            None => self.buffer.flush(),
-        };
-        // What is still in the buffer would be tried again.
-        drop(self.buffer.into_parts());
-        match written {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.context(stdout::UNWRITTEN),
-        }
-    }
 }
