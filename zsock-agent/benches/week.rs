@@ -2,7 +2,7 @@
 //! trouble.
 //!
 //! `cargo bench --bench week [DAYS]` writes to `ZSOCK_BENCH_DIRECTORY` (`/dev/shm` unless told otherwise), by the recorder's own code and
-//! at its own pace in the records' time: a frame for every half second in which there is something to keep. Half of those in trouble send
+//! at its own pace in the records' time: a frame for every quarter of a second in which there is something to keep. Half of those in trouble send
 //! again once and recover; the other half are the connection of README.md's example, which hangs for a quarter of an hour and dies.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// One in a thousand of 50 a second.
 const TROUBLE_EVERY_NS: u64 = 20 * SECOND_NS;
 const TICK_EVERY_NS: u64 = 10 * SECOND_NS;
-const FRAME_NS: u64 = SECOND_NS / 2;
+const FRAME_NS: u64 = SECOND_NS / 4;
 /// Some Wednesday.
 const BEGAN_NS: u64 = 1_795_000_000 * SECOND_NS;
 

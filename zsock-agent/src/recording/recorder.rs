@@ -16,7 +16,7 @@ use crate::time::Time;
 
 /// A frame is closed so long after its first record: with the time that records take through the agent, and to the disk, a second is not
 /// exceeded.
-const FRAME_EVERY: Duration = Duration::from_millis(500);
+const FRAME_EVERY: Duration = Duration::from_millis(250);
 
 /// A frame has no more than these, before compression, or this part of all that may be kept.
 const FRAME_BYTES: usize = 1 << 20;
