@@ -23,6 +23,11 @@ const TAIL_LINES: usize = 40;
 /// What the kernel says where something is wrong with it: of each, all of these words.
 const CALAMITIES: [&[&str]; 4] = [&["Kernel panic"], &["BUG:"], &["Oops:"], &["WARNING: ", " at "]];
 
+/// A fault that is the kernel's own, and met by whoever iterates over TCP sockets with BPF: the iterator takes a reference to a socket that
+/// has none at that moment. Mended by "bpf: tcp: Fix use-after-free in `bpf_iter_tcp_established_batch()`", which Debian's kernels do not
+/// all have yet. Where a console names the first, warnings that name the second are of it.
+const ITERATOR_FAULT: [&str; 2] = ["bpf_iter_tcp_established_batch+", "lib/refcount.c"];
+
 /// QEMU and busybox on this machine's disk.
 pub(crate) struct Qemu {
     home: PathBuf,
@@ -167,8 +172,15 @@ fn now() -> Instant {
 }
 
 fn judge(status: std::result::Result<i32, String>, console: &str) -> Ended {
-    let is_calamity =
-        |line: &&str| CALAMITIES.iter().any(|words| words.iter().all(|word| line.contains(word)));
+    let [iterator, warning] = ITERATOR_FAULT;
+    let has_known_fault = console.contains(iterator) && console.contains(warning);
+    if has_known_fault {
+        println!("xtask: NOTE: this kernel met its own fault in {iterator}; see ITERATOR_FAULT");
+    }
+    let is_known = |line: &str| has_known_fault && line.contains(warning);
+    let is_calamity = |line: &&str| {
+        CALAMITIES.iter().any(|words| words.iter().all(|word| line.contains(word))) && !is_known(line)
+    };
     let calamity = console.lines().find(is_calamity);
     let why = match (status, calamity) {
         (Ok(status), None) => return Ended::WithStatus(status),
@@ -237,6 +249,18 @@ mod tests {
         assert!(is_calamity("[  3.1] WARNING: net/ipv4/tcp.c:123 at tcp_foo+0x1/0x2, CPU#1: zsock/77"));
         assert!(is_calamity("[  3.1] BUG: kernel NULL pointer dereference, address: 0000000000000000"));
         assert!(!is_calamity("[  0.1] x86/cpu: WARNING: SGX disabled by BIOS"));
+    }
+
+    #[test]
+    fn the_fault_of_the_kernels_own_iterator_is_none_of_zsocks_and_hides_no_other() {
+        let warning =
+            "[ 4.1] WARNING: CPU: 1 PID: 7 at lib/refcount.c:25 refcount_warn_saturate+0xe5/0x110\n";
+        let iterator = "[ 4.2]  bpf_iter_tcp_established_batch+0x15e/0x180\n";
+        let oops = "[ 4.3] Oops: 0000 [#1] SMP\n";
+        let judged = |lines: &[&str]| matches!(judge(Ok(0), &lines.concat()), Ended::Badly(_));
+        assert!(!judged(&[warning, iterator]));
+        assert!(judged(&[warning]), "another's reference");
+        assert!(judged(&[warning, iterator, oops]));
     }
 
     #[test]
