@@ -188,6 +188,24 @@ pub enum What {
     Sample(Sample),
 }
 
+impl What {
+    /// The `type` of each of them.
+    pub const TYPES: [&'static str; 12] = [
+        "state",
+        "retransmit",
+        "keepalive",
+        "keepalive_answered",
+        "zero_window_probe",
+        "progress",
+        "error",
+        "reset_received",
+        "reset_sent",
+        "accept_failed",
+        "closed",
+        "sample",
+    ];
+}
+
 /// A state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChange {

@@ -56,8 +56,9 @@ pub(super) struct Output {
     engine: Engine,
     renderer: Renderer,
     writer: Writer,
-    /// Where records are lost that the writer does not take, and what failed then.
+    /// Where records are lost that the writer does not take, who it is that takes them, and what failed then.
     loss: &'static str,
+    taker: &'static str,
     failure: String,
     selectors: Selectors,
     events: Events,
@@ -85,10 +86,11 @@ impl Output {
                 (Renderer::Ndjson, recording.context("records go to stdout or to a recording")?)
             }
         };
-        let (loss, failure) = match outlet {
-            Outlet::Stdout(_) => ("output", stdout::UNWRITTEN.to_owned()),
+        let (loss, taker, failure) = match outlet {
+            Outlet::Stdout(_) => ("output", "the reader of stdout", stdout::UNWRITTEN.to_owned()),
             Outlet::Directory(arguments) => {
-                ("recording", format!("write all of the recording to {}", arguments.directory.display()))
+                let failure = format!("write all of the recording to {}", arguments.directory.display());
+                ("recording", "the recorder's disk", failure)
             }
         };
         let engine = Engine::with_memory(thresholds, budget.engine_bytes);
@@ -99,6 +101,7 @@ impl Output {
             renderer,
             writer,
             loss,
+            taker,
             failure,
             selectors,
             events: follow.events,
@@ -205,7 +208,7 @@ impl Output {
         self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
         let left = self.writer.finish(END_PATIENCE).context(self.failure)?;
         if left > 0 {
-            log::warn!("{}: the last {left} records were not taken", self.loss);
+            log::warn!("{} did not take the last {left} records", self.taker);
         }
         Ok(())
     }

@@ -21,22 +21,6 @@ mod tests;
 /// The media type of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// Types of socket events.
-const EVENTS: [&str; 12] = [
-    "state",
-    "retransmit",
-    "keepalive",
-    "keepalive_answered",
-    "zero_window_probe",
-    "progress",
-    "error",
-    "reset_received",
-    "reset_sent",
-    "accept_failed",
-    "closed",
-    "sample",
-];
-
 /// Causes of retransmissions, and what stands for none.
 const CAUSES: [Option<Cause>; 7] = [
     Some(Cause::Syn),
@@ -123,7 +107,7 @@ impl Metrics {
     pub fn new(facts: Facts) -> Self {
         let verdicts = || zeros(VerdictName::ALL.iter().map(|name| name.name()));
         Self(Arc::new(Mutex::new(Numbers {
-            events: zeros(EVENTS),
+            events: zeros(What::TYPES),
             retransmits: zeros(CAUSES.map(cause_name)),
             opened: verdicts(),
             open: verdicts(),

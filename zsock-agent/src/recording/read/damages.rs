@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Damage;
 use super::lines::{Ending, Line};
-use crate::record::{SCHEMA, printable};
+use crate::record::{SCHEMA, What, printable};
 
 /// Told one by one of a file; of more, how many there were.
 const TOLD: u64 = 16;
@@ -16,26 +16,8 @@ const TOLD: u64 = 16;
 /// No more characters than these are told of what is wrong.
 const LONGEST_REASON: usize = 200;
 
-/// The types of schema 1 that stand in recordings.
-const TYPES: [&str; 17] = [
-    "start",
-    "end",
-    "lost",
-    "tick",
-    "verdict",
-    "sample",
-    "state",
-    "retransmit",
-    "keepalive",
-    "keepalive_answered",
-    "zero_window_probe",
-    "progress",
-    "error",
-    "reset_received",
-    "reset_sent",
-    "accept_failed",
-    "closed",
-];
+/// The types of schema 1 that stand in recordings beside those of events.
+const TYPES: [&str; 5] = ["start", "end", "lost", "tick", "verdict"];
 
 /// Records that other commands write, which stand in no recording.
 const OF_OTHERS: [(&str, &[&str]); 4] = [
@@ -139,7 +121,9 @@ pub(super) fn explain(line: &Line<'_>, error: &serde_json::Error) -> Result<Stra
         match (schema, r#type) {
             (None, _) => "is JSON but no record of zsock: it has no schema".to_owned(),
             (Some(schema), _) if schema != SCHEMA => other_schema(schema),
-            (Some(_), Some(Value::String(name))) if !TYPES.contains(&name.as_str()) => {
+            (Some(_), Some(Value::String(name)))
+                if !TYPES.iter().chain(&What::TYPES).any(|known| *known == name.as_str()) =>
+            {
                 let of_others = OF_OTHERS.iter().find(|(_, types)| types.contains(&name.as_str()));
                 return Ok(of_others.map_or(Stranger::Newer, |(command, _)| Stranger::Of(command)));
             }
