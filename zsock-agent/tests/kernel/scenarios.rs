@@ -9,6 +9,7 @@ use crate::patience;
 use crate::peer::Peer;
 use crate::slowness;
 use crate::story::{Connection, Line, Recording, assert_at};
+use crate::unseen;
 
 mod accept_queue;
 mod act;
@@ -264,6 +265,7 @@ impl Client {
     fn await_death(&mut self) -> Time {
         let reply = self.peer.ask("read 1");
         assert_eq!(reply.expect("error"), "ETIMEDOUT");
+        unseen::note_death(self.peer.pid(), self.port);
         reply.at
     }
 }

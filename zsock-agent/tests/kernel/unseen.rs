@@ -2,7 +2,8 @@
 //!
 //! On some virtual machines that happens in softirqs that interrupt certain tasks, a few times in a thousand events; no BPF tool can
 //! see them. A story lacks a line then through no fault of zsock's, and the records themselves prove it: the kernel's own count
-//! of retransmissions, the number of a probe or the chain of states has a gap. Such a scenario is played again. So is one whose
+//! of retransmissions, the number of a probe or the chain of states has a gap. Where the last softirq of a connection was hidden its
+//! process proves it: the kernel told that of an end of which not one of three programs did. Such a scenario is played again. So is one whose
 //! trace lost a run because the same program was interrupted on that CPU, which the kernel counts and zsock tells (`lost`, `hook`).
 //! On a machine that is emulated in software any failure may come of its being held up; there a scenario that failed is played again.
 
@@ -18,12 +19,20 @@ const TIMES: u32 = 3;
 
 thread_local! {
     static GAPS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static DEATHS: RefCell<Vec<Death>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection's end of which the kernel told its process.
+struct Death {
+    pid: u32,
+    local_port: u16,
 }
 
 /// Plays a scenario, and again where it failed and the records prove that the machine hid an event from zsock.
 pub(crate) fn play(name: &str, run: fn()) {
     for _ in 1..TIMES {
         GAPS.take();
+        DEATHS.take();
         let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return };
         let gaps = GAPS.take();
         if !gaps.is_empty() {
@@ -40,6 +49,32 @@ pub(crate) fn play(name: &str, run: fn()) {
 /// Notes the gaps in what zsock told.
 pub(crate) fn note(lines: &[Line]) {
     GAPS.with_borrow_mut(|noted| noted.extend(gaps(lines)));
+    DEATHS.with_borrow(|deaths| {
+        let untold = deaths.iter().filter_map(|death| death.gap(lines));
+        GAPS.with_borrow_mut(|noted| noted.extend(untold));
+    });
+}
+
+/// Notes that a process was told by the kernel that its connection has ended.
+pub(crate) fn note_death(pid: u32, local_port: u16) {
+    DEATHS.with_borrow_mut(|noted| noted.push(Death { pid, local_port }));
+}
+
+impl Death {
+    /// The state's change, the error and the closing come from programs of their own: none of them ran if none is told.
+    fn gap(&self, lines: &[Line]) -> Option<String> {
+        let suffix = format!(":{}", self.local_port);
+        let is_of = |line: &&Line| {
+            line.number("process.pid") == Some(u64::from(self.pid))
+                && line.text("socket.local").is_some_and(|local| local.ends_with(&suffix))
+        };
+        let is_of_the_end = |line: &Line| {
+            line.text("to") == Some("CLOSE") || matches!(line.text("type"), Some("error" | "closed"))
+        };
+        let mut of_it = lines.iter().filter(is_of).peekable();
+        (of_it.peek().is_some() && !of_it.any(is_of_the_end))
+            .then(|| format!("the end of process {}'s connection from {suffix}, none of it told", self.pid))
+    }
 }
 
 /// What is known of a socket from its records so far.
