@@ -65,7 +65,7 @@ impl Death {
     fn gap(&self, lines: &[Line]) -> Option<String> {
         let suffix = format!(":{}", self.local_port);
         let is_of = |line: &&Line| {
-            line.number("process.pid") == Some(u64::from(self.pid))
+            line.number("socket.pid") == Some(u64::from(self.pid))
                 && line.text("socket.local").is_some_and(|local| local.ends_with(&suffix))
         };
         let is_of_the_end = |line: &Line| {
