@@ -107,37 +107,20 @@ impl Engine {
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
     /// which things happened, replayed ones apart.
     pub fn push(&mut self, record: &Record) -> Vec<Finding> {
-        match &record.body {
-            Body::Event(event) if concerns_a_socket(event) => {
-                let mut findings = self.end_predecessor(record, event);
-                findings.extend(self.push_event(record, event));
-                findings.extend(self.destinations.note_deaths(
-                    record,
-                    &findings,
-                    &self.thresholds,
-                    self.lost,
-                ));
-                let change = findings.iter().map(change_of_open).sum();
-                findings.extend(self.push_to_processes(record, change));
-                self.count(&findings);
-                findings
-            }
-            Body::Process(_) => {
-                let findings = Vec::from_iter(self.push_to_processes(record, 0));
-                self.count(&findings);
-                findings
-            }
+        let findings = match &record.body {
+            Body::Event(event) if concerns_a_socket(event) => self.happened(record, event),
+            Body::Process(_) => Vec::from_iter(self.push_to_processes(record, 0)),
             Body::Lost(lost) => {
                 self.lost = self.lost.saturating_add(lost.count);
                 Vec::new()
             }
             Body::Destination(sample) => {
-                let findings = self.destinations.note_survival(record, sample, &self.thresholds, self.lost);
-                self.count(&findings);
-                findings
+                self.destinations.note_survival(record, sample, &self.thresholds, self.lost)
             }
             Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Tick(_) => Vec::new(),
-        }
+        };
+        self.count(&findings);
+        findings
     }
 
     /// The addresses and ports for which [`DestinationSample`](crate::record::DestinationSample)s are wanted, of them and of
@@ -172,23 +155,37 @@ impl Engine {
         self.table.at(ends).map(|entry| (&entry.facts.socket, &entry.facts.tcp, &entry.timeline))
     }
 
-    fn push_event(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
+    fn happened(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
+        let mut findings = self.end_predecessor(record, event);
+        self.push_event(record, event, &mut findings);
+        // Nearly always nothing is found, and there is nothing to be said of it.
+        if !findings.is_empty() {
+            let inferred = self.destinations.note_deaths(record, &findings, &self.thresholds, self.lost);
+            findings.extend(inferred);
+        }
+        let change = findings.iter().map(change_of_open).sum();
+        findings.extend(self.push_to_processes(record, change));
+        findings
+    }
+
+    fn push_event(&mut self, record: &Record, event: &Event, findings: &mut Vec<Finding>) {
         let id = event.socket.id;
         if comes_after_the_end(event) && self.table.get(id).is_none() {
-            return Vec::new();
+            return;
         }
         let peer_id = self.table.peer_of(&event.socket);
         let peer = peer_id.and_then(|id| self.table.get(id)).and_then(as_peer);
-        let Some(entry) = self.table.take_in(event, self.lost) else { return Vec::new() };
+        let Some(entry) = self.table.take_in(event, self.lost) else { return };
         entry.facts.apply(record.at, event, self.lost);
         entry.timeline.add(record.at, event);
         if tells_the_past(event) {
             self.table.settle(id);
-            return Vec::new();
+            return;
         }
-        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref(), &mut self.advice);
+        let scene = (&self.thresholds, peer.as_ref());
+        judge(record, event, entry, scene, &mut self.advice, findings);
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
-            let stalls = opened(&findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
+            let stalls = opened(findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
             if !stalls.is_empty() {
                 findings.extend(self.introduce(record, id, peer_id, &stalls));
@@ -199,7 +196,6 @@ impl Engine {
         } else {
             self.table.settle(id);
         }
-        findings
     }
 
     /// Tells again the verdicts on stalls at one end of a connection, now that the other end has its own.
@@ -235,8 +231,10 @@ impl Engine {
     /// Ends the connection that the socket had before, where its end was lost and the event begins another.
     fn end_predecessor(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let begins = matches!(&event.what, What::State(change) if is_birth(*change)) && !event.replayed;
-        let predecessor =
-            self.table.get_mut(event.socket.id).filter(|entry| begins && entry.facts.state.is_some());
+        if !begins {
+            return Vec::new();
+        }
+        let predecessor = self.table.get_mut(event.socket.id).filter(|entry| entry.facts.state.is_some());
         let Some(Entry { facts, timeline, open, .. }) = predecessor else { return Vec::new() };
         let scene = Scene { at: record.at, event, facts, thresholds: &self.thresholds, peer: None };
         let findings: Vec<_> =
@@ -293,15 +291,18 @@ fn judge(
     record: &Record,
     event: &Event,
     entry: &mut Entry,
-    thresholds: &Thresholds,
-    peer: Option<&Peer>,
+    (thresholds, peer): (&Thresholds, Option<&Peer>),
     advice: &mut Shared<[String]>,
-) -> Vec<Finding> {
+    findings: &mut Vec<Finding>,
+) {
     let Entry { facts, timeline, open, .. } = entry;
     let scene = Scene { at: record.at, event, facts, thresholds, peer };
-    let mut findings = Vec::new();
     for condition in CONDITIONS {
-        findings.extend(judge_condition(condition, record, &scene, timeline, open, advice));
+        let held = (condition.holds)(&scene).filter(|_| !event.inferred);
+        // Of nearly all of them there is nothing to begin or to end.
+        if held.is_some() || !open.is_empty() {
+            findings.extend(judge_condition((condition, held), record, &scene, timeline, open, advice));
+        }
     }
     for verdict in FINALS {
         if let Some(claim) = (verdict.judge)(&scene).filter(|_| !event.inferred) {
@@ -309,12 +310,11 @@ fn judge(
             findings.push(finding(record, &scene, timeline, name, (Phase::Closed, None), claim));
         }
     }
-    findings
 }
 
-/// The findings on one condition. What begins and ends with the same event is told as both, what ends and begins anew too.
+/// The findings on one condition, and at which count it is `held` to be there. What begins and ends with the same event is told as both, what ends and begins anew too.
 fn judge_condition(
-    condition: &'static Condition,
+    (condition, held): (&'static Condition, Option<u64>),
     record: &Record,
     scene: &Scene<'_>,
     timeline: &Timeline,
@@ -323,7 +323,6 @@ fn judge_condition(
 ) -> Vec<Finding> {
     let name = (condition.name, condition.severity);
     let tell = |phase, claim| finding(record, scene, timeline, name, (phase, None), claim);
-    let held = (condition.holds)(scene).filter(|_| !scene.event.inferred);
     let mut findings = Vec::new();
     if let Some(place) = open.iter().position(|open| open.condition.name == condition.name) {
         let Some(outcome) = open[place].ends(scene) else {

@@ -10,7 +10,7 @@ use super::Engine;
 use crate::detect::Thresholds;
 use crate::detect::story::{
     closed_by, event, found, keepalive, look, lost, on, past, probe, probe_answered, progress, resent,
-    reset_received, reset_sent, state, syn, verdict, window_probe,
+    reset_received, reset_sent, state, syn, verdict, window_probe, with,
 };
 use crate::record::{
     AcceptQueue, Body, Errno, Event, Fact, KeepaliveSettings, Phase, Record, Request, SocketId, State, Tcp,
@@ -136,7 +136,82 @@ fn is_end(event: &Event) -> bool {
     matches!(event.what, What::Closed(_)) && !event.replayed
 }
 
+/// What happens to a socket, as far as it matters to who makes room.
+#[derive(Clone, Copy, Debug)]
+enum Turning {
+    Tells,
+    Opens,
+    Recovers,
+    Ends,
+}
+
+impl Turning {
+    fn event(self) -> Event {
+        match self {
+            // One that tells nothing of TCP, not even that a stall is over.
+            Self::Tells => with(look(), |tcp| *tcp = Tcp::default()),
+            Self::Opens => resent(4),
+            Self::Recovers => progress(4),
+            Self::Ends => closed_by(|_| {}),
+        }
+    }
+}
+
+fn turnings() -> impl Strategy<Value = Turning> {
+    prop_oneof![
+        4 => Just(Turning::Tells),
+        2 => Just(Turning::Opens),
+        1 => Just(Turning::Recovers),
+        1 => Just(Turning::Ends),
+    ]
+}
+
+/// Sockets in the order of their last events, and whether each has an open verdict.
+#[derive(Default)]
+struct Followed {
+    sockets: Vec<(u64, bool)>,
+    dropped: u64,
+}
+
+impl Followed {
+    fn push(&mut self, id: u64, turning: Turning, capacity: usize) {
+        let known = self.sockets.iter().position(|(known, _)| *known == id);
+        if known.is_none() && self.sockets.len() >= capacity {
+            self.dropped += 1;
+            let Some(idle) = self.sockets.iter().position(|(_, is_open)| !is_open) else { return };
+            self.sockets.remove(idle);
+        }
+        let was_open = known.is_some_and(|place| self.sockets.remove(place).1);
+        match turning {
+            Turning::Tells => self.sockets.push((id, was_open)),
+            Turning::Opens => self.sockets.push((id, true)),
+            Turning::Recovers => self.sockets.push((id, false)),
+            Turning::Ends => {}
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn who_makes_room_is_the_one_longest_without_an_event_that_has_no_open_verdict(
+        happenings in vec((0_u64..9, turnings()), 0..200),
+        capacity in 0_usize..7,
+    ) {
+        let mut engine = Engine::with_capacity(Thresholds::default(), capacity);
+        let mut followed = Followed::default();
+        for (ms, (id, turning)) in (0..).zip(happenings) {
+            let mut event = turning.event();
+            event.socket.id = SocketId(id);
+            engine.push(&on(ms, event));
+            followed.push(id, turning, capacity);
+            let kept: Vec<u64> = (0..9).filter(|id| engine.timeline_of(SocketId(*id)).is_some()).collect();
+            let mut expected: Vec<u64> = followed.sockets.iter().map(|(id, _)| *id).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(kept, expected);
+            prop_assert_eq!(engine.counters().sockets_dropped, followed.dropped);
+        }
+    }
+
     #[test]
     fn a_verdict_opens_before_it_closes_and_each_opening_closes_at_most_once(
         records in vec(records(), 0..200),

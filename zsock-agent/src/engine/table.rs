@@ -1,11 +1,14 @@
 //! The sockets that the engine follows, by identity, bounded.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+
+use rustc_hash::FxHashMap;
 
 use super::facts::Facts;
 use super::timeline::Timeline;
-use crate::detect::Open;
+use crate::detect::{Open, opposite};
 use crate::record::{Event, Socket, SocketId};
 
 /// All that is known of one socket.
@@ -19,10 +22,14 @@ pub(crate) struct Entry {
     pub(crate) open: Vec<Open>,
     /// The socket's place among those that make room; changes with every event.
     turn: Turn,
+    /// Where it was queued to make room, if it was: at its turn or before it.
+    queued: Option<Turn>,
     /// Both ends of its connection, as the table finds it by them.
     ends: Option<Ends>,
     /// What it took when it was settled last.
     settled_bytes: usize,
+    /// It was under a stall then that the other end may have as well.
+    is_stalled: bool,
 }
 
 /// What a socket can give up where there is no room, in the order in which that is taken.
@@ -59,12 +66,17 @@ pub(crate) type Ends = (SocketAddr, SocketAddr);
 /// have one, timelines are shortened, and then no other socket is taken in.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds.
-    entries: HashMap<SocketId, Box<Entry>>,
-    /// Who makes room next.
+    /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds. The kernel chose the ids: a hash
+    /// without a key is good enough for them.
+    entries: FxHashMap<SocketId, Box<Entry>>,
+    /// Who makes room next. An event moves nobody here, for there is one after the other and seldom a need for room: who had one since
+    /// is sent back to its turn when it comes up.
     turns: BTreeMap<Turn, SocketId>,
-    /// Those whose addresses are known.
-    by_ends: BTreeSet<(Ends, SocketId)>,
+    /// Those whose addresses are known, by a hash of them. Peers choose theirs, so the hash has a key that they do not know.
+    by_ends: BTreeSet<(u64, SocketId)>,
+    ends_hasher: RandomState,
+    /// How many are under a stall that the other end may have as well.
+    stalled: usize,
     next_turn: u64,
     room: Room,
     used_bytes: usize,
@@ -78,9 +90,11 @@ impl Table {
     /// An empty table.
     pub(crate) fn new(room: Room) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: FxHashMap::default(),
             turns: BTreeMap::new(),
             by_ends: BTreeSet::new(),
+            ends_hasher: RandomState::new(),
+            stalled: 0,
             next_turn: 0,
             room,
             used_bytes: 0,
@@ -97,18 +111,19 @@ impl Table {
             self.make_room()?;
             self.seen += 1;
         }
-        let entry = self.entries.entry(id).or_insert_with(|| {
+        let new = || {
             Box::new(Entry {
                 facts: Facts::new(event, lost),
                 timeline: Timeline::default(),
                 open: Vec::new(),
                 turn: Turn::default(),
+                queued: None,
                 ends: None,
                 settled_bytes: 0,
+                is_stalled: false,
             })
-        });
-        self.turns.remove(&entry.turn);
-        Some(entry)
+        };
+        Some(self.entries.entry(id).or_insert_with(new))
     }
 
     /// What is known of a socket.
@@ -122,23 +137,25 @@ impl Table {
     }
 
     /// The socket at the other end of the connection, where it is the only one known that has these addresses the other way round. On
-    /// loopback it is in the same network namespace.
+    /// loopback it is in the same network namespace. Only one under a stall is of interest: while there is none, nobody is looked for.
     pub(crate) fn peer_of(&self, socket: &Socket) -> Option<SocketId> {
+        if self.stalled == 0 {
+            return None;
+        }
         let (local, remote) = ends(socket)?;
-        let mirrored = (remote, local);
-        let in_reach = |id: &SocketId| {
-            let there = &self.entries[id].facts.socket;
-            *id != socket.id && (!local.ip().is_loopback() || there.netns == socket.netns)
+        let in_reach = |there: &&Socket| {
+            there.id != socket.id && (!local.ip().is_loopback() || there.netns == socket.netns)
         };
-        let range = (mirrored, SocketId(0))..=(mirrored, SocketId(u64::MAX));
-        let mut found = self.by_ends.range(range).map(|(_, id)| *id).filter(in_reach);
-        found.next().filter(|_| found.next().is_none())
+        let mut found = self.at((remote, local)).map(|entry| &entry.facts.socket).filter(in_reach);
+        found.next().filter(|_| found.next().is_none()).map(|there| there.id)
     }
 
     /// What is known of sockets with these ends.
-    pub(crate) fn at(&self, ends: Ends) -> impl Iterator<Item = &Entry> {
-        let range = (ends, SocketId(0))..=(ends, SocketId(u64::MAX));
-        self.by_ends.range(range).map(|(_, id)| &*self.entries[id])
+    pub(crate) fn at(&self, wanted: Ends) -> impl Iterator<Item = &Entry> {
+        let hash = hash(&self.ends_hasher, wanted);
+        let range = (hash, SocketId(0))..=(hash, SocketId(u64::MAX));
+        let entries = self.by_ends.range(range).map(|(_, id)| &*self.entries[id]);
+        entries.filter(move |entry| entry.ends == Some(wanted))
     }
 
     /// All that is known.
@@ -151,13 +168,20 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(&id) {
             let ends = ends(&entry.facts.socket);
             if entry.ends != ends {
-                entry.ends.map(|before| self.by_ends.remove(&(before, id)));
-                ends.map(|ends| self.by_ends.insert((ends, id)));
+                entry.ends.map(|before| self.by_ends.remove(&(hash(&self.ends_hasher, before), id)));
+                ends.map(|ends| self.by_ends.insert((hash(&self.ends_hasher, ends), id)));
                 entry.ends = ends;
             }
+            let is_stalled = entry.open.iter().any(|open| opposite(open.condition.name).is_some());
+            self.stalled -= usize::from(std::mem::replace(&mut entry.is_stalled, is_stalled));
+            self.stalled += usize::from(is_stalled);
             self.next_turn += 1;
             entry.turn = (entry.spare(), self.next_turn);
-            self.turns.insert(entry.turn, id);
+            // It is looked for no later than at its turn.
+            if entry.queued.is_none_or(|queued| entry.turn < queued) {
+                entry.queued.map(|queued| self.turns.remove(&queued));
+                entry.queue(&mut self.turns, id);
+            }
             self.used_bytes -= entry.settled_bytes;
             entry.settled_bytes = entry.bytes();
             self.used_bytes += entry.settled_bytes;
@@ -168,9 +192,10 @@ impl Table {
     /// Forgets a socket that has ended.
     pub(crate) fn remove(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.remove(&id) {
-            self.turns.remove(&entry.turn);
+            entry.queued.map(|queued| self.turns.remove(&queued));
+            entry.ends.map(|ends| self.by_ends.remove(&(hash(&self.ends_hasher, ends), id)));
+            self.stalled -= usize::from(entry.is_stalled);
             self.used_bytes -= entry.settled_bytes;
-            entry.ends.map(|ends| self.by_ends.remove(&(ends, id)));
         }
     }
 
@@ -191,16 +216,14 @@ impl Table {
         while self.entries.len() + more.sockets > self.room.sockets
             || self.used_bytes + more.bytes > self.room.bytes
         {
-            let Some((turn, id)) = self.turns.first_key_value().map(|(turn, id)| (*turn, *id)) else {
-                return false;
-            };
-            match turn.0 {
+            let Some((id, spare)) = self.next() else { return false };
+            match spare {
                 Spare::All => {
                     self.dropped += 1;
                     self.remove(id);
                 }
                 Spare::Story if self.entries.len() + more.sockets <= self.room.sockets => {
-                    self.shorten(turn, id);
+                    self.shorten(id);
                 }
                 Spare::Story | Spare::Nothing => return false,
             }
@@ -208,13 +231,26 @@ impl Table {
         true
     }
 
+    /// Whose turn it is to make room, and what it can spare.
+    fn next(&mut self) -> Option<(SocketId, Spare)> {
+        loop {
+            let (queued, id) = self.turns.first_key_value().map(|(queued, id)| (*queued, *id))?;
+            let entry = self.entries.get_mut(&id)?;
+            if entry.turn == queued {
+                return Some((id, queued.0));
+            }
+            self.turns.remove(&queued);
+            entry.queue(&mut self.turns, id);
+        }
+    }
+
     /// Shortens the timeline of a socket whose turn it is.
-    fn shorten(&mut self, turn: Turn, id: SocketId) {
-        self.turns.remove(&turn);
+    fn shorten(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.timeline.shorten();
-            entry.turn = (Spare::Nothing, turn.1);
-            self.turns.insert(entry.turn, id);
+            self.turns.remove(&entry.turn);
+            entry.turn.0 = Spare::Nothing;
+            entry.queue(&mut self.turns, id);
             self.used_bytes -= entry.settled_bytes;
             entry.settled_bytes = entry.bytes();
             self.used_bytes += entry.settled_bytes;
@@ -223,6 +259,12 @@ impl Table {
 }
 
 impl Entry {
+    /// Queues it at its turn.
+    fn queue(&mut self, turns: &mut BTreeMap<Turn, SocketId>, id: SocketId) {
+        turns.insert(self.turn, id);
+        self.queued = Some(self.turn);
+    }
+
     /// What it can give up.
     fn spare(&self) -> Spare {
         if self.open.is_empty() {
@@ -240,6 +282,22 @@ impl Entry {
         let open: usize = self.open.iter().map(Open::bytes).sum();
         size_of::<Self>() + TABLES_BYTES + self.facts.bytes_elsewhere() + self.timeline.bytes() + open
     }
+}
+
+/// Of all bytes at once, which takes a fraction of what it takes field by field.
+fn hash(hasher: &RandomState, (local, remote): Ends) -> u64 {
+    let mut bytes = [0; 36];
+    for (bytes, end) in bytes.chunks_exact_mut(18).zip([local, remote]) {
+        let address = match end.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        bytes[..16].copy_from_slice(&address.octets());
+        bytes[16..].copy_from_slice(&end.port().to_ne_bytes());
+    }
+    let mut hasher = hasher.build_hasher();
+    hasher.write(&bytes);
+    hasher.finish()
 }
 
 fn ends(socket: &Socket) -> Option<Ends> {

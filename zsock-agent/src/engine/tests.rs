@@ -237,6 +237,23 @@ fn where_memory_is_short_healthy_sockets_go_then_stories_and_never_a_socket_unde
 }
 
 #[test]
+fn the_story_that_is_shortened_first_is_that_of_the_socket_longest_without_an_event() {
+    let entries = |engine: &Engine, id| engine.timeline_of(SocketId(id)).map_or(0, |it| it.parts().0.len());
+    let storm = |ms, id| (4..14).map(move |attempt| on(ms + u64::from(attempt), of(id, resent(attempt))));
+    let stories: Vec<_> = storm(0, 20).chain(storm(100, 21)).chain(storm(200, 22)).collect();
+    let mut engine = Engine::with_memory(Thresholds::default(), usize::MAX);
+    push_all(&mut engine, &stories);
+    // Just enough for them as they are, until 20 has had another event and 21 is the one silent for longest.
+    let mut engine = Engine::with_memory(Thresholds::default(), engine.table.used_bytes());
+    push_all(&mut engine, &stories);
+    push_all(&mut engine, &[on(300, of(20, resent(14)))]);
+    assert_eq!([20, 21, 22].map(|id| entries(&engine, id)), [11, 10, 10], "it had room left for one more");
+    push_all(&mut engine, &[on(301, of(20, resent(15)))]);
+    assert_eq!([20, 21, 22].map(|id| entries(&engine, id)), [12, 2, 10], "before as many of the latest");
+    assert_eq!(engine.counters().sockets_dropped, 0);
+}
+
+#[test]
 fn a_socket_that_was_let_go_is_unknown_and_not_new() {
     let mut engine = Engine::with_memory(Thresholds::default(), room_for(1));
     push_all(&mut engine, &[on(0, of(1, connecting())), on(1, of(1, established())), on(2, of(2, look()))]);

@@ -82,9 +82,9 @@ impl Timeline {
         let is_latest = self.entries.last().is_none_or(|last| last.at <= at);
         let earlier = |entries: &[TimelineEntry]| entries.partition_point(|earlier| earlier.at <= at);
         let place = if is_latest { self.entries.len() } else { earlier(&self.entries) };
-        // Most sockets have few entries for most of their life, and more of them in quick succession at its end.
+        // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end.
         if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(if self.entries.len() < 2 { 1 } else { 3 });
+            self.entries.reserve_exact(if self.entries.is_empty() { 2 } else { 3 });
         }
         self.entries.insert(place, entry);
         if self.entries.len() > KEPT {
