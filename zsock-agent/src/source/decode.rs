@@ -1,12 +1,11 @@
 //! Bytes of the ring buffer into records of the wire: no `unsafe`, no panic.
 
-use bytes::Buf;
 use thiserror::Error;
 use zsock_common::wire::{
     ClockRecord, Head, HolderRecord, Input, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, Wire,
 };
 
-/// A record as the kernel side wrote it.
+/// A record as the kernel side wrote it; boxed, for it is moved from queue to queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Raw {
     /// An event of a socket.
@@ -14,13 +13,13 @@ pub enum Raw {
     /// A look at a socket.
     Look(Box<LookRecord>),
     /// A SYN-ACK sent again.
-    SynAck(SynAckRecord),
+    SynAck(Box<SynAckRecord>),
     /// What a socket did before its first sign of trouble.
     Past(Box<PastRecord>),
     /// A process that holds a socket.
-    Holder(HolderRecord),
+    Holder(Box<HolderRecord>),
     /// The kernel's clocks.
-    Clock(ClockRecord),
+    Clock(Box<ClockRecord>),
 }
 
 /// Why bytes are no record.
@@ -42,13 +41,12 @@ impl Raw {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let head = Head::decode(&mut Bytes(bytes))?;
         let kind = Kind::from_number(head.kind).ok_or(DecodeError::UnknownKind(head.kind))?;
-        let mut input = Bytes(bytes);
         Ok(match kind {
-            Kind::SynAckRetransmit => Self::SynAck(Wire::decode(&mut input)?),
-            Kind::Look => Self::Look(Box::new(Wire::decode(&mut input)?)),
-            Kind::Past => Self::Past(Box::new(Wire::decode(&mut input)?)),
-            Kind::Holder => Self::Holder(Wire::decode(&mut input)?),
-            Kind::Clock => Self::Clock(Wire::decode(&mut input)?),
+            Kind::SynAckRetransmit => Self::SynAck(boxed(bytes)?),
+            Kind::Look => Self::Look(boxed(bytes)?),
+            Kind::Past => Self::Past(boxed(bytes)?),
+            Kind::Holder => Self::Holder(boxed(bytes)?),
+            Kind::Clock => Self::Clock(boxed(bytes)?),
             Kind::State
             | Kind::Retransmit
             | Kind::RetransmitFailed
@@ -60,7 +58,7 @@ impl Raw {
             | Kind::ResetReceived
             | Kind::ResetSent
             | Kind::Destroyed
-            | Kind::AcceptFailed => Self::Socket(kind, Box::new(Wire::decode(&mut input)?)),
+            | Kind::AcceptFailed => Self::Socket(kind, boxed(bytes)?),
         })
     }
 
@@ -88,6 +86,12 @@ impl Raw {
     }
 }
 
+/// Cut to its length first, which is looked at once then, and not for each field.
+fn boxed<T: Wire>(bytes: &[u8]) -> Result<Box<T>, DecodeError> {
+    let bytes = bytes.get(..T::SIZE_BYTES).ok_or(DecodeError::Short)?;
+    T::decode(&mut Bytes(bytes)).map(Box::new)
+}
+
 /// The rows of an iterator, one after the other. What is left over at the end is no row.
 pub fn rows<T: Wire>(bytes: &[u8]) -> impl Iterator<Item = T> {
     let mut input = Bytes(bytes);
@@ -100,9 +104,9 @@ impl Input for Bytes<'_> {
     type Short = DecodeError;
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let mut taken = [0; N];
-        self.0.try_copy_to_slice(&mut taken).map_err(|_| DecodeError::Short)?;
-        Ok(taken)
+        let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(*taken)
     }
 }
 

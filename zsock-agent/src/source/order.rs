@@ -3,8 +3,7 @@
 //! A record's time is read before its slot in the ring buffer is taken, so two CPUs may hand over in the other order. Records
 //! wait here until everything older has surely arrived. What comes later still is passed on at once and counted.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::source::decode::Raw;
@@ -16,8 +15,8 @@ pub const HOLD_BACK: Duration = Duration::from_millis(5);
 /// Records that wait for older ones.
 #[derive(Debug, Default)]
 pub struct Order {
-    waiting: BinaryHeap<Reverse<Waiting>>,
-    arrivals: u64,
+    /// By time, those of the same time as they came. Nearly all come in their order, at the end.
+    waiting: VecDeque<Waiting>,
     released_ns: u64,
     late: u64,
 }
@@ -25,8 +24,6 @@ pub struct Order {
 #[derive(Debug)]
 struct Waiting {
     time_ns: u64,
-    /// Records of the same time keep the order in which they came.
-    arrival: u64,
     raw: Raw,
 }
 
@@ -35,20 +32,25 @@ impl Order {
     pub fn push(&mut self, raw: Raw) {
         let time_ns = raw.head().time_ns;
         self.late += u64::from(time_ns < self.released_ns);
-        self.arrivals += 1;
-        self.waiting.push(Reverse(Waiting { time_ns, arrival: self.arrivals, raw }));
+        let is_latest = self.waiting.back().is_none_or(|last| last.time_ns <= time_ns);
+        let earlier = |waiting: &VecDeque<Waiting>| waiting.partition_point(|it| it.time_ns <= time_ns);
+        let place = if is_latest { self.waiting.len() } else { earlier(&self.waiting) };
+        self.waiting.insert(place, Waiting { time_ns, raw });
     }
 
-    /// Takes back a record that had its turn and waits for something else.
-    pub fn put_back(&mut self, raw: Raw) {
-        self.arrivals += 1;
-        self.waiting.push(Reverse(Waiting { time_ns: raw.head().time_ns, arrival: self.arrivals, raw }));
+    /// Takes back records that had their turn, in the order in which they had it, and wait for something else.
+    pub fn put_back(&mut self, raws: Vec<Raw>) {
+        for raw in raws.into_iter().rev() {
+            let time_ns = raw.head().time_ns;
+            let place = self.waiting.partition_point(|earlier| earlier.time_ns < time_ns);
+            self.waiting.insert(place, Waiting { time_ns, raw });
+        }
     }
 
     /// The oldest record, if it has waited long enough at `now_ns` (CLOCK_MONOTONIC).
     pub fn pop(&mut self, now_ns: u64) -> Option<Raw> {
         let due_ns = now_ns.saturating_sub(nanoseconds(HOLD_BACK));
-        if self.waiting.peek()?.0.time_ns > due_ns {
+        if self.waiting.front()?.time_ns > due_ns {
             return None;
         }
         self.pop_now()
@@ -57,12 +59,15 @@ impl Order {
     /// Whether a record that `is_wanted` has waited long enough at `now_ns`.
     pub fn has_due(&self, now_ns: u64, is_wanted: impl Fn(&Raw) -> bool) -> bool {
         let due_ns = now_ns.saturating_sub(nanoseconds(HOLD_BACK));
-        self.waiting.iter().any(|Reverse(waiting)| waiting.time_ns <= due_ns && is_wanted(&waiting.raw))
+        self.waiting
+            .iter()
+            .take_while(|waiting| waiting.time_ns <= due_ns)
+            .any(|waiting| is_wanted(&waiting.raw))
     }
 
     /// The oldest record, however young: for the end.
     pub fn pop_now(&mut self) -> Option<Raw> {
-        let Reverse(Waiting { time_ns, arrival: _, raw }) = self.waiting.pop()?;
+        let Waiting { time_ns, raw } = self.waiting.pop_front()?;
         self.released_ns = self.released_ns.max(time_ns);
         Some(raw)
     }
@@ -86,26 +91,6 @@ impl Order {
     }
 }
 
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        (self.time_ns, self.arrival) == (other.time_ns, other.arrival)
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.time_ns, self.arrival).cmp(&(other.time_ns, other.arrival))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use zsock_common::wire::{ClockRecord, Head, Kind};
@@ -116,7 +101,7 @@ mod tests {
 
     fn record(time_ns: u64, cookie: u64) -> Raw {
         let head = Head { time_ns, cookie, kind: Kind::Clock as u16, flags: 0, jiffies: 0 };
-        Raw::Clock(ClockRecord { head, jiffies: 0 })
+        Raw::Clock(Box::new(ClockRecord { head, jiffies: 0 }))
     }
 
     fn popped(order: &mut Order, now_ns: u64) -> Vec<(u64, u64)> {
@@ -130,6 +115,18 @@ mod tests {
             order.push(record(time_ns, cookie));
         }
         assert_eq!(popped(&mut order, 100 * MS), [(1, 2), (2, 4), (3, 1), (3, 3)]);
+    }
+
+    #[test]
+    fn those_that_are_taken_back_come_before_all_others_again_in_their_order() {
+        let mut order = Order::default();
+        for (time_ns, cookie) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
+            order.push(record(time_ns, cookie));
+        }
+        let taken = [order.pop_now(), order.pop_now()];
+        order.put_back(taken.into_iter().flatten().collect());
+        assert_eq!(popped(&mut order, 100 * MS), [(1, 1), (2, 2), (2, 3), (3, 4)]);
+        assert_eq!(order.late(), 0);
     }
 
     #[test]

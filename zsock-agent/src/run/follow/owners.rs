@@ -39,9 +39,7 @@ impl Trace {
                 batch.push(raw);
             }
         }
-        for raw in behind {
-            self.order.put_back(raw);
-        }
+        self.order.put_back(behind);
         batch
     }
 
