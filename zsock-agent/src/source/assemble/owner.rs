@@ -1,16 +1,15 @@
 //! Whose a socket is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use zsock_common::wire;
 
-use crate::shared::Shared;
 use crate::source::cgroup;
 use crate::source::process::{Cgroup, Process};
 
-/// Control groups are remembered for so many processes.
-const MAX_CGROUPS: usize = 4096;
+/// So many processes, and the control groups of as many, are remembered at once.
+const MAX_PROCESSES: usize = 4096;
 
 /// Of more processes that hold a socket, those that started last are left out: none of them would be its owner.
 const MAX_HOLDERS: usize = 8;
@@ -105,41 +104,57 @@ impl Owners {
     }
 }
 
+/// The id of a process and its start, both chosen by the kernel: a hash without a key is good enough for them.
+type ByProcess<T> = FxHashMap<(u32, u64), T>;
+
 /// The processes that the kernel side names, each kept once for all its sockets.
 #[derive(Debug)]
 pub(super) struct Processes {
-    known: Shared<Process>,
+    /// As they were named last: a process may change its name.
+    known: ByProcess<(wire::Process, Arc<Process>)>,
     /// Whether the kernel side can tell them at all.
     can_be_told: bool,
 }
 
 impl Processes {
     pub(super) fn new(can_be_told: bool) -> Self {
-        Self { known: Shared::default(), can_be_told }
+        Self { known: ByProcess::default(), can_be_told }
     }
 
     /// The process of a wire record; `None` where it names none.
     pub(super) fn of(&mut self, wire: &wire::Process) -> Option<Arc<Process>> {
-        Process::from_wire(wire).filter(|_| self.can_be_told).map(|process| self.known.of(process))
+        if wire.tgid == 0 || !self.can_be_told {
+            return None;
+        }
+        let id = (wire.tgid, wire.start_ns);
+        if let Some((_, process)) = self.known.get(&id).filter(|(named, _)| named == wire) {
+            return Some(Arc::clone(process));
+        }
+        if self.known.len() >= MAX_PROCESSES {
+            self.known.clear();
+        }
+        let process = Arc::new(Process::from_wire(wire)?);
+        self.known.insert(id, (*wire, Arc::clone(&process)));
+        Some(process)
     }
 }
 
 /// The control groups of processes, each looked up once: of the process while it is there to ask, else by the group's id.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
-    of_processes: HashMap<(u32, u64), Option<Cgroup>>,
+    of_processes: ByProcess<Option<Cgroup>>,
     by_id: cgroup::Paths,
 }
 
 impl Cgroups {
     /// The control group of `process`; `None` where it could not be told.
-    pub(super) fn of(&mut self, process: &Process) -> Option<Cgroup> {
-        if self.of_processes.len() >= MAX_CGROUPS {
+    pub(super) fn of(&mut self, process: &Process) -> Option<&Cgroup> {
+        if self.of_processes.len() >= MAX_PROCESSES {
             self.of_processes.clear();
         }
         let by_id = &mut self.by_id;
         let look_up = || process.cgroup().or_else(|| by_id.of(process.cgroup_id).map(Cgroup::of_path));
-        self.of_processes.entry((process.pid, process.start_ns)).or_insert_with(look_up).clone()
+        self.of_processes.entry((process.pid, process.start_ns)).or_insert_with(look_up).as_ref()
     }
 }
 
@@ -153,6 +168,25 @@ mod tests {
 
     fn pid(owner: Option<&Process>) -> Option<u32> {
         owner.map(|owner| owner.pid)
+    }
+
+    #[test]
+    fn a_process_is_kept_once_until_it_is_called_otherwise_and_the_memory_is_bounded() {
+        let named = |tgid, comm: &str| {
+            let mut wire = wire::Process { tgid, ..wire::Process::NONE };
+            wire.comm[..comm.len()].copy_from_slice(comm.as_bytes());
+            wire
+        };
+        let mut processes = Processes::new(true);
+        let [first, again, renamed] =
+            ["first", "first", "second"].map(|comm| processes.of(&named(20, comm)).unwrap());
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!((&*first.comm, &*renamed.comm, renamed.pid), ("first", "second", 20));
+        for tgid in (1..).take(3 * MAX_PROCESSES) {
+            processes.of(&named(tgid, "worker"));
+            assert!(processes.known.len() <= MAX_PROCESSES);
+        }
+        assert_eq!(Processes::new(false).of(&named(20, "first")), None);
     }
 
     #[test]
