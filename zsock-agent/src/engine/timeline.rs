@@ -16,6 +16,8 @@ const KEPT_WITHOUT_ROOM: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
+    /// When the last of them happened: to look at the entry itself takes longer than all the rest, for it is out of the cache by then.
+    latest: Option<Time>,
     omitted: u64,
     /// It had to make room once, and keeps fewer of the first entries since.
     is_short: bool,
@@ -79,9 +81,10 @@ impl Timeline {
             inferred: event.inferred,
         };
         // Most are told in their order: a look at the last one spares looks at many.
-        let is_latest = self.entries.last().is_none_or(|last| last.at <= at);
+        let is_latest = self.latest.is_none_or(|latest| latest <= at);
         let earlier = |entries: &[TimelineEntry]| entries.partition_point(|earlier| earlier.at <= at);
         let place = if is_latest { self.entries.len() } else { earlier(&self.entries) };
+        self.latest = self.latest.max(Some(at));
         // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end.
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(if self.entries.is_empty() { 2 } else { 3 });

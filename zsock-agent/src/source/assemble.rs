@@ -228,25 +228,24 @@ impl Assembler {
         }
         let orphaned =
             is_orphan(&record.tcp) && !std::mem::replace(&mut tracked.was_orphan, is_orphan(&record.tcp));
-        if let Some(what) = scene.what(&mut tracked.stall, is_first || orphaned) {
-            story.tell(at, what, tcp.clone());
-        }
-        let mut dead_of = None;
-        if scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true) {
-            let closed = scene.closed(tracked);
-            if let What::Closed(Closed { fd_open: true, .. }) = closed {
-                dead_of = story.socket.pid;
-            }
-            story.tell(at, closed, tcp);
-        }
+        let what = scene.what(&mut tracked.stall, is_first || orphaned);
+        let ends = scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true);
+        let closed = ends.then(|| scene.closed(tracked));
         let is_done_with = tracked.is_closed && !tracked.is_announced;
-        if let Some(pid) = dead_of {
+        if let (Some(What::Closed(Closed { fd_open: true, .. })), Some(pid)) = (&closed, story.socket.pid) {
             sockets.died(id, pid);
         }
         if is_done_with {
             sockets.let_go(id, record.head.time_ns);
         }
-        story.records
+        match (what, closed) {
+            (Some(what), Some(closed)) => {
+                story.tell(at, what, tcp.clone());
+                story.end(at, closed, tcp)
+            }
+            (Some(last), None) | (None, Some(last)) => story.end(at, last, tcp),
+            (None, None) => story.records,
+        }
     }
 
     /// A SYN-ACK has no socket yet: the handshake is known by its ends.

@@ -79,27 +79,21 @@ impl<'a, 'n> Cursor<'a, 'n> {
     pub(super) fn u64(&mut self) -> Option<u64> {
         // So many digits always fit.
         const DIGITS: usize = 19;
-        let (mut value, mut length) = (0_u64, 0);
-        while let Some(digit) =
-            self.rest.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|it| *it < 10)
-        {
-            if length == DIGITS {
-                return None;
-            }
-            value = value * 10 + u64::from(digit);
-            length += 1;
+        if let Some((value, length)) = short_number(self.rest) {
+            self.rest = &self.rest[length..];
+            return Some(value);
         }
-        let has_leading_zero = length > 1 && self.rest[0] == b'0';
-        let is_number = length > 0 && !has_leading_zero;
-        self.rest = &self.rest[length..];
-        is_number.then_some(value)
+        let length = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = self.rest.split_at(length);
+        let has_leading_zero = length > 1 && digits[0] == b'0';
+        self.rest = rest;
+        ((1..=DIGITS).contains(&length) && !has_leading_zero).then(|| number(digits))
     }
 
     /// A string of plain ASCII.
     pub(super) fn text(&mut self) -> Option<&'a [u8]> {
         self.eat(b"\"")?;
-        let ends = |byte: &u8| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-        let length = self.rest.iter().position(ends)?;
+        let length = plain_length(self.rest);
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
         self.eat(b"\"")?;
@@ -208,23 +202,69 @@ fn number(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
+/// A byte of each kind, in all eight of a word.
+const fn eight_times(byte: u8) -> u64 {
+    u64::MAX / 0xff * byte as u64
+}
+
+/// How many bytes at the beginning stand in a string of JSON as they are: plain ASCII but `"` and `\`. Text is most of a line, so eight
+/// of them are looked at in one step.
+fn plain_length(text: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(eight) = text.get(length..).and_then(<[u8]>::first_chunk) {
+        let eight = u64::from_le_bytes(*eight);
+        // Each gives the highest bit of the first byte that is meant. A borrow may give those of later ones as well.
+        let equals = |byte| {
+            let differs = eight ^ eight_times(byte);
+            differs.wrapping_sub(eight_times(1)) & !differs
+        };
+        let is_control = eight.wrapping_sub(eight_times(b' ')) & !eight;
+        let ends = eight | is_control | equals(b'"') | equals(b'\\') | equals(0x7f);
+        let ends = ends & eight_times(0x80);
+        if ends != 0 {
+            return length + ends.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let is_plain = |byte: &&u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+    length + text[length..].iter().take_while(is_plain).count()
+}
+
+/// The number at the beginning and how many digits it has, where they are one to seven and a byte follows: nearly all are such. They are
+/// read in one step, as a word.
+fn short_number(text: &[u8]) -> Option<(u64, usize)> {
+    let digits = u64::from_le_bytes(*text.first_chunk()?) ^ eight_times(b'0');
+    // The highest bit of the first byte that is no digit, and perhaps those of later ones.
+    let ends = (digits.wrapping_add(eight_times(0x80 - 10)) | digits) & eight_times(0x80);
+    let length = ends.trailing_zeros() as usize / 8;
+    let has_leading_zero = length > 1 && digits & 0xff == 0;
+    if !(1..8).contains(&length) || has_leading_zero {
+        return None;
+    }
+    // Zeros in front make them eight: pairs of digits, then fours, then all.
+    let eight = digits << (64 - 8 * length);
+    let pairs = (eight * 10 + (eight >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff, length))
+}
+
 /// `10.0.1.4:443`.
 fn ipv4_address(text: &[u8]) -> Option<SocketAddr> {
-    let mut parts = [0_u16; 5];
-    let mut rest = text;
-    for (part, mark) in parts.iter_mut().zip([Some(b'.'), Some(b'.'), Some(b'.'), Some(b':'), None]) {
-        let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (digits, after) = rest.split_at(length);
-        let is_number = digits.len() == 1 || (2..=5).contains(&digits.len()) && digits[0] != b'0';
-        *part = is_number.then(|| u16::try_from(number(digits)).ok()).flatten()?;
-        rest = match (mark, after) {
-            (Some(mark), [first, after @ ..]) if *first == mark => after,
-            (None, []) => after,
-            (Some(_) | None, _) => return None,
-        };
+    let mut parts = [0_u32; 5];
+    let (mut part, mut digits) = (0, 0);
+    for byte in text {
+        match (byte, part) {
+            (b'0'..=b'9', _) if digits == 0 || digits < 5 && parts[part] > 0 => {
+                parts[part] = parts[part] * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            (b'.', 0..3) | (b':', 3) if digits > 0 => (part, digits) = (part + 1, 0),
+            _ => return None,
+        }
     }
     let [a, b, c, d, port] = parts;
     let [a, b, c, d] = [a, b, c, d].map(|part| u8::try_from(part).ok());
+    let port = u16::try_from(port).ok().filter(|_| part == 4 && digits > 0)?;
     Some(SocketAddrV4::new(Ipv4Addr::new(a?, b?, c?, d?), port).into())
 }
 
@@ -287,6 +327,50 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_every_length_are_read_whatever_follows_and_nothing_else_is_one() {
+        let read = |text: &str| {
+            let mut names = Names::default();
+            let mut cursor = Cursor::new(text.as_bytes(), &mut names);
+            let number = cursor.u64();
+            number.map(|number| (number, str::from_utf8(cursor.rest).unwrap().to_owned()))
+        };
+        for digits in 1..=19 {
+            for number in [
+                10_u64.pow(digits) - 1,
+                10_u64.pow(digits - 1),
+                12_345_678_901_234_567_890 % 10_u64.pow(digits),
+            ] {
+                for rest in ["", ",", "}", "},\"a\":1,\"b\"", ":0000000", "/12345678", "\u{80}1234567"] {
+                    assert_eq!(
+                        read(&format!("{number}{rest}")),
+                        Some((number, rest.to_owned())),
+                        "{number}{rest}"
+                    );
+                }
+            }
+        }
+        for text in
+            ["", "-1", "01", "00,1234567", "0000000001", "12345678901234567890", "a1234567", ",", "\u{80}"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_ends_before_the_first_byte_that_is_not_plain() {
+        for length in 0..20 {
+            for byte in 0..=u8::MAX {
+                let mut text = vec![b'a'; length];
+                text.push(byte);
+                text.extend_from_slice(b"\"!\x01 z");
+                let is_plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+                assert_eq!(plain_length(&text), length + usize::from(is_plain), "{byte:#x} after {length}");
+                assert_eq!(plain_length(&text[..=length]), length + usize::from(is_plain));
+            }
+        }
+    }
+
+    #[test]
     fn addresses_are_those_that_the_standard_library_reads() {
         for text in [
             "0.0.0.0:0",
@@ -297,6 +381,15 @@ mod tests {
             "1.2.3.4:01",
             "1.2.3.4",
             "1.2.3:4",
+            "1.2.3.4.5:6",
+            "1..3.4:5",
+            "1.2.3.4:5:6",
+            "1.2.3.4:000001",
+            "1.2.3.4:655350",
+            "1.2.3.4:99999",
+            "00.2.3.4:1",
+            "1.2.3.4444:1",
+            ":1",
             "1.2.3.4:",
             "[::1]:80",
             "[::ffff:1.2.3.4]:80",

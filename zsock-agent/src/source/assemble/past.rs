@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zsock_common::wire::{Kind, Past, Process, SocketRecord, Transition};
 
-use crate::record::{Body, Event, Fact, Record, Sample, Socket, State, StateChange, Tcp, What};
+use crate::record::{Body, Event, Fact, Record, SCHEMA, Sample, Socket, State, StateChange, Tcp, What};
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::tracked::{Tracked, is_birth};
 use crate::source::assemble::what;
@@ -32,6 +32,15 @@ impl Story {
         }
         let event = Event { what, socket, tcp, replayed, inferred };
         self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
+    }
+
+    /// Tells what comes last, which mostly is all.
+    pub(super) fn end(self, at: Time, what: What, tcp: Tcp) -> Vec<Record> {
+        let Self { host, socket, mut records } = self;
+        let event = Event { what, socket, tcp, replayed: false, inferred: false };
+        records.reserve_exact(1);
+        records.push(Record { schema: SCHEMA, at, host, body: Body::Event(Box::new(event)) });
+        records
     }
 }
 
