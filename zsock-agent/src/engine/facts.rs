@@ -11,6 +11,8 @@ use crate::time::Time;
 pub(crate) struct Facts {
     /// Who it is; owner facts once known are kept.
     pub(crate) socket: Socket,
+    /// That was told anew since the table last looked for it by its ends.
+    pub(crate) is_renamed: bool,
     /// How TCP stood when it was last told.
     pub(crate) tcp: Tcp,
     /// When that was.
@@ -59,6 +61,7 @@ impl Facts {
     pub(crate) fn new(event: &Event, lost: u64) -> Self {
         Self {
             socket: event.socket.clone(),
+            is_renamed: true,
             tcp: Tcp::default(),
             tcp_at: Time::from_unix_ns(0),
             state: None,
@@ -131,6 +134,7 @@ impl Facts {
         if *socket == self.socket {
             return;
         }
+        self.is_renamed = true;
         let before = std::mem::replace(&mut self.socket, socket.clone());
         let now = &mut self.socket;
         now.local = now.local.or(before.local);

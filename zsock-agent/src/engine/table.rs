@@ -24,8 +24,8 @@ pub(crate) struct Entry {
     turn: Turn,
     /// Where it was queued to make room, if it was: at its turn or before it.
     queued: Option<Turn>,
-    /// Both ends of its connection, as the table finds it by them.
-    ends: Option<Ends>,
+    /// The hash of both ends of its connection, by which the table finds it.
+    ends_hash: Option<u64>,
     /// What it took when it was settled last.
     settled_bytes: usize,
     /// It was under a stall then that the other end may have as well.
@@ -118,7 +118,7 @@ impl Table {
                 open: Vec::new(),
                 turn: Turn::default(),
                 queued: None,
-                ends: None,
+                ends_hash: None,
                 settled_bytes: 0,
                 is_stalled: false,
             })
@@ -155,7 +155,7 @@ impl Table {
         let hash = hash(&self.ends_hasher, wanted);
         let range = (hash, SocketId(0))..=(hash, SocketId(u64::MAX));
         let entries = self.by_ends.range(range).map(|(_, id)| &*self.entries[id]);
-        entries.filter(move |entry| entry.ends == Some(wanted))
+        entries.filter(move |entry| ends(&entry.facts.socket) == Some(wanted))
     }
 
     /// All that is known.
@@ -166,11 +166,13 @@ impl Table {
     /// Ends the turn of a socket that goes on.
     pub(crate) fn settle(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            let ends = ends(&entry.facts.socket);
-            if entry.ends != ends {
-                entry.ends.map(|before| self.by_ends.remove(&(hash(&self.ends_hasher, before), id)));
-                ends.map(|ends| self.by_ends.insert((hash(&self.ends_hasher, ends), id)));
-                entry.ends = ends;
+            if std::mem::take(&mut entry.facts.is_renamed) {
+                let now = ends(&entry.facts.socket).map(|ends| hash(&self.ends_hasher, ends));
+                let before = std::mem::replace(&mut entry.ends_hash, now);
+                if before != now {
+                    before.map(|before| self.by_ends.remove(&(before, id)));
+                    now.map(|now| self.by_ends.insert((now, id)));
+                }
             }
             let is_stalled = entry.open.iter().any(|open| opposite(open.condition.name).is_some());
             self.stalled -= usize::from(std::mem::replace(&mut entry.is_stalled, is_stalled));
@@ -193,7 +195,7 @@ impl Table {
     pub(crate) fn remove(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.remove(&id) {
             entry.queued.map(|queued| self.turns.remove(&queued));
-            entry.ends.map(|ends| self.by_ends.remove(&(hash(&self.ends_hasher, ends), id)));
+            entry.ends_hash.map(|hash| self.by_ends.remove(&(hash, id)));
             self.stalled -= usize::from(entry.is_stalled);
             self.used_bytes -= entry.settled_bytes;
         }

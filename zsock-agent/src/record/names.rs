@@ -88,11 +88,25 @@ impl State {
         u8::try_from(number).ok().map(Self)
     }
 
-    /// The state that is written so.
+    /// The state that is written so. Names that are known when this is compiled are quick to compare.
     pub(crate) fn from_exact_name(name: &[u8]) -> Option<Self> {
-        let number =
-            STATE_NAMES.iter().position(|known| known.as_bytes() == name).filter(|number| *number > 0)?;
-        u8::try_from(number).ok().map(Self)
+        Some(match name {
+            b"ESTABLISHED" => Self::ESTABLISHED,
+            b"SYN_SENT" => Self::SYN_SENT,
+            b"SYN_RECV" => Self::SYN_RECV,
+            b"FIN_WAIT1" => Self::FIN_WAIT1,
+            b"FIN_WAIT2" => Self::FIN_WAIT2,
+            b"CLOSE" => Self::CLOSE,
+            b"CLOSE_WAIT" => Self::CLOSE_WAIT,
+            b"LAST_ACK" => Self::LAST_ACK,
+            b"LISTEN" => Self::LISTEN,
+            b"CLOSING" => Self::CLOSING,
+            // The others are rare.
+            name => {
+                return Self::from_name(str::from_utf8(name).ok()?)
+                    .filter(|it| it.to_string().as_bytes() == name);
+            }
+        })
     }
 
     /// Whether our FIN is queued or in flight: it takes a sequence number that is no payload.
@@ -260,6 +274,14 @@ mod tests {
         assert_eq!(State(77).to_string(), "state(77)");
         assert_eq!(State::from_name("tcp_close_wait"), Some(State::CLOSE_WAIT));
         assert_eq!(State::from_name(""), None);
+        for number in 0..=u8::MAX {
+            let name = State(number).to_string();
+            let is_name = State(number).is_known();
+            assert_eq!(State::from_exact_name(name.as_bytes()), is_name.then_some(State(number)), "{name}");
+        }
+        for other in ["tcp_CLOSE", "close_wait", "TCP_TIME_WAIT", "time_wait", ""] {
+            assert_eq!(State::from_exact_name(other.as_bytes()), None, "{other}");
+        }
         for state in [State::LISTEN, State(77)] {
             let text = serde_json::to_string(&state).unwrap();
             assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);

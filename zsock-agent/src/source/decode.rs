@@ -103,6 +103,7 @@ struct Bytes<'a>(&'a [u8]);
 impl Input for Bytes<'_> {
     type Short = DecodeError;
 
+    #[inline]
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Short)?;
         self.0 = rest;
