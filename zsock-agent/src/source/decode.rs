@@ -103,7 +103,11 @@ struct Bytes<'a>(&'a [u8]);
 impl Input for Bytes<'_> {
     type Short = DecodeError;
 
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "there are dozens of fields, and without a call for each all are looked at once"
+    )]
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Short)?;
         self.0 = rest;
