@@ -27,10 +27,14 @@ pub(super) fn event(line: &[u8], names: &mut Names) -> Option<Record> {
     line.required(key!("schema"), Cursor::u32).filter(|schema| *schema == SCHEMA)?;
     let at = line.required(key!("ts"), Cursor::time)?;
     let host = line.required(key!("host"), Cursor::name)?;
+    let what = what(&mut line)?;
+    line.key(key!("socket"))?;
+    let socket = socket(&mut line)?;
+    line.key(key!("tcp"))?;
     let event = Box::new(Event {
-        what: what(&mut line)?,
-        socket: line.required(key!("socket"), socket)?,
-        tcp: line.required(key!("tcp"), tcp)?,
+        what,
+        socket,
+        tcp: tcp(&mut line)?,
         replayed: line.flag(key!("replayed"))?,
         inferred: line.flag(key!("inferred"))?,
     });

@@ -41,6 +41,12 @@ impl<'a, 'n> Cursor<'a, 'n> {
         self.eat(b"}")
     }
 
+    /// The name of the field that has to come next.
+    #[inline]
+    pub(super) fn key<const N: usize>(&mut self, key: &[u8; N]) -> Option<()> {
+        self.begins_field(key).then_some(())
+    }
+
     /// The value of the field that has to come next.
     #[inline]
     pub(super) fn required<T, const N: usize>(
@@ -237,7 +243,7 @@ fn short_number(text: &[u8]) -> Option<(u64, usize)> {
     // The highest bit of the first byte that is no digit, and perhaps those of later ones.
     let ends = (digits.wrapping_add(eight_times(0x80 - 10)) | digits) & eight_times(0x80);
     let length = ends.trailing_zeros() as usize / 8;
-    let has_leading_zero = length > 1 && digits & 0xff == 0;
+    let has_leading_zero = length > 1 && digits.to_le_bytes()[0] == 0;
     if !(1..8).contains(&length) || has_leading_zero {
         return None;
     }
@@ -250,21 +256,22 @@ fn short_number(text: &[u8]) -> Option<(u64, usize)> {
 
 /// `10.0.1.4:443`.
 fn ipv4_address(text: &[u8]) -> Option<SocketAddr> {
-    let mut parts = [0_u32; 5];
-    let (mut part, mut digits) = (0, 0);
+    let mut numbers = [0_u32; 5];
+    let (mut place, mut digits) = (0, 0);
     for byte in text {
-        match (byte, part) {
-            (b'0'..=b'9', _) if digits == 0 || digits < 5 && parts[part] > 0 => {
-                parts[part] = parts[part] * 10 + u32::from(byte - b'0');
+        match (byte, place) {
+            (b'0'..=b'9', _) if digits == 0 || digits < 5 && numbers[place] > 0 => {
+                numbers[place] = numbers[place] * 10 + u32::from(byte - b'0');
                 digits += 1;
             }
-            (b'.', 0..3) | (b':', 3) if digits > 0 => (part, digits) = (part + 1, 0),
+            (b'.', 0..3) | (b':', 3) if digits > 0 => (place, digits) = (place + 1, 0),
             _ => return None,
         }
     }
-    let [a, b, c, d, port] = parts;
+    let is_whole = place == 4 && digits > 0;
+    let [a, b, c, d, port] = numbers;
     let [a, b, c, d] = [a, b, c, d].map(|part| u8::try_from(part).ok());
-    let port = u16::try_from(port).ok().filter(|_| part == 4 && digits > 0)?;
+    let port = u16::try_from(port).ok().filter(|_| is_whole)?;
     Some(SocketAddrV4::new(Ipv4Addr::new(a?, b?, c?, d?), port).into())
 }
 

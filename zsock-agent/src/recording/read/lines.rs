@@ -7,8 +7,8 @@ use memchr::memchr;
 
 use super::text::{More, Passage, Text};
 
-/// Read at once.
-const CHUNK: usize = 512 << 10;
+/// Read at once: enough to spare calls, and so little that it does not drive out of the cache what the records are judged with.
+const CHUNK: usize = 128 << 10;
 
 /// A longer line holds no record.
 const LONGEST_LINE: usize = 1 << 20;

@@ -1,11 +1,14 @@
 //! Strings that many records have in common.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
 
 /// Remembered at once.
 const KEPT: usize = 512;
 
-/// The strings read last, each at a place that its length and its ends choose. One that is not there any more is made anew, so that
+/// The strings read last, each at a place that a hash of it chooses. One that is not there any more is made anew, so that
 /// names which somebody chose to meet at one place cost no more than any others.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -33,17 +36,15 @@ impl Names {
     }
 }
 
-/// Where a string is remembered.
+/// Where a string is remembered. The highest bits of a hash differ most.
 fn place(text: &[u8]) -> usize {
-    let four = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
-    let middle = text.get(text.len() / 2).map_or(0, |byte| u64::from(*byte));
-    let mixed = four(text.first_chunk()) ^ four(text.last_chunk()) << 24 ^ middle << 56 ^ text.len() as u64;
-    // The golden ratio spreads what differs little; the highest bits differ most.
-    usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55).unwrap_or_default() % KEPT
+    usize::try_from(FxBuildHasher.hash_one(text) >> 55).unwrap_or_default() % KEPT
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -56,6 +57,10 @@ mod tests {
             assert_eq!(&*names.of(text.as_bytes()).unwrap(), text);
         }
         assert_eq!(names.of(b"nginx").unwrap(), first);
+        // Those of one host differ in little.
+        let groups: Vec<_> = (0..40).map(|number| format!("/system.slice/pool-{number}.service")).collect();
+        let places: HashSet<_> = groups.iter().map(|group| place(group.as_bytes())).collect();
+        assert!(places.len() > 30, "{} places for 40 names", places.len());
         assert_eq!(names.of(b"\xff"), None);
     }
 }
