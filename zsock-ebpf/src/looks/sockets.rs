@@ -129,31 +129,25 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64
     memory::announce_past(ctx, past, cookie, event.time_ns);
     event.detail = holds;
     event.detail2 = told;
-    if hand_over(ctx, tp, &event, &past.watch, queue) {
-        past.watch.told = holds;
-        past.watch.flags &= !watch_flag::RESTLESS;
-    }
+    hand_over(ctx, tp, &event, &mut past.watch, queue);
     true
 }
 
+/// Tells of the conditions that hold. Where there is no room for that, the next pass tells it.
 #[inline(always)]
-fn hand_over(
-    ctx: &Row<TcpRow>,
-    tp: *const c_void,
-    event: &Event,
-    watch: &Watch,
-    queue: Option<Queue>,
-) -> bool {
-    let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return false };
+fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: Option<Queue>) {
+    let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::fill::<Direct>(&mut record.event, tp, event);
     words::copy(&mut record.watch, watch);
+    // The last use of the socket's memory: the verifier looks at the rest once, not once for each place where that may be.
+    watch.told = event.detail;
+    watch.flags &= !watch_flag::RESTLESS;
+    emit::fill::<Direct>(&mut record.event, tp, event);
     let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
     record.queue = queue.length;
     record.backlog = queue.backlog;
     record.oldest = queue.oldest;
     record.reserved = 0;
     emit::submit(entry, Kind::Look, event.time_ns);
-    true
 }
