@@ -14,7 +14,7 @@ use crate::looks::pass::{self, Queue};
 use crate::looks::quiet;
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
-use crate::rodata::{offset, setting};
+use crate::rodata::setting;
 use crate::{filter, memory, words};
 
 #[repr(C)]
@@ -55,17 +55,20 @@ extern "C" fn walk_sockets(_row: *const TcpRow) -> i32 {
     0
 }
 
+/// What the reader's buffer is filled with. Not on the stack: the verifier would tell the one where it is from the one where it is not, and
+/// look at all that follows twice.
+static NOTHING: [u64; WALKED_BYTES as usize / 8] = [0; WALKED_BYTES as usize / 8];
+
 /// Fills the reader's buffer by so many bytes.
 #[inline(always)]
 fn fill(meta: *mut c_void, bytes: u32) {
-    let nothing = [0_u64; WALKED_BYTES as usize / 8];
     let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
     // Older verifiers do not know that it never is.
     if seq.is_null() {
         return;
     }
-    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `nothing` has so many bytes.
-    unsafe { bpf_seq_write(seq.cast(), nothing.as_ptr().cast_mut().cast(), bytes) };
+    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `NOTHING` has so many bytes.
+    unsafe { bpf_seq_write(seq.cast(), (&raw const NOTHING).cast_mut().cast(), bytes) };
 }
 
 /// Returns whether the socket was handed over.
@@ -77,10 +80,9 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         count_small(sk);
         return false;
     }
-    let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
     let is_wanted = filter::wants::<Direct>(tp);
     if is_wanted {
-        maps::count_state(state, |states| &mut states.found);
+        maps::count_state(pass::state(tp), |states| &mut states.found);
     }
     // From here on the socket has a cookie, by which the timers' hooks know it.
     let may_name = setting!(by_address) == 0 || maps::has_room(memory::for_healthy());
@@ -93,7 +95,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         maps::count(|counters| &mut counters.existed);
         return false;
     }
-    if is_wanted { passed(ctx, sk, tp, state, cookie, control) } else { false }
+    if is_wanted { passed(ctx, sk, tp, cookie, control) } else { false }
 }
 
 /// Counts a `TIME_WAIT` or request socket, of which there is nothing more to know.
@@ -105,17 +107,17 @@ fn count_small(sk: Sock) {
 }
 
 #[inline(always)]
-fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
+fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: &Control) -> bool {
     quiet::begin(control);
-    if quiet::is_settled(tp, state, cookie, control) {
+    if quiet::is_settled(tp, cookie, control) {
         return false;
     }
-    let queue = Queue::of(tp, state);
+    let queue = Queue::of(tp);
     let Some(past) = memory::of_or_new(sk) else { return false };
     past.watch.holds = 0;
     match &queue {
         Some(queue) => queue.note(&mut past.watch),
-        None => pass::note_connection(tp, state, past, control),
+        None => pass::note_connection(tp, past, control),
     }
     let (holds, told) = pass::conditions(&past.watch);
     quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
