@@ -142,6 +142,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     for raw in arrived {
         trace.sort_in(raw);
     }
+    start::give_back_memory();
 
     let deadline = follow.duration.map(|duration| Instant::now() + duration);
     let mut poll = interval(POLL);
