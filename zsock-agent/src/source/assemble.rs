@@ -155,11 +155,10 @@ impl Assembler {
                 Vec::new()
             }
             Raw::Socket(kind, record) => {
-                let mut told = Vec::new();
-                if record.head.flags & flag::ACCEPTED != 0 {
-                    told = self.event(Kind::State, &acceptance(record), None);
-                }
-                told.extend(self.event(*kind, record, None));
+                let is_accepted = record.head.flags & flag::ACCEPTED != 0;
+                let before = is_accepted.then(|| self.event(Kind::State, &acceptance(record), None));
+                let mut told = self.event(*kind, record, None);
+                told.splice(0..0, before.into_iter().flatten());
                 if is_after_the_end(*kind, record) {
                     self.sockets.let_go(SocketId(record.head.cookie), record.head.time_ns);
                 }
