@@ -1,0 +1,143 @@
+//! What a tool saw, counted in what it left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::tool::{Count, FILE};
+
+/// What a tool saw.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// How much it told.
+    pub(crate) events: u64,
+    /// How much it says that it lost.
+    pub(crate) said_lost: u64,
+}
+
+impl Seen {
+    /// Counts in `stdout`, `stderr` and FILE of a directory.
+    ///
+    /// # Errors
+    /// When these are not what the tool should have written.
+    pub(crate) fn count(count: Count, directory: &Path) -> Result<Self> {
+        let complaints = || {
+            let said = fs::read(directory.join("stderr")).context("cannot read what a tool complained of")?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&said).into_owned())
+        };
+        let stdout = directory.join("stdout");
+        Ok(match count {
+            Count::Lines(needle) => {
+                // bpftrace says so among its output.
+                let within = matching(&["-a", "lost", "-i"], &stdout)?;
+                Self {
+                    events: lines_with(needle, &stdout)?,
+                    said_lost: said_lost(&within) + said_lost(&complaints()?),
+                }
+            }
+            Count::Json(needle) => {
+                let last = crate::command::output(Command::new("tail").args(["-n", "1"]).arg(&stdout))?;
+                Self { events: lines_with(needle, &stdout)?, said_lost: lost_events(&last).unwrap_or(0) }
+            }
+            Count::Packets => {
+                let said = complaints()?;
+                let number = |of| number_before(&said, of).unwrap_or(0);
+                Self { events: number(" packets captured"), said_lost: number(" packets dropped by kernel") }
+            }
+            Count::Samples => {
+                let mut report = Command::new("perf");
+                report.args(["report", "--stats", "-i"]).arg(directory.join(FILE));
+                let stats = report.output().context("cannot start perf report")?;
+                samples(&String::from_utf8_lossy(&stats.stdout))
+            }
+            Count::Unread => Self::default(),
+        })
+    }
+}
+
+fn lines_with(needle: &str, file: &Path) -> Result<u64> {
+    matching(&["-c", "-a", "-F", needle], file)?.trim().parse().context("grep counts")
+}
+
+/// What grep finds; nothing is no error.
+fn matching(arguments: &[&str], file: &Path) -> Result<String> {
+    let mut grep = Command::new("grep");
+    let found = grep.env("LC_ALL", "C").args(arguments).arg(file).output().context("cannot start grep")?;
+    Ok(String::from_utf8_lossy(&found.stdout).into_owned())
+}
+
+/// The sum of all `Lost 12 events`, `Possibly lost 12 samples` and `lost 12 events on CPU #1`.
+fn said_lost(text: &str) -> u64 {
+    let lower = text.to_lowercase();
+    let numbers = lower.split("lost ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    numbers.sum()
+}
+
+/// What the last record of zsock says.
+fn lost_events(end: &str) -> Option<u64> {
+    serde_json::from_str::<Value>(end).ok()?["lost_events"].as_u64()
+}
+
+fn number_before(text: &str, of: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_suffix(of)?.parse().ok())
+}
+
+/// What `perf report --stats` says. A LOST event tells of losses without their number, which other events have.
+fn samples(stats: &str) -> Seen {
+    let number = |name: &str| {
+        let line = stats.lines().find_map(|line| line.trim_start().strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    };
+    Seen { events: number("SAMPLE events:"), said_lost: number("LOST_SAMPLES events:") }
+}
+
+/// Why a tool gave up: the first line that says so, or else the first.
+pub(crate) fn reason(complaints: &str) -> String {
+    // bpftrace warns of a limit that it could do without.
+    let mut lines = complaints
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && *line != "exec" && !line.contains("RLIMIT_MEMLOCK"));
+    let first = lines.clone().next();
+    let telling =
+        lines.find(|line| ["rror", "annot", "ailed", "nable", "not "].iter().any(|word| line.contains(word)));
+    telling.or(first).unwrap_or("it ended and said nothing").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Seen, lost_events, number_before, reason, said_lost, samples};
+
+    #[test]
+    fn every_way_to_speak_of_loss_is_understood() {
+        let said =
+            "Attaching 1 probe...\nLost 17 events\nPossibly lost 4 samples\nlost 20 events on CPU #1\nlost\n";
+        assert_eq!(said_lost(said), 41);
+        assert_eq!(lost_events(r#"{"schema":1,"type":"end","events":9,"lost_events":3}"#), Some(3));
+        assert_eq!(lost_events(r#"{"schema":1,"type":"st"#), None);
+    }
+
+    #[test]
+    fn tcpdump_counts_by_itself() {
+        let said = "tcpdump: listening on lo\n1234 packets captured\n1300 packets received by filter\n66 packets dropped by kernel\n";
+        assert_eq!(number_before(said, " packets captured"), Some(1234));
+        assert_eq!(number_before(said, " packets dropped by kernel"), Some(66));
+    }
+
+    #[test]
+    fn perf_counts_by_itself() {
+        let stats = "\nAggregated stats:\n           TOTAL events:      68813\n      LOST_SAMPLES events:          5\n          SAMPLE events:      68769  (99.9%)\n";
+        assert_eq!(samples(stats), Seen { events: 68_769, said_lost: 5 });
+    }
+
+    #[test]
+    fn the_reason_is_what_says_that_something_failed() {
+        let bpftrace = "exec\nERROR: Unknown error -1: couldn't set RLIMIT_MEMLOCK for bpftrace.\nstdin:1:1-36: ERROR: tracepoint not found\n  ^\n";
+        assert_eq!(reason(bpftrace), "stdin:1:1-36: ERROR: tracepoint not found");
+        assert_eq!(reason("exec\nchdir: gone\n"), "chdir: gone");
+        assert_eq!(reason(""), "it ended and said nothing");
+    }
+}
