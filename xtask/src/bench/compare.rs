@@ -79,7 +79,9 @@ pub(crate) fn compare(bench: &Bench, question: Question) -> Result<Table> {
                     continue;
                 }
                 eprintln!("xtask: {name}, round {}: without a tool", round + 1);
-                alone = scene(bench)?.load.go()?;
+                let mut scene = scene(bench)?;
+                scene.load.go()?;
+                alone = scene.load.numbers()?;
                 continue;
             };
             if refused[which].is_some() {
@@ -109,9 +111,10 @@ fn trial(bench: &Bench, tool: &Tool, mut scene: Scene) -> Result<std::result::Re
         Err(why) => return Ok(Err(why)),
     };
     let before = running.cpu()?;
-    let load = scene.load.go()?;
+    scene.load.go()?;
     running.drain()?;
     let cpu = running.cpu()?.saturating_sub(before);
+    let load = scene.load.numbers()?;
     Ok(Ok(Trial { load, cpu, seen: running.stop()? }))
 }
 

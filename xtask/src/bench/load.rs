@@ -1,6 +1,6 @@
 //! What the tools look on at: processes of their own, so that nothing they use is counted to a tool.
 //!
-//! Each says `ready`, begins when it is told to, and then says what it did in numbers.
+//! Each says `ready`, begins when it is told to, says `done`, and tells in numbers what it did when it is asked.
 
 mod bulk;
 mod churn;
@@ -22,7 +22,6 @@ use super::namespace::Namespace;
 use super::process::Process;
 
 pub(crate) use churn::ADDRESSES as CHURN_ADDRESSES;
-pub(crate) use storm::PORT as STORM_PORT;
 
 /// One of the loads.
 #[derive(Subcommand)]
@@ -76,15 +75,30 @@ impl Ready {
         Ok(ready)
     }
 
-    /// Has it begin, and gives what it did.
+    /// Has it do its work, and waits for the end of that.
     ///
     /// # Errors
     /// When it fails.
-    pub(crate) fn go(&mut self) -> Result<Vec<f64>> {
-        writeln!(self.stdin, "go").context("the load went away before it began")?;
-        let said = self.line()?;
+    pub(crate) fn go(&mut self) -> Result<()> {
+        self.ask("go").and_then(|said| {
+            ensure!(said == "done", "the load said {said:?} instead of being done");
+            Ok(())
+        })
+    }
+
+    /// What it has done until now, in numbers.
+    ///
+    /// # Errors
+    /// When it went away.
+    pub(crate) fn numbers(&mut self) -> Result<Vec<f64>> {
+        let said = self.ask("how much")?;
         let numbers = said.split(' ').map(str::parse).collect::<Result<_, _>>();
         numbers.with_context(|| format!("the load said {said:?} instead of numbers"))
+    }
+
+    fn ask(&mut self, question: &str) -> Result<String> {
+        writeln!(self.stdin, "{question}").context("the load went away")?;
+        self.line()
     }
 
     fn line(&mut self) -> Result<String> {
@@ -94,9 +108,9 @@ impl Ready {
     }
 }
 
-/// Says that all is set up, and waits for the word.
-fn wait_for_go() -> Result<()> {
-    println!("ready");
+/// Says how far it is, and waits for the word to go on.
+fn say_and_wait(what: &str) -> Result<()> {
+    println!("{what}");
     io::stdin().read_line(&mut String::new()).context("cannot read from stdin")?;
     Ok(())
 }

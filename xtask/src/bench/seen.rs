@@ -59,7 +59,7 @@ impl Seen {
 }
 
 fn lines_with(needle: &str, file: &Path) -> Result<u64> {
-    matching(&["-c", "-a", "-F", needle], file)?.trim().parse().context("grep counts")
+    matching(&["-c", "-a", "-e", needle], file)?.trim().parse().context("grep counts")
 }
 
 /// What grep finds; nothing is no error.
@@ -96,11 +96,10 @@ fn samples(stats: &str) -> Seen {
 
 /// Why a tool gave up: the first line that says so, or else the first.
 pub(crate) fn reason(complaints: &str) -> String {
-    // bpftrace warns of a limit that it could do without.
-    let mut lines = complaints
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && *line != "exec" && !line.contains("RLIMIT_MEMLOCK"));
+    // Python shows lines of its programs, and bpftrace warns of a limit that it could do without.
+    let mut lines = complaints.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && *line != "exec" && !line.starts_with("raise ") && !line.contains("RLIMIT_MEMLOCK")
+    });
     let first = lines.clone().next();
     let telling =
         lines.find(|line| ["rror", "annot", "ailed", "nable", "not "].iter().any(|word| line.contains(word)));
@@ -137,6 +136,8 @@ mod tests {
     fn the_reason_is_what_says_that_something_failed() {
         let bpftrace = "exec\nERROR: Unknown error -1: couldn't set RLIMIT_MEMLOCK for bpftrace.\nstdin:1:1-36: ERROR: tracepoint not found\n  ^\n";
         assert_eq!(reason(bpftrace), "stdin:1:1-36: ERROR: tracepoint not found");
+        let bcc = "Traceback:\n  File \"a.py\", line 9\n    raise Exception(\"Failed to %s\")\nException: Failed to attach\n";
+        assert_eq!(reason(bcc), "Exception: Failed to attach");
         assert_eq!(reason("exec\nchdir: gone\n"), "chdir: gone");
         assert_eq!(reason(""), "it ended and said nothing");
     }

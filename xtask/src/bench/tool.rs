@@ -21,7 +21,7 @@ const ZSOCK: &str = "zsock";
 /// How what a tool saw is counted.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
-    /// The lines of its stdout that contain this.
+    /// The lines of its stdout that match this.
     Lines(&'static str),
     /// The same of zsock's JSON, whose last record has what it lost.
     Json(&'static str),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{now, wait_for_go};
+use super::{now, say_and_wait};
 
 const PIECE: usize = 256 << 10;
 
@@ -15,7 +15,7 @@ pub(super) fn run(length: Duration) -> Result<()> {
     let listener = TcpListener::bind("127.66.0.1:0").context("cannot listen")?;
     let mut client = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
     let (mut server, _) = listener.accept().context("cannot accept")?;
-    wait_for_go()?;
+    say_and_wait("ready")?;
     let began = now();
     let until = began + length;
     let sender = thread::spawn(move || -> Result<()> {
@@ -36,6 +36,7 @@ pub(super) fn run(length: Duration) -> Result<()> {
     }
     let took = began.elapsed();
     sender.join().map_err(|_| anyhow!("a thread panicked"))??;
+    say_and_wait("done")?;
     println!("{received} {}", took.as_secs_f64());
     Ok(())
 }

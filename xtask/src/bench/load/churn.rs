@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{now, wait_for_go};
+use super::{now, say_and_wait};
 
 /// What the address of each listener begins with; nobody else uses such.
 pub(crate) const ADDRESSES: &str = "127.66.0.";
@@ -18,7 +18,7 @@ pub(super) fn run(length: Duration) -> Result<()> {
     let processors = u8::try_from(thread::available_parallelism()?.get()).unwrap_or(u8::MAX);
     let listeners = (1..=processors).map(|which| TcpListener::bind((Ipv4Addr::new(127, 66, 0, which), 9000)));
     let listeners = listeners.collect::<Result<Vec<_>, _>>().context("cannot listen")?;
-    wait_for_go()?;
+    say_and_wait("ready")?;
     let began = now();
     let until = began + length;
     let made = thread::scope(|scope| {
@@ -28,7 +28,9 @@ pub(super) fn run(length: Duration) -> Result<()> {
             threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?);
         made.sum::<Result<u64>>()
     })?;
-    println!("{made} {}", began.elapsed().as_secs_f64());
+    let took = began.elapsed();
+    say_and_wait("done")?;
+    println!("{made} {}", took.as_secs_f64());
     Ok(())
 }
 

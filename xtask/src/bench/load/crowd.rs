@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context as _, Result};
 
-use super::wait_for_go;
+use super::say_and_wait;
 
 pub(super) fn run(which: u8, connections: usize) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::new(127, 66, 1, which), 9000));
@@ -14,5 +14,5 @@ pub(super) fn run(which: u8, connections: usize) -> Result<()> {
         let client = TcpStream::connect(address).context("cannot connect")?;
         held.push((client, listener.accept().context("cannot accept")?));
     }
-    wait_for_go()
+    say_and_wait("ready")
 }

@@ -11,12 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use super::{now, wait_for_go};
+use super::{now, say_and_wait};
 use crate::command;
 
-/// Where the server listens, at the other end of the cable.
-pub(crate) const PORT: u16 = 9066;
-const SERVER: (&str, u16) = ("10.66.0.2", PORT);
+/// Where the server listens, at the other end of the cable; tools are searched for it.
+const SERVER: &str = "10.66.0.2:9066";
 
 /// How often the kernel's count is looked at.
 const EVERY: Duration = Duration::from_millis(100);
@@ -24,13 +23,13 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result<()> {
     let server = File::open(server).with_context(|| format!("cannot open {}", server.display()))?;
     let accepted = thread::scope(|scope| -> Result<_> {
-        let listener = inside(&server, || Ok(TcpListener::bind(("10.66.0.2", PORT))?))?;
+        let listener = inside(&server, || Ok(TcpListener::bind(SERVER)?))?;
         let accepting = scope.spawn(move || (0..connections).map(|_| listener.accept()).collect::<Vec<_>>());
         let clients = (0..connections).map(|_| TcpStream::connect(SERVER)).collect::<Result<Vec<_>, _>>();
         Ok((clients.context("cannot connect")?, accepting.join()))
     });
     let (mut clients, _accepted) = accepted?;
-    wait_for_go()?;
+    say_and_wait("ready")?;
     let rules =
         "add table inet gate; add chain inet gate in { type filter hook input priority 0; policy drop; }";
     inside(&server, || command::output(Command::new("nft").arg(rules)))?;
@@ -46,7 +45,9 @@ pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result
         worst = worst.max(current - last);
         last = current;
     }
-    println!("{} {}", last - before, worst * 10);
+    // It goes on while the tools work off what they have.
+    say_and_wait("done")?;
+    println!("{} {}", sent_again()? - before, worst * 10);
     Ok(())
 }
 
