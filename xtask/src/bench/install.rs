@@ -13,7 +13,6 @@ use crate::command;
 /// A program of each package.
 const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
-    ("nft", "nftables"),
     ("bpftrace", "bpftrace"),
     ("tcplife-bpfcc", "bpfcc-tools"),
     ("tcplife", "libbpf-tools"),

@@ -70,6 +70,7 @@ pub(crate) fn question(_: &Bench) -> Question {
             column("told", "told", 0),
             column("lost_percent", "not told, %", 1),
             column("said_lost", "loss that it says", 0),
+            column("cpu_s", "CPU s", 2),
             column("cpu_s_per_million", "CPU s per million told", 3),
         ],
         cells: |tool, trial, _| {
@@ -80,6 +81,7 @@ pub(crate) fn question(_: &Bench) -> Question {
                 trial.told(tool),
                 trial.lost_percent(tool, happened),
                 Some(number(trial.seen.said_lost)),
+                Some(trial.cpu.as_secs_f64()),
                 trial.cpu_of_million(tool, happened),
             ]
         },

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
+use socket2::SockRef;
 
 use super::{now, say_and_wait};
 use crate::command;
@@ -24,15 +25,19 @@ pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result
     let server = File::open(server).with_context(|| format!("cannot open {}", server.display()))?;
     let accepted = thread::scope(|scope| -> Result<_> {
         let listener = inside(&server, || Ok(TcpListener::bind(SERVER)?))?;
-        let accepting = scope.spawn(move || (0..connections).map(|_| listener.accept()).collect::<Vec<_>>());
-        let clients = (0..connections).map(|_| TcpStream::connect(SERVER)).collect::<Result<Vec<_>, _>>();
-        Ok((clients.context("cannot connect")?, accepting.join()))
+        let accept = move || (0..connections).map(|_| fleeting(listener.accept()?.0)).collect();
+        let accepting = scope.spawn(accept);
+        let clients = (0..connections).map(|_| fleeting(TcpStream::connect(SERVER)?)).collect();
+        let accepted: Result<Vec<_>> = accepting.join().map_err(|_| anyhow!("a thread panicked"))?;
+        Ok((clients, accepted?))
     });
-    let (mut clients, _accepted) = accepted?;
+    let (clients, _accepted): (Result<Vec<_>>, _) = accepted?;
+    let mut clients = clients.context("cannot connect")?;
     say_and_wait("ready")?;
-    let rules =
-        "add table inet gate; add chain inet gate in { type filter hook input priority 0; policy drop; }";
-    inside(&server, || command::output(Command::new("nft").arg(rules)))?;
+    // A rule of nftables would do, but what is dropped there waits in a queue before, and the kernel sends nothing again that
+    // is still on its way.
+    command::output(Command::new("tc").args(["qdisc", "replace", "dev", "cable", "root", "blackhole"]))
+        .context("cannot have everything vanish")?;
     let before = sent_again()?;
     for client in &mut clients {
         client.write_all(&[66; 100]).context("cannot write")?;
@@ -49,6 +54,12 @@ pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result
     say_and_wait("done")?;
     println!("{} {}", sent_again()? - before, worst * 10);
     Ok(())
+}
+
+/// A connection that is gone when it is closed: else it would go on to send again, in a namespace that it keeps alive.
+fn fleeting(connection: TcpStream) -> Result<TcpStream> {
+    SockRef::from(&connection).set_linger(Some(Duration::ZERO))?;
+    Ok(connection)
 }
 
 /// Does something on a thread inside another namespace.
