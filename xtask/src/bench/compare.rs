@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::load::Ready;
 use super::namespace::Namespace;
 use super::seen::Seen;
-use super::table::{Column, DoesNotRun, Row, Table, median};
+use super::table::{Column, DoesNotRun, Measured, Row, Table, median};
 use super::tool::Tool;
 use super::{Bench, interrupted};
 
@@ -105,14 +105,16 @@ pub(crate) fn compare(bench: &Bench, question: Question) -> Result<Table> {
     Ok(Table { question: name, title, columns, rows })
 }
 
-fn trial(bench: &Bench, tool: &Tool, mut scene: Scene) -> Result<std::result::Result<Trial, DoesNotRun>> {
+fn trial(bench: &Bench, tool: &Tool, mut scene: Scene) -> Result<Measured<Trial>> {
     let mut running = match tool.start(bench, &scene.namespaces[0])? {
         Ok(running) => running,
         Err(why) => return Ok(Err(why)),
     };
     let before = running.cpu()?;
     scene.load.go()?;
-    running.drain()?;
+    if let Err(why) = running.drain()? {
+        return Ok(Err(why));
+    }
     let cpu = running.cpu()?.saturating_sub(before);
     let load = scene.load.numbers()?;
     Ok(Ok(Trial { load, cpu, seen: running.stop()? }))

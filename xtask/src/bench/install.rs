@@ -22,6 +22,8 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Where headers of kernels are.
 const HEADERS: &str = "/usr/src";
+/// What Debian calls this machine's architecture.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// Installs what is missing.
 ///
@@ -31,8 +33,8 @@ pub(crate) fn install() -> Result<()> {
     let missing = PACKAGES.iter().filter(|(program, _)| command::find(program).is_none());
     let mut missing: Vec<String> = missing.map(|(_, package)| (*package).to_owned()).collect();
     // bcc compiles its programs when it starts, against the headers of the kernel or, here, of one that is near.
-    if headers().is_none() {
-        missing.push("linux-headers-amd64".to_owned());
+    if !has_own_headers()? && headers().is_none() {
+        missing.push(format!("linux-headers-{ARCHITECTURE}"));
     }
     if missing.is_empty() {
         return Ok(());
@@ -77,12 +79,11 @@ pub(crate) fn versions() -> String {
 /// # Errors
 /// When it cannot be made.
 pub(crate) fn modules(directory: &Path) -> Result<Option<PathBuf>> {
-    let release = command::output(Command::new("uname").arg("-r"))?;
-    let Some((build, source)) =
-        headers().filter(|_| !Path::new("/lib/modules").join(&release).join("build").exists())
-    else {
+    let Some((build, source)) = headers() else { return Ok(None) };
+    if has_own_headers()? {
         return Ok(None);
-    };
+    }
+    let release = release()?;
     let modules = directory.join("modules");
     let of_kernel = modules.join(&release);
     fs::create_dir_all(&of_kernel).with_context(|| format!("cannot create {}", of_kernel.display()))?;
@@ -92,11 +93,19 @@ pub(crate) fn modules(directory: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(modules))
 }
 
+fn has_own_headers() -> Result<bool> {
+    Ok(Path::new("/lib/modules").join(release()?).join("build").exists())
+}
+
+fn release() -> Result<String> {
+    command::output(Command::new("uname").arg("-r"))
+}
+
 /// What Debian's packages of headers consist of: those of a build, and those that several builds share.
 fn headers() -> Option<(PathBuf, PathBuf)> {
     let entries = fs::read_dir(HEADERS).ok()?.flatten().map(|entry| entry.path());
     let common = entries.filter(|path| path.to_string_lossy().ends_with("-common")).max()?;
-    let name = common.file_name()?.to_string_lossy().replace("-common", "-amd64");
+    let name = common.file_name()?.to_string_lossy().replace("-common", &format!("-{ARCHITECTURE}"));
     let build = common.with_file_name(name);
     build.is_dir().then_some((build, common))
 }

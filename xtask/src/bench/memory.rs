@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::compare::number;
 use super::crowd::Crowd;
 use super::namespace::Namespace;
-use super::table::{Column, DoesNotRun, Row, Table, median};
+use super::table::{Column, Measured, Row, Table, median};
 use super::tool::{Count, Tool};
 use super::{Bench, interrupted};
 
@@ -64,7 +64,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
     })
 }
 
-fn measure(bench: &Bench, tool: &Tool) -> Result<std::result::Result<[f64; 3], DoesNotRun>> {
+fn measure(bench: &Bench, tool: &Tool) -> Result<Measured<[f64; 3]>> {
     let namespace = Namespace::new()?;
     let mut running = match tool.start(bench, &namespace)? {
         Ok(running) => running,
@@ -80,7 +80,9 @@ fn measure(bench: &Bench, tool: &Tool) -> Result<std::result::Result<[f64; 3], D
     };
     let before = memory(running.id())?;
     let crowd = Crowd::new(&namespace, SOCKETS)?;
-    running.drain()?;
+    if let Err(why) = running.drain()? {
+        return Ok(Err(why));
+    }
     let after = memory(running.id())?;
     running.stop()?;
     drop(crowd);

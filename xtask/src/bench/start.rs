@@ -10,7 +10,7 @@ use super::load::now;
 use super::namespace::Namespace;
 use super::process::Process;
 use super::seen::reason;
-use super::table::{Column, DoesNotRun, Row, Table, median};
+use super::table::{Column, DoesNotRun, Measured, Row, Table, median};
 use super::tool::{Count, Tool};
 use super::{Bench, interrupted};
 
@@ -79,12 +79,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
 }
 
 /// The milliseconds that it takes.
-fn begin(
-    bench: &Bench,
-    tool: &Tool,
-    says: &str,
-    namespace: &Namespace,
-) -> Result<std::result::Result<f64, DoesNotRun>> {
+fn begin(bench: &Bench, tool: &Tool, says: &str, namespace: &Namespace) -> Result<Measured<f64>> {
     let mut command = tool.prepare(bench, namespace);
     let waits = command.get_program() != bench.zsock.as_os_str();
     command.env("PYTHONUNBUFFERED", "1").stdin(Stdio::null());

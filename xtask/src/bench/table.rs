@@ -16,8 +16,11 @@ pub(crate) struct Column {
 pub(crate) struct Row {
     pub(crate) name: String,
     /// One for each column; what is unknown is absent.
-    pub(crate) cells: Result<Vec<Option<f64>>, DoesNotRun>,
+    pub(crate) cells: Measured<Vec<Option<f64>>>,
 }
+
+/// What came of measuring a tool.
+pub(crate) type Measured<T> = Result<T, DoesNotRun>;
 
 /// Why a tool could not be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::Bench;
 use super::namespace::Namespace;
 use super::process::Process;
 use super::seen::{Seen, reason};
-use super::table::DoesNotRun;
+use super::table::{DoesNotRun, Measured};
 
 /// In a command: a file that the tool is to write.
 pub(crate) const FILE: &str = "FILE";
@@ -56,11 +56,7 @@ impl Tool {
     ///
     /// # Errors
     /// When it cannot be started; that it ends by itself is no error.
-    pub(crate) fn start(
-        &self,
-        bench: &Bench,
-        namespace: &Namespace,
-    ) -> Result<std::result::Result<Running, DoesNotRun>> {
+    pub(crate) fn start(&self, bench: &Bench, namespace: &Namespace) -> Result<Measured<Running>> {
         let directory = bench.directory.path();
         let create =
             |name| File::create(directory.join(name)).with_context(|| format!("cannot create {name}"));
@@ -72,11 +68,7 @@ impl Tool {
         });
         let process = Process::start(&mut command)?;
         let mut running = Running { process, count: self.count, directory: directory.to_owned() };
-        if running.process.settle(Duration::from_secs(1))?.is_some() {
-            let said = fs::read(directory.join("stderr")).context("cannot read what it complained of")?;
-            return Ok(Err(DoesNotRun(reason(&String::from_utf8_lossy(&said)))));
-        }
-        Ok(Ok(running))
+        Ok(running.settle(Duration::from_secs(1))?.map(|()| running))
     }
 
     /// The command, to be run. zsock runs as on any host; other tools look into the namespace that they are started in.
@@ -114,9 +106,18 @@ impl Running {
     /// Waits until it has worked off what is left.
     ///
     /// # Errors
-    /// When it never does.
-    pub(crate) fn drain(&mut self) -> Result<()> {
-        self.process.settle(Duration::from_millis(500)).map(drop)
+    /// On Ctrl-C.
+    pub(crate) fn drain(&mut self) -> Result<Measured<()>> {
+        let drained = self.settle(Duration::from_millis(500))?;
+        Ok(drained.map_err(|DoesNotRun(why)| DoesNotRun(format!("it ended under the load: {why}"))))
+    }
+
+    fn settle(&mut self, quiet: Duration) -> Result<Measured<()>> {
+        if self.process.settle(quiet)?.is_none() {
+            return Ok(Ok(()));
+        }
+        let said = fs::read(self.directory.join("stderr")).context("cannot read what it complained of")?;
+        Ok(Err(DoesNotRun(reason(&String::from_utf8_lossy(&said)))))
     }
 
     /// Ends it and counts what it saw.
