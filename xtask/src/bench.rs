@@ -1,5 +1,4 @@
-//! What zsock costs, beside what a user would run instead: each question is answered by measurements side by side, in turn, as
-//! medians over rounds.
+//! What zsock costs, beside what a user would run instead: each question is answered by measurements in turn, as medians over rounds.
 
 mod bulk;
 mod churn;

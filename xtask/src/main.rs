@@ -33,8 +33,8 @@ enum Task {
     /// Measures what zsock costs beside what a user would run instead, and prints tables.
     ///
     /// As root. Builds zsock as it is released and installs the other tools from Debian's packages. Each round measures every
-    /// tool and none at all, side by side, in another order; what is printed are medians over the rounds. What does not run on
-    /// this kernel is named with its reason.
+    /// tool, and none at all right before it, in another order; what is printed are medians over the rounds. What does not run
+    /// on this kernel is named with its reason.
     Bench(bench::Options),
     /// What the tools of `bench` look on at, in a process of its own.
     #[command(hide = true)]

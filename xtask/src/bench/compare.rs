@@ -59,7 +59,7 @@ impl Trial {
     }
 }
 
-/// Measures every tool, and none at all, in each round, and gives medians over the rounds.
+/// Measures every tool in each round, beside none at all, and gives medians over the rounds.
 ///
 /// # Errors
 /// When a load cannot be set up, or on Ctrl-C. A tool that does not run is none.
@@ -68,33 +68,20 @@ pub(crate) fn compare(bench: &Bench, question: Question) -> Result<Table> {
     let mut measured: Vec<Vec<Vec<Option<f64>>>> = tools.iter().map(|_| Vec::new()).collect();
     let mut refused: Vec<Option<DoesNotRun>> = vec![None; tools.len()];
     for round in 0..bench.rounds {
-        let mut alone = Vec::new();
-        let mut trials = Vec::new();
-        // Each round begins with another one; the first place is that of none at all.
-        for turn in 0..=tools.len() {
+        // Each round begins with another one.
+        for place in (0..tools.len()).map(|turn| (turn + round) % tools.len()) {
             interrupted()?;
-            let place = (turn + round) % (tools.len() + 1);
-            let Some(which) = place.checked_sub(1) else {
-                if !compares_load {
-                    continue;
-                }
-                eprintln!("xtask: {name}, round {}: without a tool", round + 1);
-                let mut scene = scene(bench)?;
-                scene.load.go()?;
-                alone = scene.load.numbers()?;
-                continue;
-            };
-            if refused[which].is_some() {
+            if refused[place].is_some() {
                 continue;
             }
-            eprintln!("xtask: {name}, round {}: {}", round + 1, tools[which].name);
-            match trial(bench, &tools[which], scene(bench)?)? {
-                Ok(trial) => trials.push((which, trial)),
-                Err(why) => refused[which] = Some(why),
+            let tool = &tools[place];
+            eprintln!("xtask: {name}, round {}: {}", round + 1, tool.name);
+            // Right before the tool's turn, for what else goes on on the machine changes from minute to minute.
+            let alone = if compares_load { undisturbed(scene(bench)?)? } else { Vec::new() };
+            match trial(bench, tool, scene(bench)?)? {
+                Ok(trial) => measured[place].push(cells(tool, &trial, &alone)),
+                Err(why) => refused[place] = Some(why),
             }
-        }
-        for (which, trial) in trials {
-            measured[which].push(cells(&tools[which], &trial, &alone));
         }
     }
     let rows = tools.iter().zip(measured).zip(refused).map(|((tool, rounds), refused)| Row {
@@ -103,6 +90,12 @@ pub(crate) fn compare(bench: &Bench, question: Question) -> Result<Table> {
     });
     let rows = rows.collect();
     Ok(Table { question: name, title, columns, rows })
+}
+
+/// What the load does without a tool.
+fn undisturbed(mut scene: Scene) -> Result<Vec<f64>> {
+    scene.load.go()?;
+    scene.load.numbers()
 }
 
 fn trial(bench: &Bench, tool: &Tool, mut scene: Scene) -> Result<Measured<Trial>> {
