@@ -31,7 +31,7 @@ impl Seen {
         let stdout = directory.join("stdout");
         Ok(match count {
             Count::Lines(needle) => {
-                // bpftrace says so among its output.
+                // bpftrace and zsock say so among their output.
                 let within = matching(&["-a", "lost", "-i"], &stdout)?;
                 Self {
                     events: lines_with(needle, &stdout)?,
@@ -69,11 +69,12 @@ fn matching(arguments: &[&str], file: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&found.stdout).into_owned())
 }
 
-/// The sum of all `Lost 12 events`, `Possibly lost 12 samples` and `lost 12 events on CPU #1`.
+/// The sum of all `Lost 12 events`, `Possibly lost 12 samples`, `lost 12 events on CPU #1`, and of `(12 lost)` at zsock's end.
 fn said_lost(text: &str) -> u64 {
     let lower = text.to_lowercase();
-    let numbers = lower.split("lost ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    numbers.sum()
+    let after = lower.split("lost ").skip(1).filter_map(|rest| rest.split(' ').next());
+    let before = lower.split(" lost)").filter_map(|rest| Some(rest.rsplit_once('(')?.1));
+    after.chain(before).filter_map(|number| number.parse::<u64>().ok()).sum()
 }
 
 /// What the last record of zsock says.
@@ -115,6 +116,8 @@ mod tests {
         let said =
             "Attaching 1 probe...\nLost 17 events\nPossibly lost 4 samples\nlost 20 events on CPU #1\nlost\n";
         assert_eq!(said_lost(said), 41);
+        let end = "9 records lost since 11:11: why\nend after 2 s: 100 events (9 lost) of 3 sockets, 0 verdicts (0 still open)\n";
+        assert_eq!(said_lost(end), 9);
         assert_eq!(lost_events(r#"{"schema":1,"type":"end","events":9,"lost_events":3}"#), Some(3));
         assert_eq!(lost_events(r#"{"schema":1,"type":"st"#), None);
     }
