@@ -69,8 +69,10 @@ impl Table {
     }
 
     fn json_of(&self, row: &Row) -> Value {
+        // Backticks are Markdown's.
+        let tool = row.name.replace('`', "");
         let mut object =
-            Map::from_iter([("question".into(), json!(self.question)), ("tool".into(), json!(row.name))]);
+            Map::from_iter([("question".into(), json!(self.question)), ("tool".into(), json!(tool))]);
         match &row.cells {
             Ok(cells) => {
                 let known = self.columns.iter().zip(cells);
@@ -113,7 +115,7 @@ mod tests {
             title: "Connections.".to_owned(),
             columns: vec![column("load_ratio", "load's rate", 2), column("records", "records", 0)],
             rows: vec![
-                row("zsock trace", Ok(vec![Some(0.981), None])),
+                row("`zsock trace`", Ok(vec![Some(0.981), None])),
                 row("a | b", Ok(vec![Some(0.5), Some(12.0)])),
                 row("tcplife", Err(DoesNotRun("no kprobes | no headers".to_owned()))),
             ],
@@ -126,7 +128,7 @@ mod tests {
 
 | churn | load's rate | records |
 |---|--:|--:|
-| zsock trace | 0.98 | – |
+| `zsock trace` | 0.98 | – |
 | a \\| b | 0.50 | 12 |
 | tcplife | does not run here: no kprobes \\| no headers |  |
 ";
