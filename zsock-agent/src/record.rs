@@ -25,7 +25,8 @@ pub use action::{Action, Actions, Deed, Done, Standing};
 pub use audit::{ArmedTimer, Found, Group, Line, Noticed, Summary, TimerKind};
 pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
-    Progress, Request, Reset, Retransmit, Sample, Start, StateChange, Tick, What, ZeroWindowProbe,
+    ProgramRuns, Progress, Request, Reset, Retransmit, Sample, Start, StateChange, Tick, What,
+    ZeroWindowProbe,
 };
 pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};

@@ -130,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::record::{End, Family, Phase, Progress, Severity, SocketId, StateChange, Tcp, Verdict};
+    use crate::record::{Family, Phase, Progress, Severity, SocketId, StateChange, Tcp, Verdict};
     use crate::time::Time;
 
     /// A socket of nginx, IPv4 seen through an IPv6 socket.
@@ -299,6 +299,6 @@ mod tests {
 
     #[test]
     fn records_about_the_trace_itself_always_pass() {
-        assert!(selectors("--pid 1 --verdict silent_death").matches(&record(Body::End(End::default()))));
+        assert!(selectors("--pid 1 --verdict silent_death").matches(&record(Body::End(Box::default()))));
     }
 }

@@ -18,7 +18,7 @@ pub enum Body {
     /// Tracing has begun.
     Start(Box<Start>),
     /// Tracing has ended.
-    End(End),
+    End(Box<End>),
     /// Records were lost.
     Lost(Lost),
     /// A verdict.
@@ -61,7 +61,7 @@ pub struct Start {
 }
 
 /// Counters since the start, of what the selectors let through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "end")]
 pub struct End {
     /// Socket events seen.
@@ -99,6 +99,24 @@ pub struct End {
     /// Looks and events that found no room in the kernel for what has to be remembered of their socket.
     #[serde(default)]
     pub sockets_unstored: u64,
+    /// Processor time of zsock's process, user's and system's, its start included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// The most memory in RAM that the process mapped, `VmHWM`: what the kernel keeps for it is not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_resident_bytes: Option<u64>,
+    /// Runs of each program; empty where the kernel's statistics (`kernel.bpf_stats_enabled`) are off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<Arc<str>, ProgramRuns>,
+}
+
+/// How often a program ran since the trace began, as long as the kernel's statistics were on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramRuns {
+    /// How often.
+    pub runs: u64,
+    /// How long that took in all; the statistics themselves are part of it.
+    pub run_ns: u64,
 }
 
 /// Records that could not be handed over.

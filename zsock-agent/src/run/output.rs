@@ -205,7 +205,7 @@ impl Output {
             duration_ms,
             ..beyond
         };
-        self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
+        self.print_past_limit(&Record::new(at, &self.host, Body::End(Box::new(end))));
         let left = self.writer.finish(END_PATIENCE).context(self.failure)?;
         if left > 0 {
             log::warn!("{} did not take the last {left} records", self.taker);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
 
-use crate::record::{Body, Cause, Phase, Record, State, VerdictName, What};
+use crate::record::{Body, Cause, Phase, ProgramRuns, Record, State, VerdictName, What};
 use crate::sink::text::event_name;
 use crate::source::own::Usage;
 
@@ -71,6 +71,8 @@ pub struct Standing {
     pub dropped: u64,
     /// Passes over all sockets.
     pub passes: Passes,
+    /// Runs of zsock's programs, by name; empty where the kernel does not count them.
+    pub programs: BTreeMap<Arc<str>, ProgramRuns>,
 }
 
 /// What passes over all sockets cost.

@@ -147,7 +147,7 @@ impl Text {
         let text = format!(
             "end after {ran}: {events} ({lost} lost) of {sockets}, {verdicts} ({open} still open){let_go}"
         );
-        self.headed(at, &text)
+        self.headed(at, &text) + &self.labelled("cost", words::cost(end))
     }
 
     fn lost(&self, at: Time, lost: &Lost) -> String {

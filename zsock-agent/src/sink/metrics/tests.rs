@@ -24,6 +24,7 @@ fn standing() -> Standing {
             interval: Some(Duration::from_secs(1)),
             unseen_namespaces: Some(0),
         },
+        programs: [("inet_sock_set_state".into(), ProgramRuns { runs: 90_000, run_ns: 11_250_000 })].into(),
     }
 }
 
@@ -31,6 +32,7 @@ fn usage() -> Usage {
     Usage {
         cpu: Some(Duration::from_millis(250)),
         resident_bytes: Some(20 << 20),
+        peak_resident_bytes: Some(40 << 20),
         virtual_bytes: Some(300 << 20),
         started: Some(Time::from_unix_ns(1_700_000_000_500_000_000)),
         open_fds: Some(80),
@@ -65,9 +67,14 @@ fn every_metric_has_a_name_a_type_and_words() {
 #[test]
 fn what_is_not_known_is_absent_and_what_is_counted_is_there_from_the_start() {
     let fresh = metrics();
-    for absent in
-        ["zsock_sockets{", "zsock_connections", "zsock_kernel_records", "zsock_pass_interval", "process_"]
-    {
+    for absent in [
+        "zsock_sockets{",
+        "zsock_connections",
+        "zsock_kernel_records",
+        "zsock_pass_interval",
+        "zsock_program",
+        "process_",
+    ] {
         assert!(!series(&fresh).iter().any(|series| series.starts_with(absent)), "{absent}");
     }
     for name in VerdictName::ALL {

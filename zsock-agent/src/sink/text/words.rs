@@ -1,10 +1,11 @@
 //! The words for what a record says.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::engine::Standing;
 use crate::record::{
-    AcceptQueue, Cause, Closed, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
+    AcceptQueue, Cause, Closed, End, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
     Request, Retransmit, Sample, Socket, State, Subject, Tcp, Tick, What, ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
@@ -20,6 +21,18 @@ pub(super) fn tick(tick: &Tick) -> String {
     let closed = tick.closed.map(|closed| format!("{closed} closed"));
     let open = count(tick.open_verdicts, "open verdict");
     [sockets, established, closed, Some(open)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What zsock itself took: its processor time, its memory, the runs of its programs in the kernel.
+pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
+    let cpu = end.cpu_ms.map(|cpu| format!("{} of processor time", milliseconds(cpu)));
+    let memory = end.peak_resident_bytes.map(|peak| format!("{} of memory at most", bytes(peak)));
+    let programs = (!end.programs.is_empty()).then(|| {
+        let runs = end.programs.values().map(|program| program.runs).sum();
+        let run_ns = end.programs.values().map(|program| program.run_ns).sum();
+        format!("{} of its programs in {}", count(runs, "run"), duration(Duration::from_nanos(run_ns)))
+    });
+    [cpu, memory, programs].into_iter().flatten()
 }
 
 /// The name of an event, as in its record's `type`.
@@ -136,7 +149,7 @@ pub(in crate::sink) fn standing(tcp: &Tcp) -> Vec<String> {
     let mut phrases = vec![
         known(tcp.state, |state| state.to_string()),
         format!("rto {}", known(tcp.rto_ms, milliseconds)),
-        format!("srtt {}", known(tcp.srtt_us, |us| duration(std::time::Duration::from_micros(us)))),
+        format!("srtt {}", known(tcp.srtt_us, |us| duration(Duration::from_micros(us)))),
         format!("unacknowledged {}", known(tcp.unacked_bytes, bytes)),
         format!("unsent {}", known(tcp.unsent_bytes, bytes)),
         format!("unread {}", known(tcp.unread_bytes, bytes)),
