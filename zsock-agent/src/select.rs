@@ -43,7 +43,7 @@ impl Selectors {
     #[must_use]
     pub fn matches(&self, record: &Record) -> bool {
         match &record.body {
-            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Tick(_) => true,
+            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Shed(_) | Body::Tick(_) => true,
             Body::Event(event) => self.matches_socket(&event.socket) && self.matches_state_of(event),
             Body::Verdict(verdict) => {
                 self.matches_subject(&verdict.subject) && any(&self.verdicts, |name| verdict.verdict == *name)

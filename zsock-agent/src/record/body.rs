@@ -8,7 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, DestinationSample, Errno, Process, ProcessSample, Socket, State, Tcp, Verdict};
+use super::{
+    Cause, DestinationSample, Errno, Process, ProcessSample, ProgramRuns, Shed, Socket, State, Tcp, Verdict,
+};
 use crate::time::Time;
 
 /// What a record carries, told apart by `type`.
@@ -21,6 +23,8 @@ pub enum Body {
     End(Box<End>),
     /// Records were lost.
     Lost(Lost),
+    /// Zsock does without something.
+    Shed(Box<Shed>),
     /// A verdict.
     Verdict(Box<Verdict>),
     /// What the periodic pass found of a process.
@@ -108,15 +112,9 @@ pub struct End {
     /// Runs of each program; empty where the kernel's statistics (`kernel.bpf_stats_enabled`) are off.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub programs: BTreeMap<Arc<str>, ProgramRuns>,
-}
-
-/// How often a program ran since the trace began, as long as the kernel's statistics were on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProgramRuns {
-    /// How often.
-    pub runs: u64,
-    /// How long that took in all; the statistics themselves are part of it.
-    pub run_ns: u64,
+    /// `shed` records, by `what`: what zsock did without in the end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shed: BTreeMap<Arc<str>, u64>,
 }
 
 /// Records that could not be handed over.

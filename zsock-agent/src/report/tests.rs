@@ -19,6 +19,7 @@ use crate::select::Selectors;
 pub(crate) mod ends;
 mod runs;
 mod sentences;
+mod shed;
 mod torn;
 mod words;
 

@@ -33,10 +33,14 @@ use crate::source::namespaces;
 use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
 
+use thrift::Thrift;
+
 mod cost;
+mod limit;
 mod owners;
 mod standing;
 mod start;
+mod thrift;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -77,6 +81,8 @@ struct Trace {
     skips_counted_ns: u64,
     counted_ns: u64,
     undecoded: u64,
+    /// Absent without `--max-cpu`.
+    thrift: Option<Thrift>,
 }
 
 /// Goes on until `--duration`, a signal or a closed stdout ends it.
@@ -137,9 +143,11 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         skips_counted_ns: attached_ns,
         counted_ns: attached_ns,
         undecoded: 0,
+        thrift: None,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
     trace.tell_standing();
+    trace.limit_to(follow.max_cpu_percent, began_ns);
     if let Some(listener) = listener {
         listener.serve(trace.output.metrics().clone());
     }
@@ -315,6 +323,7 @@ impl Trace {
     fn do_chores(&mut self) {
         let now_ns = self.clock.monotonic_ns();
         self.count_runs(now_ns);
+        self.keep_within_limit(now_ns);
         self.warn_of_full_memory();
         self.tell_standing();
         let now = self.clock.at(now_ns);

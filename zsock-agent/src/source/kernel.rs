@@ -26,6 +26,7 @@ pub mod census;
 pub mod hooks;
 mod load;
 pub mod looks;
+pub mod optional;
 pub mod runs;
 pub mod states;
 mod tracefs;

@@ -41,6 +41,7 @@ impl Trace {
             cpu_ms: usage.cpu.map(milliseconds),
             peak_resident_bytes: usage.peak_resident_bytes,
             programs: self.program_runs(),
+            shed: self.shed(),
             ..End::default()
         })
     }

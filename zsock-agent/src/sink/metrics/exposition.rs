@@ -80,7 +80,12 @@ impl Page {
         let encoder = out.0.encode_descriptor("zsock_build_info", help, None, MetricType::Gauge)?;
         Info::new(labels).encode(encoder)?;
         let help = "The most memory that zsock takes, the kernel's share included.";
-        out.gauge("zsock_memory_limit_bytes", help, Some(facts.max_memory_bytes))
+        out.gauge("zsock_memory_limit_bytes", help, Some(facts.max_memory_bytes))?;
+        let help = "The share of one processor that zsock is to keep within, --max-cpu.";
+        let ratio = facts.max_cpu_percent.map(|percent| f64::from(percent) / 100.0);
+        out.gauge("zsock_cpu_limit_ratio", help, ratio)?;
+        let help = "How often zsock did without something more to keep within --max-cpu, by what.";
+        out.counters("zsock_shed", help, "what", &self.numbers.shed)
     }
 }
 

@@ -5,7 +5,11 @@ use crate::sink::samples;
 use crate::time::Time;
 
 fn metrics() -> Metrics {
-    Metrics::new(Facts { kernel: "6.18.0 \"x\"\n".into(), max_memory_bytes: 1 << 30 })
+    Metrics::new(Facts {
+        kernel: "6.18.0 \"x\"\n".into(),
+        max_memory_bytes: 1 << 30,
+        max_cpu_percent: Some(5),
+    })
 }
 
 fn standing() -> Standing {
@@ -105,6 +109,7 @@ fn verdicts_open_and_close() {
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
+        | Body::Shed(_)
         | Body::Process(_)
         | Body::Destination(_)
         | Body::Tick(_)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Standing;
 use crate::record::{
     AcceptQueue, Cause, Closed, End, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
-    Request, Retransmit, Sample, Socket, State, Subject, Tcp, Tick, What, ZeroWindowProbe, printable,
+    Request, Retransmit, Sample, Shed, Socket, State, Subject, Tcp, Tick, What, ZeroWindowProbe, printable,
 };
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
@@ -23,7 +23,19 @@ pub(super) fn tick(tick: &Tick) -> String {
     [sockets, established, closed, Some(open)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// What zsock itself took: its processor time, its memory, the runs of its programs in the kernel.
+/// What zsock does without from here on, why, and what that costs.
+pub(super) fn shed(shed: &Shed) -> String {
+    let Shed { what, cpu_percent, max_cpu_percent, poorer, lost, .. } = shed;
+    let poorer: Vec<_> = poorer.iter().map(|name| printable(name)).collect();
+    let poorer = if poorer.is_empty() { String::new() } else { format!("; poorer: {}", poorer.join(", ")) };
+    format!(
+        "shed {}: zsock used {cpu_percent} % of a processor, and --max-cpu allows {max_cpu_percent} %; from here on {}{poorer}",
+        printable(what),
+        printable(lost)
+    )
+}
+
+/// What zsock itself took: its processor time, its memory, the runs of its programs in the kernel; and what it did without to take less.
 pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
     let cpu = end.cpu_ms.map(|cpu| format!("{} of processor time", milliseconds(cpu)));
     let memory = end.peak_resident_bytes.map(|peak| format!("{} of memory at most", bytes(peak)));
@@ -32,7 +44,13 @@ pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
         let run_ns = end.programs.values().map(|program| program.run_ns).sum();
         format!("{} of its programs in {}", count(runs, "run"), duration(Duration::from_nanos(run_ns)))
     });
-    [cpu, memory, programs].into_iter().flatten()
+    let shed = end.shed.iter().map(|(what, times)| match times {
+        1 => printable(what).into_owned(),
+        _ => format!("{} ({times} times)", printable(what)),
+    });
+    let shed: Vec<_> = shed.collect();
+    let shed = (!shed.is_empty()).then(|| format!("shed for --max-cpu: {}", shed.join(", ")));
+    [cpu, memory, programs, shed].into_iter().flatten()
 }
 
 /// The name of an event, as in its record's `type`.

@@ -93,7 +93,8 @@ pub(super) fn take_off(ebpf: &mut Ebpf) -> Vec<(Arc<str>, ProgramFd)> {
     hooks.filter_map(|(name, program)| take_one_off(name, program)).collect()
 }
 
-fn take_one_off(name: &str, program: &mut Program) -> Option<(Arc<str>, ProgramFd)> {
+/// The same with one program; none where it is not loaded.
+pub(super) fn take_one_off(name: &str, program: &mut Program) -> Option<(Arc<str>, ProgramFd)> {
     let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).ok()?;
     // One that does not come off goes with this process.
     let _ = unload(program);
