@@ -44,9 +44,10 @@ impl Schedule {
         Self { interval, next, running: None, slowed: None, told_refusal, passes: Passes::default() }
     }
 
-    /// Lets passes come half as often for good. Returns the time between two of them.
+    /// Lets passes come half as often as they do, for good. Returns the time between two of them.
     pub(super) fn halve(&mut self) -> Duration {
-        self.interval *= 2;
+        self.interval = self.passes.interval.map_or(self.interval, |now| now.max(self.interval)) * 2;
+        self.slowed = None;
         self.interval
     }
 

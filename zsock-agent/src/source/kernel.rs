@@ -1,6 +1,7 @@
 //! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,6 +77,8 @@ pub struct Kernel {
     drained: u64,
     /// The programs' own descriptors once the hooks are off: they still tell what was skipped.
     detached: Vec<(Arc<str>, ProgramFd)>,
+    /// Runs are counted as long as it is open.
+    statistics: Option<OwnedFd>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -167,6 +170,7 @@ impl Kernel {
             timers: 0,
             drained: 0,
             detached: Vec::new(),
+            statistics: None,
             log,
         };
         for hook in hooks::ALL.iter().chain([&hooks::LOOK_AT_SOCKETS, &hooks::LOOK_AT_HOLDERS]) {

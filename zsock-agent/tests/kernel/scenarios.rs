@@ -91,6 +91,7 @@ fn of_metrics() -> Vec<(&'static str, fn())> {
         metrics::promtool_finds_no_fault,
         metrics::prometheus_reads_them,
         cost::the_end_tells_what_zsock_took,
+        cost::beyond_its_limit_it_does_without_and_stays_true,
     ]
 }
 

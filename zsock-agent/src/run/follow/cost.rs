@@ -8,7 +8,7 @@ use zsock_common::wire::Counters;
 
 use super::Trace;
 use crate::record::{End, ProgramRuns};
-use crate::source::kernel::runs::{self, Runs};
+use crate::source::kernel::runs::Runs;
 use crate::source::own::Usage;
 use crate::time::milliseconds;
 
@@ -25,7 +25,7 @@ impl Trace {
 
     /// The runs of each program as of the last count; empty where the kernel does not count them.
     pub(super) fn program_runs(&self) -> BTreeMap<Arc<str>, ProgramRuns> {
-        told(&self.runs, runs::are_counted())
+        told(&self.runs, self.kernel.counts_runs())
     }
 
     /// What `end` says of zsock, and of what the kernel side did.
@@ -48,8 +48,8 @@ impl Trace {
 }
 
 /// That nothing ran is a fact only where runs are counted.
-fn told(runs: &Runs, are_counted: Option<bool>) -> BTreeMap<Arc<str>, ProgramRuns> {
-    let is_known = are_counted == Some(true) || runs.values().any(|counted| counted.runs > 0);
+fn told(runs: &Runs, are_counted: bool) -> BTreeMap<Arc<str>, ProgramRuns> {
+    let is_known = are_counted || runs.values().any(|counted| counted.runs > 0);
     let told = runs.iter().filter(|_| is_known);
     told.map(|(name, counted)| (Arc::clone(name), ProgramRuns { runs: counted.runs, run_ns: counted.run_ns }))
         .collect()
@@ -73,10 +73,9 @@ mod tests {
         let named = |numbers: BTreeMap<&str, u64>| -> BTreeMap<String, u64> {
             numbers.into_iter().map(|(name, runs)| (name.to_owned(), runs)).collect()
         };
-        assert_eq!(numbers(&runs(0), Some(false)), BTreeMap::new());
-        assert_eq!(numbers(&runs(0), None), BTreeMap::new());
-        assert_eq!(numbers(&runs(0), Some(true)), named(none()));
+        assert_eq!(numbers(&runs(0), false), BTreeMap::new());
+        assert_eq!(numbers(&runs(0), true), named(none()));
         // Somebody had them on for a while.
-        assert_eq!(numbers(&runs(7), Some(false)), named(BTreeMap::from([("state", 7), ("error", 0)])));
+        assert_eq!(numbers(&runs(7), false), named(BTreeMap::from([("state", 7), ("error", 0)])));
     }
 }

@@ -35,6 +35,17 @@ pub(super) struct Excess<T> {
     pub(super) shed: Option<T>,
 }
 
+/// What a look at the use says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement<T> {
+    /// The window goes on.
+    Early,
+    /// The limit was kept in the window that is over.
+    Kept,
+    /// It was not.
+    Exceeded(Excess<T>),
+}
+
 /// The limit, and what was used when it was looked at last.
 #[derive(Debug)]
 pub(super) struct Limit<T> {
@@ -52,18 +63,25 @@ impl<T: Copy + PartialEq> Limit<T> {
         self.max_percent
     }
 
-    /// Judges what was used since a window ago; nothing before one is over, and nothing where the limit was kept.
-    pub(super) fn judge(&mut self, used: Used<T>) -> Option<Excess<T>> {
+    /// Begins a window anew.
+    pub(super) fn begin_anew(&mut self, used: Used<T>) {
+        self.since = used;
+    }
+
+    /// Judges what was used in the window, once it is over.
+    pub(super) fn judge(&mut self, used: Used<T>) -> Judgement<T> {
         let window = used.at.saturating_sub(self.since.at);
         if window < WINDOW {
-            return None;
+            return Judgement::Early;
         }
         let before = std::mem::replace(&mut self.since, used);
         let used = &self.since;
         let programs = used.hooks.zip(before.hooks).map_or(Duration::ZERO, difference);
         let taken = difference((used.agent, before.agent)) + programs;
-        let is_too_much = taken * 100 > window * self.max_percent;
-        is_too_much.then(|| Excess {
+        if taken * 100 <= window * self.max_percent {
+            return Judgement::Kept;
+        }
+        Judgement::Exceeded(Excess {
             tenths: u32::try_from((taken.as_nanos() * 1_000).div_ceil(window.as_nanos())).unwrap_or(u32::MAX),
             shed: choose(&costs(used, &before), taken, window * self.max_percent / 100 / NEGLIGIBLE),
         })
@@ -123,8 +141,14 @@ mod tests {
 
     /// What is shed after a window in which the process took `agent_ms` of 5 s.
     fn shed(agent_ms: u64, spare: &[(&'static str, Option<u64>)]) -> Option<Option<&'static str>> {
-        let excess = limit(spare).judge(used(105, 3_000 + agent_ms, Some(0), spare));
-        excess.map(|excess| excess.shed)
+        excess(limit(spare).judge(used(105, 3_000 + agent_ms, Some(0), spare))).map(|excess| excess.shed)
+    }
+
+    fn excess(judgement: Judgement<&'static str>) -> Option<Excess<&'static str>> {
+        match judgement {
+            Judgement::Early | Judgement::Kept => None,
+            Judgement::Exceeded(excess) => Some(excess),
+        }
     }
 
     #[test]
@@ -136,21 +160,18 @@ mod tests {
     #[test]
     fn what_is_used_up_to_the_limit_costs_nothing() {
         let spare = [("timers", Some(30)), ("events", None)];
-        assert_eq!(shed(500, &spare), None);
-        // Half a second of the start is not of the window.
-        assert_eq!(limit(&spare).judge(used(104, 9_000, Some(0), &spare)), None);
+        assert_eq!(limit(&spare).judge(used(105, 3_500, Some(0), &spare)), Judgement::Kept);
+        assert_eq!(limit(&spare).judge(used(104, 9_000, Some(0), &spare)), Judgement::Early);
     }
 
     #[test]
     fn the_time_of_programs_counts_where_the_kernel_tells_it() {
         let spare = [("timers", Some(150)), ("events", None)];
         let with = |hooks_ms| limit(&spare).judge(used(105, 3_400, hooks_ms, &spare));
-        assert_eq!(with(Some(100)), None);
-        let excess = with(Some(150)).unwrap();
-        assert_eq!(excess, Excess { tenths: 110, shed: Some("timers") });
-        let hardly = limit(&spare).judge(used(105, 3_400, Some(101), &spare)).unwrap();
-        assert_eq!(hardly.tenths, 101, "10.02 %");
-        assert_eq!(with(None), None, "400 ms of its own");
+        assert_eq!(with(Some(100)), Judgement::Kept);
+        assert_eq!(with(Some(150)), Judgement::Exceeded(Excess { tenths: 110, shed: Some("timers") }));
+        assert_eq!(excess(with(Some(101))).unwrap().tenths, 101, "10.02 %");
+        assert_eq!(with(None), Judgement::Kept, "400 ms of its own");
     }
 
     #[test]
@@ -161,8 +182,8 @@ mod tests {
         let mut told = Vec::new();
         for at_s in 101..=126 {
             // 90 % all the time.
-            let excess = limit.judge(used(at_s, 3_000 + (at_s - 100) * 900, Some(0), &left));
-            if let Some(Excess { shed, .. }) = excess {
+            let judgement = limit.judge(used(at_s, 3_000 + (at_s - 100) * 900, Some(0), &left));
+            if let Some(Excess { shed, .. }) = excess(judgement) {
                 left.retain(|(what, _)| Some(*what) != shed);
                 told.push((at_s, shed));
             }
@@ -195,8 +216,8 @@ mod tests {
     fn a_kernel_that_begins_to_count_within_a_window_tells_nothing_of_it() {
         let mut limit = Limit::new(MAX_PERCENT, used(100, 0, None, &[("timers", None), ("events", None)]));
         let first = limit.judge(used(105, 400, Some(9_000), &[("timers", Some(9_000)), ("events", None)]));
-        assert_eq!(first, None);
+        assert_eq!(first, Judgement::Kept);
         let next = limit.judge(used(110, 800, Some(9_200), &[("timers", Some(9_150)), ("events", None)]));
-        assert_eq!(next.and_then(|excess| excess.shed), Some("timers"));
+        assert_eq!(excess(next).and_then(|excess| excess.shed), Some("timers"));
     }
 }

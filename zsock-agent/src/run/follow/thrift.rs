@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Trace;
-use super::limit::{Excess, Limit, Used, WINDOW};
+use super::limit::{Excess, Judgement, Limit, Used, WINDOW};
 use crate::record::{Body, Record, Shed, VerdictName};
 use crate::source::clock;
 use crate::source::kernel::optional::Optional;
-use crate::source::kernel::runs;
-use crate::time::milliseconds;
+use crate::time::{milliseconds, nanoseconds};
 
 /// So often passes are made twice as rare: with all of these they come every 16 s unless told otherwise, and verdicts that time alone reveals
 /// still come within the half minute in which people look for them.
 const PASS_STEPS: u32 = 4;
+
+/// Where nothing was left to do without, it is looked again after so long: something else may cost by then.
+const SPENT_FOR: Duration = Duration::from_secs(60);
 
 /// The verdicts that come with a pass.
 const OF_PASSES: [VerdictName; 5] = [
@@ -41,7 +43,8 @@ pub(super) struct Thrift {
     /// How often each thing was given up.
     shed: BTreeMap<Arc<str>, u64>,
     pass_steps: u32,
-    has_said_spent: bool,
+    /// When nothing was left that would have brought anything.
+    spent_ns: Option<u64>,
 }
 
 impl Trace {
@@ -51,7 +54,7 @@ impl Trace {
             limit: Limit::new(max_percent, self.used(now_ns, 0)),
             shed: BTreeMap::new(),
             pass_steps: 0,
-            has_said_spent: false,
+            spent_ns: None,
         });
     }
 
@@ -61,9 +64,29 @@ impl Trace {
         let used = self.used(now_ns, pass_steps);
         let Some(thrift) = &mut self.thrift else { return };
         let max_cpu_percent = thrift.limit.max_percent();
-        let Some(Excess { tenths, shed }) = thrift.limit.judge(used) else { return };
-        if shed.is_none() && std::mem::replace(&mut thrift.has_said_spent, true) {
+        let Excess { tenths, shed } = match thrift.limit.judge(used) {
+            Judgement::Early => return,
+            Judgement::Kept => return self.kernel.cease_to_count(),
+            Judgement::Exceeded(excess) => excess,
+        };
+        let was_spent = thrift.spent_ns;
+        if was_spent.is_some_and(|spent_ns| now_ns.saturating_sub(spent_ns) < nanoseconds(SPENT_FOR)) {
             return;
+        }
+        // What things cost is worth a window before one of them goes for good.
+        if shed.is_some() && !self.kernel.counts_runs() && self.kernel.begin_to_count() {
+            let used = self.used(now_ns, pass_steps);
+            if let Some(thrift) = &mut self.thrift {
+                thrift.limit.begin_anew(used);
+            }
+            return;
+        }
+        if shed.is_none() {
+            self.kernel.cease_to_count();
+            thrift.spent_ns = Some(now_ns);
+            if was_spent.is_some() {
+                return;
+            }
         }
         let given_up = shed.map_or_else(spent, |spare| self.give_up(spare));
         let shed = Shed { cpu_percent: f64::from(tenths) / 10.0, max_cpu_percent, ..given_up };
@@ -84,12 +107,14 @@ impl Trace {
     }
 
     fn used(&self, now_ns: u64, pass_steps: u32) -> Used<Spare> {
-        let are_counted = runs::are_counted() == Some(true);
+        let are_counted = self.kernel.counts_runs();
         let hooks = self.runs.values().filter(|counted| counted.is_hook).map(|counted| counted.run_ns).sum();
         let of_hooks = |optional: &'static Optional| {
             (Spare::Hooks(optional), are_counted.then(|| self.kernel.time_of(optional, &self.runs)))
         };
-        let mut spare: Vec<_> = self.kernel.optional().into_iter().map(of_hooks).collect();
+        let hooks_to_spare =
+            self.kernel.optional().into_iter().filter(|optional| are_counted || !optional.is_rare);
+        let mut spare: Vec<_> = hooks_to_spare.map(of_hooks).collect();
         if pass_steps < PASS_STEPS {
             // A step spares half of them.
             spare.push((Spare::Passes, Some(self.schedule.passes().cpu / 2)));

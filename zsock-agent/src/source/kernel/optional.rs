@@ -20,34 +20,46 @@ pub struct Optional {
     pub poorer: &'static [VerdictName],
     /// What is not seen without them.
     pub lost: &'static str,
+    /// They run for trouble alone: nobody goes without them unless it is known that they cost something.
+    pub is_rare: bool,
 }
 
-/// All of them, in the order in which they are taken off where nobody knows what they cost.
+/// All of them, in the order in which they are taken off where it is not known what they cost.
 pub const ALL: [&Optional; 5] = [
     &Optional {
         name: "timers",
         hooks: &["keepalive", "persist"],
         poorer: &[VerdictName::KeepaliveUnanswered, VerdictName::ZeroWindowStall, VerdictName::SilentDeath],
         lost: "keepalive probes and probes of closed windows are seen by passes alone, and no death at a closed window is told",
+        is_rare: false,
     },
     &Optional {
         name: "accept_failed",
         hooks: &["accept_failed"],
         poorer: &[VerdictName::FdPressure],
         lost: "accepts that fail for want of descriptors are not seen, fd_pressure is found by counting alone",
+        is_rare: false,
     },
     &Optional {
         name: "recovery",
         hooks: &["recovery"],
         poorer: &[VerdictName::StuckRetransmission, VerdictName::OrphanStuck],
         lost: "that a stalled connection moves again is seen by the next pass alone",
+        is_rare: false,
     },
-    &Optional { name: "syn_ack", hooks: &["syn_ack"], poorer: &[], lost: "SYN-ACKs sent again are not told" },
+    &Optional {
+        name: "syn_ack",
+        hooks: &["syn_ack"],
+        poorer: &[],
+        lost: "SYN-ACKs sent again are not told",
+        is_rare: true,
+    },
     &Optional {
         name: "error",
         hooks: &["error"],
         poorer: &[],
         lost: "errors are told with the end of their connection alone",
+        is_rare: true,
     },
 ];
 

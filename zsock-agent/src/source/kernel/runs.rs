@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 
 use aya::programs::{Program, ProgramFd};
+use aya::sys::{Stats, enable_stats};
 
 use super::Kernel;
 
@@ -46,13 +47,29 @@ impl Counted {
     }
 }
 
-/// Whether the kernel counts runs now; `None` where that cannot be read.
-#[must_use]
-pub fn are_counted() -> Option<bool> {
-    Some(fs::read_to_string(STATISTICS).ok()?.trim() != "0")
-}
-
 impl Kernel {
+    /// Whether the kernel counts runs, because somebody has set it to or zsock asks for it.
+    #[must_use]
+    pub fn counts_runs(&self) -> bool {
+        let is_set = || fs::read_to_string(STATISTICS).is_ok_and(|value| value.trim() != "0");
+        self.statistics.is_some() || is_set()
+    }
+
+    /// Asks the kernel to count runs for a while, which costs every program of the host some nanoseconds a run. Returns whether it does:
+    /// it takes `CAP_SYS_ADMIN` and Linux 5.8.
+    pub fn begin_to_count(&mut self) -> bool {
+        if !self.counts_runs() {
+            let asked = enable_stats(Stats::RunTime);
+            self.statistics = asked.inspect_err(|error| log::info!("count runs of programs: {error}")).ok();
+        }
+        self.counts_runs()
+    }
+
+    /// Asks for it no longer.
+    pub fn cease_to_count(&mut self) {
+        self.statistics = None;
+    }
+
     /// What the kernel has counted of every program that was ever attached. Opens a file for each; `None` where one of them cannot be read.
     #[must_use]
     pub fn runs(&self) -> Option<Runs> {
