@@ -63,11 +63,12 @@ pub struct FollowArgs {
 
     /// The most of one processor that zsock is to use, in percent; where it uses more, it does without something [default: no limit]
     ///
-    /// The most of one processor that zsock is to use, in percent of one, 1 to 100: by the time of its process and, where the kernel
-    /// counts that (`sysctl kernel.bpf_stats_enabled=1`), of its programs, else these are not counted. Where it uses more for 5 seconds it
-    /// does without one thing that it can spare, and after 5 more without the next: the costliest first as far as that is known,
-    /// else hooks that run for more than TCP, other hooks, half of the passes over all sockets, and last, with --events all, events. Each
-    /// is told by a `shed` record and on stderr, with the verdicts that get poorer, and stays away until zsock ends. No verdict gets wrong. [default: no limit]
+    /// The most of one processor that zsock is to use, in percent of one, 1 to 100: by the time of its process and, while the kernel counts
+    /// that (`sysctl kernel.bpf_stats_enabled=1`), of its programs, which are not counted otherwise. Where it uses more for 5
+    /// seconds, it has its programs counted as well, if it may, and then does without one thing every 5 seconds, the costliest first: hooks
+    /// that can be spared, half of the passes over all sockets, and last, with --events all, events. Where the kernel does not
+    /// count, hooks come first that run for more than TCP. Each thing is told by a `shed` record and on stderr, with the verdicts that get
+    /// poorer, and stays away until zsock ends. No verdict gets wrong by it. [default: no limit]
     #[arg(long = "max-cpu", value_name = "PERCENT", value_parser = values::cpu_percent)]
     pub max_cpu_percent: Option<u32>,
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 /// use that lasts is answered before anybody looks twice. After each step as long is waited, for only then it shows what the step saved.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
-/// What takes less than this part of the limit would bring nothing, and stays.
-const NEGLIGIBLE: u32 = 20;
+/// What takes less than this part of what is too much, and of the limit, would bring nothing, and stays: no verdict gets poorer for that.
+const NEGLIGIBLE_OF_EXCESS: u32 = 10;
+const NEGLIGIBLE_OF_LIMIT: u32 = 4;
 
 /// What was used until a moment.
 #[derive(Clone, Debug)]
@@ -78,12 +79,14 @@ impl<T: Copy + PartialEq> Limit<T> {
         let used = &self.since;
         let programs = used.hooks.zip(before.hooks).map_or(Duration::ZERO, difference);
         let taken = difference((used.agent, before.agent)) + programs;
-        if taken * 100 <= window * self.max_percent {
+        let allowed = window * self.max_percent / 100;
+        if taken <= allowed {
             return Judgement::Kept;
         }
+        let negligible = ((taken - allowed) / NEGLIGIBLE_OF_EXCESS).min(allowed / NEGLIGIBLE_OF_LIMIT);
         Judgement::Exceeded(Excess {
             tenths: u32::try_from((taken.as_nanos() * 1_000).div_ceil(window.as_nanos())).unwrap_or(u32::MAX),
-            shed: choose(&costs(used, &before), taken, window * self.max_percent / 100 / NEGLIGIBLE),
+            shed: choose(&costs(used, &before), taken, negligible),
         })
     }
 }
@@ -139,9 +142,9 @@ mod tests {
         Limit::new(MAX_PERCENT, used(100, 3_000, Some(0), &none))
     }
 
-    /// What is shed after a window in which the process took `agent_ms` of 5 s.
-    fn shed(agent_ms: u64, spare: &[(&'static str, Option<u64>)]) -> Option<Option<&'static str>> {
-        excess(limit(spare).judge(used(105, 3_000 + agent_ms, Some(0), spare))).map(|excess| excess.shed)
+    /// What is shed after a window in which the process took `agent_ms` of 5 s, which is too much.
+    fn shed(agent_ms: u64, spare: &[(&'static str, Option<u64>)]) -> Option<&'static str> {
+        excess(limit(spare).judge(used(105, 3_000 + agent_ms, Some(0), spare))).expect("too much").shed
     }
 
     fn excess(judgement: Judgement<&'static str>) -> Option<Excess<&'static str>> {
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_used_beyond_the_limit_costs_the_costliest_thing() {
         let spare = [("timers", Some(30)), ("accepts", Some(90)), ("passes", Some(60)), ("events", None)];
-        assert_eq!(shed(501, &spare), Some(Some("accepts")));
+        assert_eq!(shed(501, &spare), Some("accepts"));
     }
 
     #[test]
@@ -197,19 +200,21 @@ mod tests {
     fn where_costs_are_not_known_it_goes_by_order_unless_one_is_half_of_all() {
         let hooks = [("timers", None), ("accepts", None)];
         let with = |passes_ms| [hooks[0], hooks[1], ("passes", Some(passes_ms)), ("events", None)];
-        assert_eq!(shed(600, &with(299)), Some(Some("timers")));
-        assert_eq!(shed(600, &with(300)), Some(Some("passes")));
-        assert_eq!(shed(600, &[("passes", Some(299)), ("events", None)]), Some(Some("passes")));
+        assert_eq!(shed(600, &with(299)), Some("timers"));
+        assert_eq!(shed(600, &with(300)), Some("passes"));
+        assert_eq!(shed(600, &[("passes", Some(299)), ("events", None)]), Some("passes"));
     }
 
     #[test]
     fn what_would_bring_nothing_stays_and_what_nobody_can_measure_goes_last() {
-        // A twentieth of 500 ms.
-        let spare = [("timers", Some(24)), ("passes", Some(24)), ("events", None)];
-        assert_eq!(shed(2_000, &spare), Some(Some("events")));
-        assert_eq!(shed(2_000, &[("timers", Some(24)), ("passes", Some(25))]), Some(Some("passes")));
-        assert_eq!(shed(2_000, &[("timers", Some(24))]), Some(None));
-        assert_eq!(shed(2_000, &[]), Some(None));
+        // Of 500 ms a quarter, of 100 ms too much a tenth.
+        for (taken, little, enough) in [(2_000, 124, 125), (600, 9, 10)] {
+            let spare = [("timers", Some(little)), ("passes", Some(little)), ("events", None)];
+            assert_eq!(shed(taken, &spare), Some("events"));
+            assert_eq!(shed(taken, &[("timers", Some(little)), ("passes", Some(enough))]), Some("passes"));
+            assert_eq!(shed(taken, &[("timers", Some(little))]), None);
+        }
+        assert_eq!(shed(2_000, &[]), None);
     }
 
     #[test]

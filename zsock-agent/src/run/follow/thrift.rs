@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Trace;
 use super::limit::{Excess, Judgement, Limit, Used, WINDOW};
 use crate::record::{Body, Record, Shed, VerdictName};
+use crate::sink::duration;
 use crate::source::clock;
 use crate::source::kernel::optional::Optional;
 use crate::time::{milliseconds, nanoseconds};
@@ -16,7 +17,7 @@ use crate::time::{milliseconds, nanoseconds};
 const PASS_STEPS: u32 = 4;
 
 /// Where nothing was left to do without, it is looked again after so long: something else may cost by then.
-const SPENT_FOR: Duration = Duration::from_secs(60);
+const SPENT_FOR: Duration = Duration::from_mins(1);
 
 /// The verdicts that come with a pass.
 const OF_PASSES: [VerdictName; 5] = [
@@ -144,7 +145,10 @@ impl Trace {
                     thrift.pass_steps += 1;
                 }
                 let interval = self.schedule.halve();
-                let lost = format!("passes come every {interval:?} at most, and what they find comes later");
+                let lost = format!(
+                    "passes come every {} at most, and what they find comes later",
+                    duration(interval)
+                );
                 Shed { interval_ms: Some(milliseconds(interval)), ..given_up("passes", &OF_PASSES, &lost) }
             }
             Spare::Events => {
@@ -160,7 +164,7 @@ fn spent() -> Shed {
     given_up(
         "nothing",
         &[],
-        "nothing is left to do without, and the limit is not kept: select fewer sockets, or allow more",
+        "nothing is left that would bring enough, and the limit is not kept: select fewer sockets, or allow more",
     )
 }
 

@@ -44,13 +44,12 @@ pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
         let run_ns = end.programs.values().map(|program| program.run_ns).sum();
         format!("{} of its programs in {}", count(runs, "run"), duration(Duration::from_nanos(run_ns)))
     });
-    let shed = end.shed.iter().map(|(what, times)| match times {
-        1 => printable(what).into_owned(),
-        _ => format!("{} ({times} times)", printable(what)),
+    let shed = end.shed.iter().map(|(what, times)| match (&**what, times) {
+        ("nothing", _) => "--max-cpu not kept".to_owned(),
+        (what, 1) => format!("shed {}", printable(what)),
+        (what, _) => format!("shed {} {times} times", printable(what)),
     });
-    let shed: Vec<_> = shed.collect();
-    let shed = (!shed.is_empty()).then(|| format!("shed for --max-cpu: {}", shed.join(", ")));
-    [cpu, memory, programs, shed].into_iter().flatten()
+    [cpu, memory, programs].into_iter().flatten().chain(shed)
 }
 
 /// The name of an event, as in its record's `type`.
