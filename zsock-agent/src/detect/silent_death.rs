@@ -371,11 +371,12 @@ mod tests {
 
     #[test]
     fn where_probes_are_told_no_longer_no_death_is_told_that_may_be_none() {
-        let before = [on(1_000, window_probe(1, None)), shed(2_000, "timers", &["keepalive", "persist"])];
-        let ends = |end| verdicts(&[&before[..], &[on(60_000, end)]].concat());
-        assert_eq!(ends(window_stays_closed(Some(57_500), Some(0))), expected([]));
-        assert_eq!(ends(window_stays_closed(Some(500), Some(1))), expected([]));
+        let ends_after = |hooks, end| verdicts(&[shed(2_000, "timers", hooks), on(60_000, end)]);
+        let ends = |end| ends_after(&["keepalive", "persist"], end);
         let died = expected([(60_000, "silent_death closed")]);
+        let answered_unseen = || window_stays_closed(Some(500), Some(1));
+        assert_eq!(ends(answered_unseen()), expected([]));
+        assert_eq!(ends_after(&["recovery"], answered_unseen()), died, "no probe was told, so none was sent");
         assert_eq!(ends(window_stays_closed(Some(57_500), Some(2))), died, "two went unanswered");
         assert_eq!(ends(timed_out()), died, "the window was open");
     }

@@ -83,7 +83,8 @@ impl<T: Copy + PartialEq> Limit<T> {
         if taken <= allowed {
             return Judgement::Kept;
         }
-        let negligible = ((taken - allowed) / NEGLIGIBLE_OF_EXCESS).min(allowed / NEGLIGIBLE_OF_LIMIT);
+        let negligible =
+            (difference((taken, allowed)) / NEGLIGIBLE_OF_EXCESS).min(allowed / NEGLIGIBLE_OF_LIMIT);
         Judgement::Exceeded(Excess {
             tenths: u32::try_from((taken.as_nanos() * 1_000).div_ceil(window.as_nanos())).unwrap_or(u32::MAX),
             shed: choose(&costs(used, &before), taken, negligible),
