@@ -175,8 +175,9 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
                 trace.do_chores();
             }
             _ = poll.tick() => trace.kernel.flush_log(),
-            ready = trace.kernel.readable() => ready?,
+            // Before what the kernel side has to say, which under load is always something: it is read after each step of a pass.
             () = trace.schedule.due() => trace.pass(),
+            ready = trace.kernel.readable() => ready?,
             () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
         }
         trace.advance(false);
