@@ -134,7 +134,7 @@ pub(crate) fn question(bench: &Bench) -> Question {
                 trial.cpu_of_million(tool, CHANGES * made),
                 trial.told(tool),
                 trial.lost_percent(tool, made),
-                Some(number(trial.seen.said_lost)),
+                trial.seen.said_lost.map(number),
             ]
         },
     }

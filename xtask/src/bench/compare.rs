@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_a_tool_should_have_told_and_did_not_is_lost() {
-        let seen = Seen { events: 740, said_lost: 0 };
+        let seen = Seen { events: 740, said_lost: None };
         let trial = Trial { load: vec![], cpu: Duration::from_millis(74), seen };
         let close = |given: Option<f64>, expected: f64| given.is_some_and(|it| (it - expected).abs() < 1e-9);
         assert!(close(trial.lost_percent(&tool(Some(10.0)), 100.0), 26.0));

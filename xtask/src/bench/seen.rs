@@ -14,8 +14,8 @@ use super::tool::{Count, FILE};
 pub(crate) struct Seen {
     /// How much it told.
     pub(crate) events: u64,
-    /// How much it says that it lost.
-    pub(crate) said_lost: u64,
+    /// How much it says that it lost; absent where it does not say.
+    pub(crate) said_lost: Option<u64>,
 }
 
 impl Seen {
@@ -35,17 +35,19 @@ impl Seen {
                 let within = matching(&["-a", "lost", "-i"], &stdout)?;
                 Self {
                     events: lines_with(needle, &stdout)?,
-                    said_lost: said_lost(&within) + said_lost(&complaints()?),
+                    said_lost: Some(said_lost(&within) + said_lost(&complaints()?)),
                 }
             }
             Count::Json(needle) => {
                 let last = crate::command::output(Command::new("tail").args(["-n", "1"]).arg(&stdout))?;
-                Self { events: lines_with(needle, &stdout)?, said_lost: lost_events(&last).unwrap_or(0) }
+                Self { events: lines_with(needle, &stdout)?, said_lost: lost_events(&last) }
             }
             Count::Packets => {
                 let said = complaints()?;
-                let number = |of| number_before(&said, of).unwrap_or(0);
-                Self { events: number(" packets captured"), said_lost: number(" packets dropped by kernel") }
+                Self {
+                    events: number_before(&said, " packets captured").unwrap_or(0),
+                    said_lost: number_before(&said, " packets dropped by kernel"),
+                }
             }
             Count::Samples => {
                 let mut report = Command::new("perf");
@@ -86,13 +88,11 @@ fn number_before(text: &str, of: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_suffix(of)?.parse().ok())
 }
 
-/// What `perf report --stats` says. A LOST event tells of losses without their number, which other events have.
+/// What `perf report --stats` says. It counts the records that tell of losses, and not what these say.
 fn samples(stats: &str) -> Seen {
-    let number = |name: &str| {
-        let line = stats.lines().find_map(|line| line.trim_start().strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-    };
-    Seen { events: number("SAMPLE events:"), said_lost: number("LOST_SAMPLES events:") }
+    let line = stats.lines().find_map(|line| line.trim_start().strip_prefix("SAMPLE events:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    Seen { events: number.unwrap_or(0), said_lost: None }
 }
 
 /// Why a tool gave up: the first line that says so, or else the first.
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn perf_counts_by_itself() {
         let stats = "\nAggregated stats:\n           TOTAL events:      68813\n      LOST_SAMPLES events:          5\n          SAMPLE events:      68769  (99.9%)\n";
-        assert_eq!(samples(stats), Seen { events: 68_769, said_lost: 5 });
+        assert_eq!(samples(stats), Seen { events: 68_769, said_lost: None });
     }
 
     #[test]

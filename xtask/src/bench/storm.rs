@@ -80,7 +80,7 @@ pub(crate) fn question(_: &Bench) -> Question {
                 Some(trial.load[1]),
                 trial.told(tool),
                 trial.lost_percent(tool, happened),
-                Some(number(trial.seen.said_lost)),
+                trial.seen.said_lost.map(number),
                 Some(trial.cpu.as_secs_f64()),
                 trial.cpu_of_million(tool, happened),
             ]
