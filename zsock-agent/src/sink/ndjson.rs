@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn characters_beyond_16_bits_are_escaped_in_two_units() {
         let host = std::sync::Arc::from("a\u{e0041}\u{7f}ü");
-        let body = crate::record::Body::End(crate::record::End::default());
+        let body = crate::record::Body::End(Box::default());
         let record = Record::new(crate::time::Time::from_unix_ns(0), &host, body);
         let line = String::from_utf8(render(&record)).unwrap();
         assert!(line.contains(r#""host":"a\udb40\udc41\u007fü""#), "{line}");
