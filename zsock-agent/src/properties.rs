@@ -10,7 +10,7 @@ use crate::recording::read::Next;
 use crate::report::{Builder, Moment, Options};
 use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::report::{ReportText, json};
-use crate::sink::{Palette, Renderer, Text, samples};
+use crate::sink::{Palette, Renderer, Text, ndjson, samples};
 use crate::source::own::Usage;
 
 mod netlink;
@@ -110,6 +110,7 @@ impl Reader {
         self.metrics.note(record);
         let mut line = Vec::new();
         Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
+        assert!(line == ndjson::render(record), "an event is written as every record is");
         let line = String::from_utf8(line).expect("JSON is UTF-8");
         let content = line.strip_suffix('\n').expect("a record ends its line");
         assert_eq!(printable(content), content);

@@ -41,7 +41,11 @@ impl Renderer {
     pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, emit: &mut dyn FnMut(&[u8])) {
         match self {
             Self::Text(text) => text.render(record, timeline, &mut |text| emit(text.as_bytes())),
-            Self::Ndjson => emit(&ndjson::render(record)),
+            Self::Ndjson => {
+                let mut line = Vec::with_capacity(ndjson::USUAL_BYTES);
+                ndjson::append(record, &mut line);
+                emit(&line);
+            }
         }
     }
 
