@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use zsock_agent::record::Record;
-use zsock_agent::sink::{Palette, Renderer, Text, ndjson};
+use zsock_agent::sink::{Batch, Palette, Renderer, Text, ndjson};
 use zsock_agent::time::Time;
 
 mod traffic;
@@ -43,45 +43,41 @@ fn main() -> Result<()> {
 }
 
 /// Writes records and returns how many bytes these were.
-type Way = fn(&[Record], &mut Vec<u8>) -> usize;
+type Way = fn(&[Record], &mut Batch) -> usize;
 
 const WAYS: [(&str, Way); 3] = [("serde", serde), ("json", json), ("text", text)];
 
-fn serde(records: &[Record], _: &mut Vec<u8>) -> usize {
+fn serde(records: &[Record], _: &mut Batch) -> usize {
     records.iter().map(|record| ndjson::render(record).len()).sum()
 }
 
-fn json(records: &[Record], lines: &mut Vec<u8>) -> usize {
-    let mut bytes = 0;
-    for batch in records.chunks(BATCH) {
-        lines.clear();
-        batch.iter().for_each(|record| ndjson::append(record, lines));
-        bytes += lines.len();
-    }
-    bytes
+fn json(records: &[Record], batch: &mut Batch) -> usize {
+    render(Renderer::Ndjson, records, batch)
 }
 
-fn text(records: &[Record], lines: &mut Vec<u8>) -> usize {
-    let mut renderer = Renderer::Text(Text::new(Palette::PLAIN));
-    let mut bytes = 0;
-    for batch in records.chunks(BATCH) {
-        lines.clear();
-        for record in batch {
-            renderer.render(record, None, &mut |text| lines.extend_from_slice(text));
+fn text(records: &[Record], batch: &mut Batch) -> usize {
+    render(Renderer::Text(Text::new(Palette::PLAIN)), records, batch)
+}
+
+fn render(mut renderer: Renderer, records: &[Record], batch: &mut Batch) -> usize {
+    let of_some = |some: &[Record]| {
+        batch.clear();
+        for record in some {
+            renderer.render(record, None, batch);
         }
-        renderer.flush(Time::from_unix_ns(0), &mut |text| lines.extend_from_slice(text));
-        bytes += lines.len();
-    }
-    bytes
+        renderer.flush(Time::from_unix_ns(0), batch);
+        batch.as_bytes().len()
+    };
+    records.chunks(BATCH).map(of_some).sum()
 }
 
 fn measure(way: Way, records: &[Record]) -> Result<(Duration, usize)> {
-    let mut lines = Vec::new();
+    let mut batch = Batch::default();
     let mut bytes = 0;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let began = now()?;
-        bytes = way(records, &mut lines);
+        bytes = way(records, &mut batch);
         times.push(now()?.saturating_sub(began));
     }
     times.sort_unstable();

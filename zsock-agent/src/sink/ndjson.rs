@@ -13,7 +13,7 @@ mod event;
 mod line;
 
 /// Room for the line of an event, so that it need not grow bit by bit.
-pub const USUAL_BYTES: usize = 1024;
+const USUAL_BYTES: usize = 1024;
 
 /// Appends the line of a record, the bytes of [`render`]: of an event several times as fast.
 ///
