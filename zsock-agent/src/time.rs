@@ -47,6 +47,12 @@ impl Time {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
+    /// Days since the Unix epoch.
+    #[must_use]
+    pub const fn day(self) -> u64 {
+        self.0 / (86_400 * NANOSECONDS)
+    }
+
     /// RFC 3339 in UTC with nine digits, the form of `ts`: `2023-11-14T22:13:20.123456789Z`.
     #[must_use]
     pub fn text(self) -> [u8; 30] {

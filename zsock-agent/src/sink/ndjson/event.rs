@@ -5,7 +5,6 @@ use crate::record::{
     Closed, Event, Fact, Family, Keepalive, KeepaliveSettings, Record, Retransmit, Sample, Socket, Tcp, What,
     ZeroWindowProbe,
 };
-use crate::sink::text::event_name;
 
 /// Appends a record, which carries this event, without its line end. Fields stand in the order of the types in [`crate::record`].
 pub(super) fn append(record: &Record, event: &Event, lines: &mut Vec<u8>) {
@@ -15,7 +14,7 @@ pub(super) fn append(record: &Record, event: &Event, lines: &mut Vec<u8>) {
         line.number(key!("schema"), *schema);
         line.time(key!("ts"), *at);
         line.text(key!("host"), host);
-        line.word(key!("type"), event_name(what));
+        line.word(key!("type"), what.name());
         append_what(what, line);
         line.key(key!("socket"));
         line.object(|line| append_socket(socket, line));

@@ -1,11 +1,11 @@
 //! A line of JSON that grows field by field: no spaces, keys with what stands around them, and no more looked at than has to be.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 
 use serde::Serialize;
 
 use crate::record::{SocketId, State};
+use crate::sink::append;
 use crate::time::Time;
 
 /// A field's name with the comma before it and the colon after it. Its length is known when this is compiled, which makes it quick to copy.
@@ -48,7 +48,7 @@ impl<'a> Line<'a> {
     #[inline]
     pub(super) fn number<const N: usize>(&mut self, key: &[u8; N], value: impl Into<u64>) {
         self.key(key);
-        self.digits(value.into());
+        append::number(self.0, value);
     }
 
     /// A number, or nothing.
@@ -133,22 +133,8 @@ impl<'a> Line<'a> {
         let Some(address) = address else { return };
         self.key(key);
         self.0.push(b'"');
-        match address {
-            SocketAddr::V4(address) => {
-                for (octet, mark) in address.ip().octets().into_iter().zip(*b"...:") {
-                    self.digits(octet);
-                    self.0.push(mark);
-                }
-                self.digits(address.port());
-            }
-            SocketAddr::V6(address) => write!(self.0, "{address}").expect("a Vec takes every byte"),
-        }
+        append::address(self.0, address);
         self.0.push(b'"');
-    }
-
-    #[inline]
-    fn digits(&mut self, value: impl itoa::Integer) {
-        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     #[inline]
