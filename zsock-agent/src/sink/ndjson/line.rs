@@ -120,11 +120,9 @@ impl<'a> Line<'a> {
 
     #[inline]
     pub(super) fn socket_id<const N: usize>(&mut self, key: &[u8; N], id: SocketId) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let length = (u64::BITS - id.0.leading_zeros()).div_ceil(4).max(1);
         self.key(key);
         self.0.push(b'"');
-        self.0.extend((0..length).rev().map(|place| DIGITS[(id.0 >> (4 * place)) as usize % 16]));
+        append::hexadecimal(self.0, id.0);
         self.0.push(b'"');
     }
 
