@@ -33,6 +33,7 @@ fn compare(connections: u32) -> Result<()> {
         all_events: false,
         buffer_bytes: 8 << 20,
         stored_sockets: u32::MAX,
+        count_states: false,
         filter: Filter::NONE,
         has_log: false,
         hooks: Vec::new(),

@@ -20,6 +20,10 @@ pub struct Settings {
     pub wake_bytes: u32,
     /// At most so many sockets get storage of their own, which the kernel allocates.
     pub stored_sockets: u32,
+    /// 1: sockets are counted by state, for metrics and ticks.
+    pub count_states: u32,
+    /// No meaning.
+    pub reserved: u32,
     /// Which sockets are wanted.
     pub filter: Filter,
 }
@@ -97,6 +101,8 @@ impl Settings {
         by_address: 0,
         wake_bytes: 64 * 1024,
         stored_sockets: u32::MAX,
+        count_states: 1,
+        reserved: 0,
         filter: Filter::NONE,
     };
 }

@@ -416,6 +416,8 @@ pub mod flag {
     pub const PAST_ELSEWHERE: u16 = 1;
     /// The kernel has not chosen our port yet; the one that the socket shows is of a connection that it had before.
     pub const UNBOUND: u16 = 2;
+    /// A listener has just made the socket: it came from `LISTEN` to `SYN_RECV` by the segment that makes this change as well.
+    pub const ACCEPTED: u16 = 4;
 }
 
 /// Bits of [`Past::flags`].

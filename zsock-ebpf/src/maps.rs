@@ -192,9 +192,12 @@ pub(crate) fn count(pick: impl FnOnce(&mut Counters) -> &mut u64) {
     }
 }
 
-/// Counts one more socket of this CPU's in what `pick` names, by its state.
+/// Counts one more socket of this CPU's in what `pick` names, by its state, where anybody asks for that.
 #[inline(always)]
 pub(crate) fn count_state(state: u8, pick: impl FnOnce(&mut States) -> &mut [u64; wire::STATES]) {
+    if setting!(count_states) == 0 {
+        return;
+    }
     if let Some(states) = STATES.get_ptr_mut(0) {
         // Older verifiers follow a mask, and lose a comparison on the way from one register to another.
         let place = usize::from(state) & (wire::STATES - 1);

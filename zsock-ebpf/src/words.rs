@@ -1,6 +1,7 @@
 //! Clearing, copying and writing by words. Of a plain assignment the compiler makes a call of `memset` or `memmove`, which
 //! on this target go byte by byte.
 
+use core::arch::asm;
 use core::ptr;
 
 const WORD_BYTES: usize = size_of::<u64>();
@@ -24,6 +25,32 @@ pub(crate) fn copy<T: Copy>(into: &mut T, from: &T) {
     for i in 0..size_of::<T>() / WORD_BYTES {
         // SAFETY: inside of both, whose type is made of words.
         unsafe { into.add(i).write_volatile(from.add(i).read_volatile()) };
+    }
+}
+
+/// A condition of which the verifier never knows how it came out. What it knows of a number that one branch has compared and another
+/// compares again has it look at all that follows once for each outcome.
+#[derive(Clone, Copy)]
+pub(crate) struct Hidden {
+    value: u64,
+    /// Any number that the verifier does not know.
+    by: u64,
+}
+
+impl Hidden {
+    /// `condition`, hidden by a number that the verifier does not know.
+    #[inline(always)]
+    pub(crate) fn new(condition: bool, by: u32) -> Self {
+        Self { value: u64::from(condition), by: u64::from(by) }
+    }
+
+    /// Whether it holds.
+    #[inline(always)]
+    pub(crate) fn holds(self) -> bool {
+        let mut value = self.value;
+        // SAFETY: works on registers alone, and leaves the value as it was.
+        unsafe { asm!("{value} ^= {by}", "{value} ^= {by}", value = inout(reg) value, by = in(reg) self.by) };
+        value != 0
     }
 }
 

@@ -96,6 +96,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         all_events: follow.events == Events::All,
         buffer_bytes: budget.buffer_bytes,
         stored_sockets: budget.stored_sockets,
+        count_states: follow.metrics.is_some() || outlet.ticks_every().is_some(),
         filter: filter::of(&selectors),
         has_log: follow.verbose >= 2,
         hooks: follow.hooks.clone(),
@@ -142,6 +143,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     for raw in arrived {
         trace.sort_in(raw);
     }
+    start::give_back_memory();
 
     let deadline = follow.duration.map(|duration| Instant::now() + duration);
     let mut poll = interval(POLL);

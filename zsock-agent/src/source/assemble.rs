@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zsock_common::wire::{
-    HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, flag, past_flag,
+    Head, HolderRecord, Kind, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, flag, past_flag,
 };
 
 use crate::record::{Body, Cause, Closed, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
@@ -174,7 +174,11 @@ impl Assembler {
                 Vec::new()
             }
             Raw::Socket(kind, record) => {
-                let told = self.event(*kind, record, None);
+                let mut told = Vec::new();
+                if record.head.flags & flag::ACCEPTED != 0 {
+                    told = self.event(Kind::State, &acceptance(record), None);
+                }
+                told.extend(self.event(*kind, record, None));
                 if is_after_the_end(*kind, record) {
                     self.let_go(SocketId(record.head.cookie), record.head.time_ns);
                 }
@@ -401,6 +405,13 @@ fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
 /// Whether it happened to a socket that may have been freed already: to data for one the kernel answers with a reset. Nothing more comes of it.
 fn is_after_the_end(kind: Kind, record: &SocketRecord) -> bool {
     kind == Kind::ResetSent && State(record.tcp.state) == State::CLOSE && is_orphan(&record.tcp)
+}
+
+/// The change by which a listener made the socket, just before the one in `record`.
+fn acceptance(record: &SocketRecord) -> SocketRecord {
+    let head = Head { flags: record.head.flags & !flag::ACCEPTED, ..record.head };
+    let [detail, detail2] = [State::LISTEN, State::SYN_RECV].map(|state| u32::from(state.0));
+    SocketRecord { head, detail, detail2, actor: Process::NONE, ..*record }
 }
 
 /// An id that is the same for every SYN-ACK of a handshake and that no cookie has.

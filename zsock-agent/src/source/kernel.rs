@@ -46,6 +46,8 @@ pub struct Options {
     pub buffer_bytes: u32,
     /// How many sockets the kernel side may give storage of their own.
     pub stored_sockets: u32,
+    /// Count sockets by state, for [`Kernel::sockets_by_state`] and [`Kernel::connections`].
+    pub count_states: bool,
     /// Which sockets.
     pub filter: Filter,
     /// Let the programs write a log.

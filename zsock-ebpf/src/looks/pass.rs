@@ -23,10 +23,16 @@ const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
+/// The state of the socket at `tp`, which the iterator has locked. Read anew wherever it is asked for: what the verifier knows of a number
+/// that it has seen compared has it look at all that follows once for each outcome.
+#[inline(always)]
+pub(super) fn state(tp: *const c_void) -> u8 {
+    read::field::<Direct, u8>(tp, offset!(skc_state))
+}
+
 /// How a socket stands at this pass.
 pub(super) struct Now {
     pub(super) jiffies: u32,
-    pub(super) state: u8,
     pub(super) has_socket: bool,
     pub(super) snd_una: u32,
     pub(super) snd_wl1: u32,
@@ -57,7 +63,7 @@ impl Now {
         clippy::cast_possible_truncation,
         reason = "compared with jiffies and counters cut the same way"
     )]
-    fn of(tp: *const c_void, state: u8) -> Self {
+    fn of(tp: *const c_void) -> Self {
         let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
         let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
         let fin = u32::from(flags & sk_flag::DONE != 0);
@@ -65,7 +71,6 @@ impl Now {
         let is_read_to_the_end = copied_seq == rcv_nxt;
         Self {
             jiffies: emit::jiffies() as u32,
-            state,
             has_socket: flags & sk_flag::DEAD == 0
                 && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
             snd_una: read::field::<Direct, u32>(tp, offset!(snd_una)),
@@ -116,7 +121,9 @@ impl Now {
     /// Whether this end opened the connection. A listener may have a backlog of 0, but its connections' births are seen or it is old.
     #[inline(always)]
     pub(super) fn is_client(&self, past: &Past) -> bool {
-        self.backlog == 0 && (past.count == 0 || past.transitions[0].from != LISTEN)
+        // SAFETY: points into `self`; volatile as in [`is_seen`].
+        let backlog = unsafe { (&raw const self.backlog).read_volatile() };
+        backlog == 0 && (past.count == 0 || past.transitions[0].from != LISTEN)
     }
 }
 
@@ -128,27 +135,25 @@ pub(super) fn later(one: u32, other: u32) -> u32 {
 
 /// Finds the conditions that hold of a connection, for [`Watch::holds`], and notes what the next pass compares with.
 #[inline(always)]
-pub(super) fn note_connection(tp: *const c_void, state: u8, past: &mut Past, control: &Control) {
-    let now = Now::of(tp, state);
-    let is_seen = past.watch.flags & watch_flag::SEEN != 0;
-    let is_client = now.is_client(past);
+pub(super) fn note_connection(tp: *const c_void, past: &mut Past, control: &Control) {
+    let now = Now::of(tp);
     trouble(tp, &now, &mut past.watch);
-    if state == ESTABLISHED {
+    if state(tp) == ESTABLISHED {
         if is_idle(tp, &now, control) {
             holds(&mut past.watch, condition::IDLE);
         }
         // When the idle time of one that had to send again ended is not known.
-        if is_seen && is_client && past.watch.flags & watch_flag::RESTLESS == 0 {
+        if is_seen(&past.watch) && now.is_client(past) && past.watch.flags & watch_flag::RESTLESS == 0 {
             survivals::note(tp, &now, &past.watch, control);
         }
-        if is_client {
+        if now.is_client(past) {
             requests::note_silence(&now, past, control);
         }
     }
     if now.has_socket {
         let watch = &mut past.watch;
-        note_unread(tp, &now, watch, is_seen, control);
-        note_half_closed(&now, watch, is_seen, control);
+        note_unread(tp, &now, watch, control);
+        note_half_closed(tp, &now, watch, control);
         watch.flags |= watch_flag::SEEN;
     }
     remember(&now, &mut past.watch);
@@ -159,6 +164,13 @@ pub(super) fn note_connection(tp: *const c_void, state: u8, past: &mut Past, con
 pub(super) fn conditions(watch: &Watch) -> (u32, u32) {
     // SAFETY: point into `watch`; volatile so that what the compiler knows of them is forgotten as well.
     unsafe { ((&raw const watch.holds).read_volatile(), (&raw const watch.told).read_volatile()) }
+}
+
+/// Whether a pass has looked at it before. Read anew wherever it is asked for, and forgotten by the verifier in between, as below.
+#[inline(always)]
+pub(super) fn is_seen(watch: &Watch) -> bool {
+    // SAFETY: points into `watch`.
+    unsafe { (&raw const watch.flags).read_volatile() & watch_flag::SEEN != 0 }
 }
 
 /// Notes that a condition holds. In memory, for what the verifier knows of a number it follows through every branch: what it
@@ -191,7 +203,7 @@ fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
         || probes_out >= 2
         || probes_out >= 1 && is_waiting;
     let is_window_closed = is_waiting
-        && now.state != SYN_SENT
+        && state(tp) != SYN_SENT
         && read::field::<Direct, u32>(tp, offset!(snd_wnd)) == 0
         && read::field::<Direct, u8>(tp, offset!(icsk_backoff)) >= 1;
     if is_in_trouble {
@@ -226,17 +238,17 @@ fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
 /// Data that the process does not read. When it came is known to the pass that finds it first; of what was there before, only
 /// that nothing was read since.
 #[inline(always)]
-fn note_unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) {
-    let is_open = now.state == ESTABLISHED || now.state == FIN_WAIT1 || now.state == FIN_WAIT2;
+fn note_unread(tp: *const c_void, now: &Now, watch: &mut Watch, control: &Control) {
+    let is_open = state(tp) == ESTABLISHED || state(tp) == FIN_WAIT1 || state(tp) == FIN_WAIT2;
     // Below SO_RCVLOWAT, 1 unless a process set it, the process waits for more.
     let is_enough = now.unread() >= read::field::<Direct, u32>(tp, offset!(sk_rcvlowat));
-    if now.unread() == 0 || !is_enough || !(is_open || now.state == CLOSE_WAIT) {
+    if now.unread() == 0 || !is_enough || !(is_open || state(tp) == CLOSE_WAIT) {
         watch.unread_since = 0;
         return;
     }
     // One that a pass found in the accept queue had nobody to read it.
     let is_new = watch.passed == 0 && now.is_untouched();
-    let is_news = if is_seen { now.copied_seq != watch.copied_seq } else { !is_new };
+    let is_news = if is_seen(watch) { now.copied_seq != watch.copied_seq } else { !is_new };
     if is_news {
         watch.unread_since = now.jiffies;
     } else if watch.unread_since == 0 {
@@ -249,8 +261,8 @@ fn note_unread(tp: *const c_void, now: &Now, watch: &mut Watch, is_seen: bool, c
 
 /// The peer has closed and the process has not. What the process read before the first pass is not known where data is left.
 #[inline(always)]
-fn note_half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Control) {
-    if now.state != CLOSE_WAIT {
+fn note_half_closed(tp: *const c_void, now: &Now, watch: &mut Watch, control: &Control) {
+    if state(tp) != CLOSE_WAIT {
         watch.quiet_since = 0;
         return;
     }
@@ -259,7 +271,7 @@ fn note_half_closed(now: &Now, watch: &mut Watch, is_seen: bool, control: &Contr
         || now.write_seq != watch.write_seq
         || now.snd_una != watch.snd_una;
     let is_known = watch.passed == 0 && (now.unread() == 0 || now.is_untouched());
-    let is_news = if is_seen { has_moved } else { !is_known };
+    let is_news = if is_seen(watch) { has_moved } else { !is_known };
     if is_news {
         watch.quiet_since = now.jiffies;
     } else if watch.quiet_since == 0 {
@@ -281,8 +293,8 @@ pub(super) struct Queue {
 impl Queue {
     /// The queue of the listener at `tp`; `None` for a socket that is none.
     #[inline(always)]
-    pub(super) fn of(tp: *const c_void, state: u8) -> Option<Self> {
-        if state != LISTEN || offset!(sk_ack_backlog) == ABSENT || offset!(sk_max_ack_backlog) == ABSENT {
+    pub(super) fn of(tp: *const c_void) -> Option<Self> {
+        if state(tp) != LISTEN || offset!(sk_ack_backlog) == ABSENT || offset!(sk_max_ack_backlog) == ABSENT {
             return None;
         }
         // First come, first served: the head waits longest, and has sent nothing since it was made.

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use zsock_common::wire::{Control, Watch, sk_flag};
 
 use crate::emit;
-use crate::looks::pass::later;
+use crate::looks::pass::{self, later};
 use crate::maps::{STALLED, Shared};
 use crate::read::{self, Direct};
 use crate::rodata::offset;
@@ -66,9 +66,9 @@ pub(super) fn known_until(watch: &Watch) -> u32 {
 /// Whether nothing can have changed since the pass before.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
-pub(super) fn is_settled(tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
+pub(super) fn is_settled(tp: *const c_void, cookie: u64, control: &Control) -> bool {
     let previous = PREVIOUS.load() as u32;
-    if state != ESTABLISHED || previous == 0 {
+    if pass::state(tp) != ESTABLISHED || previous == 0 {
         return false;
     }
     let now = BEGAN.load() as u32;

@@ -14,6 +14,7 @@ use zsock_common::wire::{Control, Past, Watch, condition, watch_flag};
 use crate::emit;
 use crate::looks::pass::{self, Now};
 use crate::looks::quiet;
+use crate::words::Hidden;
 
 /// Fewer answered requests are no pattern.
 const PATTERN: u32 = 3;
@@ -53,38 +54,42 @@ pub(super) fn note_silence(now: &Now, past: &mut Past, control: &Control) {
 
 #[inline(always)]
 fn note(now: &Now, watch: &mut Watch, sent: u32, received: u32, begun: u32, control: &Control) {
-    let was_waiting = watch.flags & watch_flag::WAITING != 0;
+    let hidden = |condition: bool| Hidden::new(condition, now.jiffies);
+    let was_waiting = hidden(watch.flags & watch_flag::WAITING != 0);
+    let (has_sent, has_received) = (hidden(sent != 0), hidden(received != 0));
     // A single answer to what came unasked is no request.
-    let is_last_ours = is_last_ours(now, control);
-    let is_unasked = sent == 1 && received != 0 && !was_waiting && is_last_ours;
-    let is_waiting = is_last_ours && !is_unasked;
-    if was_waiting && sent != 0 && received == 0 {
+    let is_last_ours = hidden(is_last_ours(now, control));
+    let is_unasked =
+        hidden(sent == 1 && has_received.holds() && !was_waiting.holds() && is_last_ours.holds());
+    let is_waiting = hidden(is_last_ours.holds() && !is_unasked.holds());
+    if was_waiting.holds() && has_sent.holds() && !has_received.holds() {
         watch.answered = 0;
     }
     let bytes = now.bytes_sent.wrapping_sub(watch.bytes_sent);
     let is_short = u64::from(bytes) <= u64::from(sent) * u64::from(SHORT_BYTES);
-    let asked = u32::from(was_waiting) + if is_short { sent } else { u32::from(sent != 0) };
-    let open = u32::from(is_waiting && asked != 0);
+    let asked = u32::from(was_waiting.holds()) + if is_short { sent } else { u32::from(has_sent.holds()) };
+    let open = u32::from(is_waiting.holds() && asked != 0);
     let answered = (asked - open).min(received);
     let waited = between(watch.active, quiet::known_until(watch));
     let is_late = waited >= control.late && u64::from(waited) * 8 >= u64::from(watch.usual) * 10;
-    let is_far_too_late = was_waiting && received != 0 && is_late;
-    if is_unasked || is_far_too_late {
+    let is_far_too_late = was_waiting.holds() && has_received.holds() && is_late;
+    if is_unasked.holds() || is_far_too_late {
         watch.strays = watch.strays.saturating_add(1);
     }
-    if !is_waiting && now.since(now.active()) >= control.rest {
+    if !is_waiting.holds() && now.since(now.active()) >= control.rest {
         watch.rests = watch.rests.saturating_add(1);
     }
     watch.answered = watch.answered.saturating_add(answered);
-    if is_waiting {
+    let has_answered = hidden(answered != 0);
+    if is_waiting.holds() {
         watch.flags |= watch_flag::WAITING;
         // The last answer was not seen by itself: all that were given between two moments took no longer than the time between.
-        if answered != 0 && begun != 0 && watch.usual == 0 {
-            learn(watch, between(begun, now.sent) / answered + 1);
+        if has_answered.holds() && begun != 0 && watch.usual == 0 {
+            learn(watch, between(begun, now.sent) / answered.max(1) + 1);
         }
     } else {
         watch.flags &= !watch_flag::WAITING;
-        if answered != 0 {
+        if has_answered.holds() {
             learn(watch, between(now.sent, now.received) + 1);
         }
     }

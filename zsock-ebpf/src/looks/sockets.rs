@@ -14,7 +14,7 @@ use crate::looks::pass::{self, Queue};
 use crate::looks::quiet;
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
-use crate::rodata::{offset, setting};
+use crate::rodata::setting;
 use crate::{filter, memory, words};
 
 #[repr(C)]
@@ -55,17 +55,20 @@ extern "C" fn walk_sockets(_row: *const TcpRow) -> i32 {
     0
 }
 
+/// What the reader's buffer is filled with. Not on the stack: the verifier would tell the one where it is from the one where it is not, and
+/// look at all that follows twice.
+static NOTHING: [u64; WALKED_BYTES as usize / 8] = [0; WALKED_BYTES as usize / 8];
+
 /// Fills the reader's buffer by so many bytes.
 #[inline(always)]
 fn fill(meta: *mut c_void, bytes: u32) {
-    let nothing = [0_u64; WALKED_BYTES as usize / 8];
     let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
     // Older verifiers do not know that it never is.
     if seq.is_null() {
         return;
     }
-    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `nothing` has so many bytes.
-    unsafe { bpf_seq_write(seq.cast(), nothing.as_ptr().cast_mut().cast(), bytes) };
+    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `NOTHING` has so many bytes.
+    unsafe { bpf_seq_write(seq.cast(), (&raw const NOTHING).cast_mut().cast(), bytes) };
 }
 
 /// Returns whether the socket was handed over.
@@ -77,10 +80,9 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         count_small(sk);
         return false;
     }
-    let state: u8 = read::field::<Direct, u8>(tp, offset!(skc_state));
     let is_wanted = filter::wants::<Direct>(tp);
     if is_wanted {
-        maps::count_state(state, |states| &mut states.found);
+        maps::count_state(pass::state(tp), |states| &mut states.found);
     }
     // From here on the socket has a cookie, by which the timers' hooks know it.
     let may_name = setting!(by_address) == 0 || maps::has_room(memory::for_healthy());
@@ -93,7 +95,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         maps::count(|counters| &mut counters.existed);
         return false;
     }
-    if is_wanted { passed(ctx, sk, tp, state, cookie, control) } else { false }
+    if is_wanted { passed(ctx, sk, tp, cookie, control) } else { false }
 }
 
 /// Counts a `TIME_WAIT` or request socket, of which there is nothing more to know.
@@ -105,17 +107,17 @@ fn count_small(sk: Sock) {
 }
 
 #[inline(always)]
-fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64, control: &Control) -> bool {
+fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: &Control) -> bool {
     quiet::begin(control);
-    if quiet::is_settled(tp, state, cookie, control) {
+    if quiet::is_settled(tp, cookie, control) {
         return false;
     }
-    let queue = Queue::of(tp, state);
+    let queue = Queue::of(tp);
     let Some(past) = memory::of_or_new(sk) else { return false };
     past.watch.holds = 0;
     match &queue {
         Some(queue) => queue.note(&mut past.watch),
-        None => pass::note_connection(tp, state, past, control),
+        None => pass::note_connection(tp, past, control),
     }
     let (holds, told) = pass::conditions(&past.watch);
     quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
@@ -129,31 +131,25 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, state: u8, cookie: u64
     memory::announce_past(ctx, past, cookie, event.time_ns);
     event.detail = holds;
     event.detail2 = told;
-    if hand_over(ctx, tp, &event, &past.watch, queue) {
-        past.watch.told = holds;
-        past.watch.flags &= !watch_flag::RESTLESS;
-    }
+    hand_over(ctx, tp, &event, &mut past.watch, queue);
     true
 }
 
+/// Tells of the conditions that hold. Where there is no room for that, the next pass tells it.
 #[inline(always)]
-fn hand_over(
-    ctx: &Row<TcpRow>,
-    tp: *const c_void,
-    event: &Event,
-    watch: &Watch,
-    queue: Option<Queue>,
-) -> bool {
-    let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return false };
+fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: Option<Queue>) {
+    let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
-    emit::fill::<Direct>(&mut record.event, tp, event);
     words::copy(&mut record.watch, watch);
+    // The last use of the socket's memory: the verifier looks at the rest once, not once for each place where that may be.
+    watch.told = event.detail;
+    watch.flags &= !watch_flag::RESTLESS;
+    emit::fill::<Direct>(&mut record.event, tp, event);
     let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
     record.queue = queue.length;
     record.backlog = queue.backlog;
     record.oldest = queue.oldest;
     record.reserved = 0;
     emit::submit(entry, Kind::Look, event.time_ns);
-    true
 }

@@ -4,6 +4,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use zsock_common::wire::{Kind, Past, Process, flag, sk_flag};
@@ -12,7 +13,7 @@ use crate::emit::{self, Event};
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
 use crate::rodata::{offset, setting};
-use crate::{filter, memory, process};
+use crate::{filter, memory, process, words};
 
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
@@ -29,45 +30,73 @@ const SHUTDOWN_MASK: u8 = 3;
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
     if let Some(sk) = Sock::tcp(sk) {
-        changed(&ctx, sk, ctx.arg(1), ctx.arg(2));
+        changed(&ctx, sk);
     }
     0
 }
 
+/// The state before. Read anew wherever it is asked for, and so is [`to`]: what the verifier knows of a state that it has seen compared
+/// has it look at all that follows once for each pair of states.
 #[inline(always)]
-fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
+fn from(ctx: &BtfTracePointContext) -> u8 {
+    argument(ctx, 1)
+}
+
+/// The state after.
+#[inline(always)]
+fn to(ctx: &BtfTracePointContext) -> u8 {
+    argument(ctx, 2)
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "states are small numbers")]
+fn argument(ctx: &BtfTracePointContext, place: usize) -> u8 {
+    // SAFETY: the tracepoint has three arguments, a word each.
+    unsafe { ctx.as_ptr().cast::<u64>().add(place).read_volatile() as u8 }
+}
+
+#[inline(always)]
+fn changed(ctx: &BtfTracePointContext, sk: Sock) {
     // An accepted connection bears its listener's cookie here before 6.18, and gets its own after. The segment that makes it
     // makes the next change too, which tells of both.
-    if from == LISTEN && to == SYN_RECV || !filter::wants_socket(sk) {
+    if from(ctx) == LISTEN && to(ctx) == SYN_RECV || !filter::wants_socket(sk) {
         return;
     }
     // A socket that is closed twice has come to CLOSE once.
-    if from != to {
-        maps::count_state(to, |states| &mut states.entered);
+    if from(ctx) != to(ctx) {
+        maps::count_state(to(ctx), |states| &mut states.entered);
     }
-    let is_opened = is_opened_by_caller(to);
-    let past = if is_opened {
+    // Before the socket's memory is looked for, so that the verifier follows the task's pointers once, and not for each place of that.
+    let mut actor = Process::NONE;
+    if is_opened_by_caller(to(ctx)) || is_closed_by_caller(sk, from(ctx), to(ctx)) {
+        process::write_current(&mut actor);
+    }
+    let past = if is_opened_by_caller(to(ctx)) {
         memory::of_newborn(sk)
-    } else if from == SYN_RECV {
+    } else if from(ctx) == SYN_RECV {
         memory::of_accepted(sk)
     } else {
         memory::of_or_new(sk)
     };
     let Some(past) = past else { return };
-    let is_birth = is_opened || from == SYN_RECV && past.count == 0;
-    let in_trouble = to == CLOSE && is_end_in_trouble(sk);
+    let is_accepted = from(ctx) == SYN_RECV && past.count == 0;
+    let in_trouble = to(ctx) == CLOSE && is_end_in_trouble(sk);
     let is_troubled = memory::is_announced(past) || in_trouble;
     let is_told = setting!(all_events) != 0 || is_troubled;
-    let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, from, to) };
-    if is_birth {
+    let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, from(ctx), to(ctx)) };
+    if is_accepted || is_opened_by_caller(to(ctx)) {
         // A socket whose connection was refused may connect again.
         memory::restart(past, time_ns);
-        if from == SYN_RECV {
+        if is_accepted {
             memory::remember(past, time_ns, LISTEN, SYN_RECV);
         }
     }
-    memory::remember(past, time_ns, from, to);
-    let has_actor = note_actor(past, sk, from, to);
+    memory::remember(past, time_ns, from(ctx), to(ctx));
+    if is_opened_by_caller(to(ctx)) {
+        words::copy(&mut past.opener, &actor);
+    } else if is_closed_by_caller(sk, from(ctx), to(ctx)) {
+        words::copy(&mut past.closer, &actor);
+    }
     // What is announced goes on to its end: the socket may be held by another process than the one that opened it.
     if !is_told || !is_troubled && !filter::wants_process(past.opener.tgid) {
         return;
@@ -80,39 +109,23 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock, from: u8, to: u8) {
     if in_trouble {
         memory::announce_past(ctx, past, cookie, time_ns);
     }
-    let tp = sk.tcp_sock();
-    if tp.is_null() {
-        return;
-    }
-    if is_birth && from == SYN_RECV {
-        emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, LISTEN, SYN_RECV, None));
-    }
-    let actor = has_actor.then_some(if is_opened { &past.opener } else { &past.closer });
-    let mut event = change(cookie, time_ns, from, to, actor);
-    if to == SYN_SENT && read::field::<Direct, u16>(sk.as_ptr(), offset!(skc_num)) == 0 {
-        event.flags = flag::UNBOUND;
-    }
-    emit::socket_event::<Direct>(ctx, tp, &event);
-}
-
-#[inline(always)]
-fn change(cookie: u64, time_ns: u64, from: u8, to: u8, actor: Option<&Process>) -> Event<'_> {
-    let (detail, detail2) = (u32::from(from), u32::from(to));
-    Event { kind: Kind::State, cookie, time_ns, detail, detail2, sent_before: 0, flags: 0, actor }
-}
-
-/// Keeps the process that makes a change in its own name. Returns whether there is one.
-#[inline(always)]
-fn note_actor(past: &mut Past, sk: Sock, from: u8, to: u8) -> bool {
-    let actor = if is_opened_by_caller(to) {
-        &mut past.opener
-    } else if is_closed_by_caller(sk, from, to) {
-        &mut past.closer
+    let flags = if is_accepted {
+        flag::ACCEPTED
+    } else if to(ctx) == SYN_SENT && read::field::<Direct, u16>(sk.as_ptr(), offset!(skc_num)) == 0 {
+        flag::UNBOUND
     } else {
-        return false;
+        0
     };
-    process::write_current(actor);
-    true
+    let tp = sk.tcp_sock();
+    if !tp.is_null() {
+        emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, from(ctx), to(ctx), flags, &actor));
+    }
+}
+
+#[inline(always)]
+fn change(cookie: u64, time_ns: u64, from: u8, to: u8, flags: u16, actor: &Process) -> Event<'_> {
+    let (detail, detail2) = (u32::from(from), u32::from(to));
+    Event { kind: Kind::State, cookie, time_ns, detail, detail2, sent_before: 0, flags, actor: Some(actor) }
 }
 
 /// When a change is that nobody is told of yet. To read the clock costs more than all the rest of it, and TCP has just read

@@ -185,6 +185,19 @@ fn of_a_socket_older_than_zsock_what_the_kernel_still_knows_is_told_as_inferred(
 }
 
 #[test]
+fn what_a_listener_has_just_made_came_from_there() {
+    let accepted = turns(0, State::SYN_RECV, State::ESTABLISHED, |record| record.head.flags = flag::ACCEPTED);
+    let told = told(&mut assembler(), &[accepted]);
+    assert_eq!(
+        told,
+        [
+            r#"0 {"type":"state","from":"LISTEN","to":"SYN_RECV"}"#,
+            r#"0 {"type":"state","from":"SYN_RECV","to":"ESTABLISHED"}"#,
+        ]
+    );
+}
+
+#[test]
 fn an_ack_after_three_time_outs_is_progress_and_says_how_long_it_took() {
     let acked = happens(2_000, Kind::Look, |record| {
         (record.tcp.snd_una, record.tcp.snd_nxt, record.tcp.write_seq) = (124, 124, 124);

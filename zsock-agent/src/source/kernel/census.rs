@@ -64,6 +64,7 @@ impl Census {
             all_events: false,
             buffer_bytes: EVENTS_BYTES,
             stored_sockets: 1,
+            count_states: false,
             filter,
             has_log: false,
             hooks: Vec::new(),

@@ -99,6 +99,8 @@ fn load_object(
         by_address: u32::from(by_address),
         wake_bytes: WAKE_BYTES.min(options.buffer_bytes / 8),
         stored_sockets: if by_address { options.stored_sockets.min(LODGERS) } else { options.stored_sockets },
+        count_states: u32::from(options.count_states),
+        reserved: 0,
         filter: options.filter,
     });
     let offsets = Plain(*offsets);

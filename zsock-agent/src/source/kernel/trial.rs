@@ -24,6 +24,7 @@ pub fn attach_all(types: &Types) -> Result<Vec<Attachment>> {
         all_events: false,
         buffer_bytes: LEAST_BUFFER_BYTES,
         stored_sockets: 1,
+        count_states: true,
         filter: Filter::NONE,
         has_log: false,
         hooks: Vec::new(),

@@ -88,6 +88,7 @@ fn hooks(types: &Types) -> BTreeMap<String, String> {
     let options = Options {
         all_events: true,
         stored_sockets: u32::MAX,
+        count_states: true,
         buffer_bytes: 1 << 20,
         filter: Filter::NONE,
         has_log: false,
