@@ -7,12 +7,20 @@ use std::ops::Range;
 pub(super) trait Append {
     /// Appends a text.
     fn append(&mut self, text: &str);
+
+    /// Appends a character of ASCII.
+    fn append_ascii(&mut self, character: u8);
 }
 
 impl Append for String {
     #[inline]
     fn append(&mut self, text: &str) {
         self.push_str(text);
+    }
+
+    #[inline]
+    fn append_ascii(&mut self, character: u8) {
+        self.push(char::from(character));
     }
 }
 
@@ -21,22 +29,32 @@ impl Append for Vec<u8> {
     fn append(&mut self, text: &str) {
         self.extend_from_slice(text.as_bytes());
     }
+
+    #[inline]
+    fn append_ascii(&mut self, character: u8) {
+        self.push(character);
+    }
 }
 
 #[inline]
 pub(super) fn number(to: &mut impl Append, value: impl Into<u64>) {
-    to.append(itoa::Buffer::new().format(value.into()));
+    let value = value.into();
+    match u8::try_from(value) {
+        // Most counters of a healthy connection are zero.
+        Ok(digit @ 0..10) => to.append_ascii(b'0' + digit),
+        Ok(_) | Err(_) => to.append(itoa::Buffer::new().format(value)),
+    }
 }
 
 /// A number in hexadecimal.
 #[inline]
 pub(super) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
-    const DIGITS: &str = "0123456789abcdef";
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let value = value.into();
     let length = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
     for place in (0..length).rev() {
-        let digit = (value >> (4 * place)) as usize % DIGITS.len();
-        to.append(&DIGITS[digit..=digit]);
+        let [lowest, ..] = (value >> (4 * place)).to_le_bytes();
+        to.append_ascii(DIGITS[usize::from(lowest % 16)]);
     }
 }
 
@@ -46,24 +64,26 @@ pub(super) fn address(to: &mut impl Append, address: SocketAddr) {
     match address {
         SocketAddr::V4(address) => ipv4(to, *address.ip()),
         SocketAddr::V6(address) => {
-            to.append("[");
+            to.append_ascii(b'[');
             ipv6(to, *address.ip());
             if address.scope_id() != 0 {
-                to.append("%");
+                to.append_ascii(b'%');
                 number(to, address.scope_id());
             }
-            to.append("]");
+            to.append_ascii(b']');
         }
     }
-    to.append(":");
+    to.append_ascii(b':');
     number(to, address.port());
 }
 
 #[inline]
 fn ipv4(to: &mut impl Append, address: Ipv4Addr) {
-    for (octet, mark) in address.octets().into_iter().zip([".", ".", ".", ""]) {
+    let [first, rest @ ..] = address.octets();
+    number(to, first);
+    for octet in rest {
+        to.append_ascii(b'.');
         number(to, octet);
-        to.append(mark);
     }
 }
 
@@ -80,7 +100,7 @@ fn ipv6(to: &mut impl Append, address: Ipv6Addr) {
             to.append("::");
         } else if !zeros.contains(&at) {
             if at > 0 && at != zeros.end {
-                to.append(":");
+                to.append_ascii(b':');
             }
             hexadecimal(to, segment);
         }

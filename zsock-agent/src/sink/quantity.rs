@@ -1,5 +1,6 @@
 //! Numbers for people: durations and sizes with their units, and a dash for what is not known.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -77,7 +78,7 @@ pub(super) fn append_bytes(text: &mut String, value: u64) {
         }
         (tenths, unit) = (tenths / 1_024, larger);
     }
-    text.push_str(&format!("{}.{} {unit}", tenths / 10, tenths % 10));
+    write!(text, "{}.{} {unit}", tenths / 10, tenths % 10).expect("a String takes every text");
 }
 
 /// A number of things: `1 probe`, `2 probes`.

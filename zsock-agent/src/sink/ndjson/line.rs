@@ -83,7 +83,7 @@ impl<'a> Line<'a> {
     /// A string that somebody else chose.
     #[inline]
     pub(super) fn text<const N: usize>(&mut self, key: &[u8; N], text: &str) {
-        if text.bytes().fold(true, |is_plain, byte| is_plain & is_unescaped(byte)) {
+        if text.bytes().fold(true, |is_plain, byte| is_plain & IS_PLAIN[usize::from(byte)]) {
             self.word(key, text);
         } else {
             self.any(key, text);
@@ -143,7 +143,12 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Whether a byte of a string stands for itself, in JSON and on a terminal.
-const fn is_unescaped(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
-}
+/// Which bytes of a string stand for themselves, in JSON and on a terminal.
+const IS_PLAIN: [bool; 256] = {
+    let (mut is_plain, mut byte) = ([false; 256], b' ');
+    while byte <= b'~' {
+        is_plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    is_plain
+};

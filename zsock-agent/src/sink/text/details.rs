@@ -2,7 +2,7 @@
 
 use crate::engine::Standing;
 use crate::record::{
-    AcceptQueue, Cause, Closed, Fact, Keepalive, Progress, Request, Retransmit, Sample, State, What,
+    AcceptQueue, Cause, Closed, Errno, Fact, Keepalive, Progress, Request, Retransmit, Sample, State, What,
     ZeroWindowProbe, printable,
 };
 use crate::sink::append;
@@ -120,7 +120,7 @@ fn retransmit(it: &Retransmit, standing: Standing, phrases: &mut Phrases<'_>) {
     phrases.known(["rto ", ""], standing.rto_ms, append_milliseconds);
     phrases.known(["", " unacknowledged"], standing.unacked_bytes, append_bytes);
     if it.failed {
-        let errno = it.errno.as_ref().map(|errno| errno.name());
+        let errno = it.errno.as_ref().map(Errno::name);
         phrases.with("did not leave this host: ", errno, append_printable);
     }
 }
