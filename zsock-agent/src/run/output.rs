@@ -14,7 +14,7 @@ use crate::recording::recorder;
 use crate::run::facts;
 use crate::select::Selectors;
 use crate::sink::metrics::{Facts, Metrics, Standing};
-use crate::sink::writer::{Dropped, END_PATIENCE, PIECE_BYTES, Writer};
+use crate::sink::writer::{BATCH_BYTES, Dropped, END_PATIENCE, Writer};
 use crate::sink::{Batch, Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
 use crate::source::clock::Clock;
@@ -253,7 +253,7 @@ impl Output {
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {
         self.counted.records += 1;
         self.renderer.render(record, timeline, &mut self.batch);
-        if self.batch.as_bytes().len() >= PIECE_BYTES {
+        if self.batch.as_bytes().len() >= BATCH_BYTES {
             self.writer.push(&mut self.batch);
         }
     }

@@ -25,12 +25,11 @@ pub const END_PATIENCE: Duration = Duration::from_secs(2);
 /// A reader that takes a little in each [`END_PATIENCE`] is waited for this many times, not for ever.
 const END_ROUNDS: u32 = 5;
 
-/// The most given to one `write`: as much as a pipe holds, so that what a reader took is known piece by piece. More than that should not be
-/// gathered before it is pushed.
-pub const PIECE_BYTES: usize = 64 << 10;
+/// The most given to one `write`: as much as a pipe holds, so that what a reader took is known piece by piece.
+const PIECE_BYTES: usize = 64 << 10;
 
-/// A buffer with room for more pieces than these is not used again.
-const KEPT_PIECES: usize = 4;
+/// A batch that has become that large should be pushed. Each one wakes the thread, which costs as much as to write many records.
+pub const BATCH_BYTES: usize = 256 << 10;
 
 /// How long a record waits for others to be written with it; a busy trace then makes few, large writes, and a reader
 /// still sees a record within 100 ms.
@@ -260,7 +259,7 @@ impl Intake {
     #[must_use]
     pub fn next(&self, gather: Duration, records: &mut Vec<u8>) -> bool {
         // The buffer is used again, unless a slow reader has made it large.
-        if records.capacity() > KEPT_PIECES * self.0.piece_bytes {
+        if records.capacity() > 2 * (BATCH_BYTES + self.0.piece_bytes) {
             *records = Vec::new();
         }
         records.clear();
