@@ -1,5 +1,6 @@
 //! zsock's build and test commands, run as `cargo xtask …`.
 
+mod bench;
 mod btf;
 mod command;
 mod deny;
@@ -29,6 +30,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures what zsock costs beside what a user would run instead, and prints tables.
+    ///
+    /// As root. Builds zsock as it is released and installs the other tools from Debian's packages. Each round measures every
+    /// tool, and none at all right before it, in another order; what is printed are medians over the rounds. What does not run
+    /// on this kernel is named with its reason.
+    Bench(bench::Options),
+    /// What the tools of `bench` look on at, in a process of its own.
+    #[command(hide = true)]
+    Load {
+        #[command(subcommand)]
+        load: bench::Load,
+    },
     /// Builds the eBPF programs and writes zsock-ebpf/zsock.bpf.o, which the agent embeds.
     ///
     /// Fetches what it lacks: bpf-linker through cargo, the source of Rust's core library through rustup or,
@@ -91,6 +104,8 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     match &cli.task {
+        Task::Bench(options) => bench::run(&workspace, options)?,
+        Task::Load { load } => load.run()?,
         Task::Ebpf { check: false } => ebpf::build(&workspace)?,
         Task::Ebpf { check: true } => ebpf::check(&workspace)?,
         Task::Deny => deny::run(&workspace)?,

@@ -124,6 +124,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) event: &'a Event,
     pub(crate) facts: &'a Facts,
     pub(crate) thresholds: &'a Thresholds,
+    /// Whether the persist timer's probes are told: the hook may have been taken off.
+    pub(crate) sees_window_probes: bool,
     /// The other end, where it is on this host and stalled.
     pub(crate) peer: Option<&'a Peer>,
 }

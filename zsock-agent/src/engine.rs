@@ -46,6 +46,8 @@ pub struct Engine {
     /// What open verdicts advise: most of them the same.
     advice: Shared<[String]>,
     lost: u64,
+    /// The probes of closed windows are told.
+    sees_window_probes: bool,
     verdicts: u64,
     open_verdicts: u64,
 }
@@ -99,6 +101,7 @@ impl Engine {
             processes: Processes::default(),
             advice: Shared::default(),
             lost: 0,
+            sees_window_probes: true,
             verdicts: 0,
             open_verdicts: 0,
         }
@@ -136,7 +139,17 @@ impl Engine {
                 self.count(&findings);
                 findings
             }
-            Body::Event(_) | Body::Start(_) | Body::End(_) | Body::Verdict(_) | Body::Tick(_) => Vec::new(),
+            Body::Shed(shed) => {
+                self.sees_window_probes &= !shed.takes_off("persist");
+                self.processes.note_shed(shed);
+                Vec::new()
+            }
+            Body::Start(start) => {
+                let is_missing = |how: &String| how.starts_with("no: ");
+                self.sees_window_probes &= !start.hooks.get("persist").is_some_and(is_missing);
+                Vec::new()
+            }
+            Body::Event(_) | Body::End(_) | Body::Verdict(_) | Body::Tick(_) => Vec::new(),
         }
     }
 
@@ -186,7 +199,15 @@ impl Engine {
             self.table.settle(id);
             return Vec::new();
         }
-        let mut findings = judge(record, event, entry, &self.thresholds, peer.as_ref(), &mut self.advice);
+        let scene = Scene {
+            at: record.at,
+            event,
+            facts: &entry.facts,
+            thresholds: &self.thresholds,
+            sees_window_probes: self.sees_window_probes,
+            peer: peer.as_ref(),
+        };
+        let mut findings = judge(record, &scene, &entry.timeline, &mut entry.open, &mut self.advice);
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(&findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
@@ -216,8 +237,14 @@ impl Engine {
         let tcp = Tcp { state: facts.state, ..Tcp::default() };
         let what = What::Sample(Sample::default());
         let event = Event { what, socket: facts.socket.clone(), tcp, replayed: false, inferred: false };
-        let scene =
-            Scene { at: record.at, event: &event, facts, thresholds: &self.thresholds, peer: peer.as_ref() };
+        let scene = Scene {
+            at: record.at,
+            event: &event,
+            facts,
+            thresholds: &self.thresholds,
+            sees_window_probes: self.sees_window_probes,
+            peer: peer.as_ref(),
+        };
         let open = open.iter_mut().filter(|open| stalls.contains(&open.condition.name));
         open.map(|open| {
             let name = (open.condition.name, open.condition.severity);
@@ -238,7 +265,14 @@ impl Engine {
         let predecessor =
             self.table.get_mut(event.socket.id).filter(|entry| begins && entry.facts.state.is_some());
         let Some(Entry { facts, timeline, open, .. }) = predecessor else { return Vec::new() };
-        let scene = Scene { at: record.at, event, facts, thresholds: &self.thresholds, peer: None };
+        let scene = Scene {
+            at: record.at,
+            event,
+            facts,
+            thresholds: &self.thresholds,
+            sees_window_probes: self.sees_window_probes,
+            peer: None,
+        };
         let findings: Vec<_> =
             open.drain(..).map(|open| close(record, &scene, timeline, open, Outcome::Closed)).collect();
         self.table.remove(event.socket.id);
@@ -291,22 +325,19 @@ fn tells_the_past(event: &Event) -> bool {
 /// The verdicts that an event brings: conditions first, then what is said of a connection that has ended.
 fn judge(
     record: &Record,
-    event: &Event,
-    entry: &mut Entry,
-    thresholds: &Thresholds,
-    peer: Option<&Peer>,
+    scene: &Scene<'_>,
+    timeline: &Timeline,
+    open: &mut Vec<Open>,
     advice: &mut Shared<[String]>,
 ) -> Vec<Finding> {
-    let Entry { facts, timeline, open, .. } = entry;
-    let scene = Scene { at: record.at, event, facts, thresholds, peer };
     let mut findings = Vec::new();
     for condition in CONDITIONS {
-        findings.extend(judge_condition(condition, record, &scene, timeline, open, advice));
+        findings.extend(judge_condition(condition, record, scene, timeline, open, advice));
     }
     for verdict in FINALS {
-        if let Some(claim) = (verdict.judge)(&scene).filter(|_| !event.inferred) {
+        if let Some(claim) = (verdict.judge)(scene).filter(|_| !scene.event.inferred) {
             let name = (verdict.name, verdict.severity);
-            findings.push(finding(record, &scene, timeline, name, (Phase::Closed, None), claim));
+            findings.push(finding(record, scene, timeline, name, (Phase::Closed, None), claim));
         }
     }
     findings

@@ -14,6 +14,7 @@ use crate::time::Time;
 mod action;
 mod audit;
 mod body;
+mod cost;
 mod doctor;
 mod names;
 mod report;
@@ -27,11 +28,12 @@ pub use body::{
     AcceptFailed, AcceptQueue, Body, Closed, End, Errored, Event, Fact, Keepalive, KeepaliveAnswered, Lost,
     Progress, Request, Reset, Retransmit, Sample, Start, StateChange, Tick, What, ZeroWindowProbe,
 };
+pub use cost::{ProgramRuns, Shed};
 pub use doctor::{Answer, Check, Examined, HookCheck, Patient, RefusedWay, SettingCheck, SysctlCheck};
 pub use names::{Cause, Errno, Family, SocketId, State, printable};
 pub use report::{
     ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, OtherEnd, ReportRecord, RunRecord,
-    TimelineRecord,
+    ShedRecord, TimelineRecord,
 };
 pub use socket::{KeepaliveSettings, Socket, Tcp};
 pub use subject::{Destination, DestinationSample, PeerSockets, Process, ProcessSample, Subject};
@@ -70,6 +72,7 @@ impl Record {
             Body::Start(_)
             | Body::End(_)
             | Body::Lost(_)
+            | Body::Shed(_)
             | Body::Verdict(_)
             | Body::Process(_)
             | Body::Destination(_)
@@ -103,6 +106,7 @@ fn body_of(fields: serde_json::Map<String, Value>) -> Result<Body, serde_json::E
         Some("start") => Body::Start(serde_json::from_value(fields)?),
         Some("end") => Body::End(serde_json::from_value(fields)?),
         Some("lost") => Body::Lost(serde_json::from_value(fields)?),
+        Some("shed") => Body::Shed(serde_json::from_value(fields)?),
         Some("tick") => Body::Tick(serde_json::from_value(fields)?),
         Some("verdict") => Body::Verdict(serde_json::from_value(fields)?),
         Some("sample") if fields.get("process").is_some() => Body::Process(serde_json::from_value(fields)?),

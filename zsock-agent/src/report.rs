@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::engine::Timeline;
-use crate::record::{Destination, Process, Record, Severity, Subject, VerdictName};
+use crate::record::{Destination, Process, Record, Severity, Shed, Subject, VerdictName};
 use crate::recording::read::Damage;
 use crate::time::Time;
 
@@ -73,6 +73,8 @@ pub struct Run {
     pub lost: u64,
     /// Times in which nothing was recorded although zsock should have: from, until.
     pub gaps: Vec<(Time, Time)>,
+    /// What zsock did without from some moment on, to use less of a processor.
+    pub shed: Vec<(Time, Shed)>,
     /// Whether records of it come again, or in the wrong order.
     pub is_repeated: bool,
     /// Whether its `end` was recorded: it was ended in order.

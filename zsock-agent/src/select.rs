@@ -43,7 +43,7 @@ impl Selectors {
     #[must_use]
     pub fn matches(&self, record: &Record) -> bool {
         match &record.body {
-            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Tick(_) => true,
+            Body::Start(_) | Body::End(_) | Body::Lost(_) | Body::Shed(_) | Body::Tick(_) => true,
             Body::Event(event) => self.matches_socket(&event.socket) && self.matches_state_of(event),
             Body::Verdict(verdict) => {
                 self.matches_subject(&verdict.subject) && any(&self.verdicts, |name| verdict.verdict == *name)
@@ -130,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::record::{End, Family, Phase, Progress, Severity, SocketId, StateChange, Tcp, Verdict};
+    use crate::record::{Family, Phase, Progress, Severity, SocketId, StateChange, Tcp, Verdict};
     use crate::time::Time;
 
     /// A socket of nginx, IPv4 seen through an IPv6 socket.
@@ -299,6 +299,6 @@ mod tests {
 
     #[test]
     fn records_about_the_trace_itself_always_pass() {
-        assert!(selectors("--pid 1 --verdict silent_death").matches(&record(Body::End(End::default()))));
+        assert!(selectors("--pid 1 --verdict silent_death").matches(&record(Body::End(Box::default()))));
     }
 }

@@ -13,8 +13,9 @@ use zsock_agent::engine::Engine;
 use zsock_agent::record::{
     AcceptQueue, Action, Actions, Answer, ArmedTimer, Body, Check, ClockRecord, DamageRecord, Deed, Done,
     EntryRecord, Errno, Errored, Examined, Found, GapRecord, Group, HookCheck, IncidentRecord, Noticed,
-    OtherEnd, Patient, Process, Record, RefusedWay, ReportRecord, RunRecord, SettingCheck, Severity, Socket,
-    Standing, State, Summary, SysctlCheck, Tcp, TimelineRecord, TimerKind, VerdictName, What,
+    OtherEnd, Patient, Process, Record, RefusedWay, ReportRecord, RunRecord, SettingCheck, Severity, Shed,
+    ShedRecord, Socket, Standing, State, Summary, SysctlCheck, Tcp, TimelineRecord, TimerKind, VerdictName,
+    What,
 };
 use zsock_agent::recording::read::Next;
 use zsock_agent::report::{Builder, Options};
@@ -225,6 +226,15 @@ fn the_readme_names_every_field_of_the_records_of_a_report() {
         other_end,
     };
     let clock = ClockRecord { reference: "", ahead_us: 1, uncertainty_us: 1, changes: 1 };
+    let shed = Shed {
+        what: "passes".into(),
+        hooks: vec!["error".into()],
+        interval_ms: Some(1),
+        cpu_percent: 1.0,
+        max_cpu_percent: 1,
+        poorer: vec!["silent_death".into()],
+        lost: "".into(),
+    };
     let run = RunRecord {
         boot_id: Some(&name),
         kernel: Some(&name),
@@ -232,6 +242,7 @@ fn the_readme_names_every_field_of_the_records_of_a_report() {
         records: 1,
         lost: 1,
         gaps: vec![GapRecord { since: at, until: at }],
+        shed: vec![ShedRecord { ts: at, shed: &shed }],
         repeated: true,
         ended: true,
     };

@@ -420,6 +420,9 @@ pub mod flag {
     pub const ACCEPTED: u16 = 4;
 }
 
+/// In the place of an errno: the host's own queue dropped the segment, of which the kernel says no errno.
+pub const DROPPED_HERE: u32 = 0x8000;
+
 /// Bits of [`Past::flags`].
 pub mod past_flag {
     /// The socket has shown trouble: its events go out.

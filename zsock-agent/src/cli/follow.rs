@@ -61,6 +61,17 @@ pub struct FollowArgs {
     #[arg(long = "max-memory", value_name = "SIZE", default_value = "1GiB", value_parser = values::size_bytes)]
     pub max_memory_bytes: u64,
 
+    /// The most of one processor that zsock is to use, in percent; where it uses more, it does without something [default: no limit]
+    ///
+    /// The most of one processor that zsock is to use, in percent of one, 1 to 100: by the time of its process and, while the kernel counts
+    /// that (`sysctl kernel.bpf_stats_enabled=1`), of its programs, which are not counted otherwise. Where it uses more for 5
+    /// seconds, it has its programs counted as well, if it may, and then does without one thing every 5 seconds, the costliest first: hooks
+    /// that can be spared, half of the passes over all sockets, and last, with --events all, events. Where the kernel does not
+    /// count, hooks come first that run for more than TCP. Each thing is told by a `shed` record and on stderr, with the verdicts that get
+    /// poorer, and stays away until zsock ends. No verdict gets wrong by it. [default: no limit]
+    #[arg(long = "max-cpu", value_name = "PERCENT", value_parser = values::cpu_percent)]
+    pub max_cpu_percent: Option<u32>,
+
     /// How a hook is attached, such as keepalive=kprobe [default: the best way that this kernel offers]
     ///
     /// How a hook is attached, such as keepalive=kprobe, instead of the best way that this kernel offers; may be repeated. For

@@ -82,6 +82,14 @@ pub(super) fn scan_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// A share of one processor.
+pub(super) fn cpu_percent(text: &str) -> Result<u32, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse() {
+        Ok(percent) if (1..=100).contains(&percent) => Ok(percent),
+        _ => Err("a share of one processor is a whole number of percent from 1 to 100, such as 5".to_owned()),
+    }
+}
+
 /// A number of things, which may be none.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "a count is a whole number, such as 20; 0 is none".to_owned())

@@ -98,14 +98,13 @@ impl Descriptors {
         self.failed.as_ref().map(|_| Severity::Critical).or(is_accused.then_some(Severity::Warning))
     }
 
-    /// Whether the pressure is over.
-    pub(crate) fn is_relieved(&self, at: Time, threshold_percent: u32) -> bool {
+    /// Whether the pressure is over. That no accept fails any more tells nothing where none would be told (`is_blind`).
+    pub(crate) fn is_relieved(&self, at: Time, threshold_percent: u32, is_blind: bool) -> bool {
         let below = u64::from(threshold_percent).saturating_sub(RELIEF_POINTS);
         let has_room = self.used().is_some_and(|(open, limit)| open * 100 <= limit * u128::from(below));
-        let is_settled = self
-            .failed
-            .as_ref()
-            .is_none_or(|(errno, failed_at)| errno.name() != "ENFILE" || at.since(*failed_at) >= SETTLED);
+        let is_settled = self.failed.as_ref().is_none_or(|(errno, failed_at)| {
+            errno.name() != "ENFILE" || !is_blind && at.since(*failed_at) >= SETTLED
+        });
         has_room && is_settled
     }
 

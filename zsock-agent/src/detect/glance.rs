@@ -11,7 +11,7 @@ use crate::time::Time;
 pub fn at_a_glance(at: Time, event: &Event, thresholds: &Thresholds) -> Option<VerdictName> {
     let mut facts = Facts::new(event, 0);
     facts.apply(at, event, 0);
-    let scene = Scene { at, event, facts: &facts, thresholds, peer: None };
+    let scene = Scene { at, event, facts: &facts, thresholds, sees_window_probes: false, peer: None };
     let holding = CONDITIONS.into_iter().filter(|condition| (condition.holds)(&scene).is_some());
     holding.max_by_key(|condition: &&Condition| condition.severity).map(|condition| condition.name)
 }

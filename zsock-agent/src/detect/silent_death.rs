@@ -62,12 +62,12 @@ fn judge(scene: &Scene<'_>) -> Option<Claim> {
 
 /// Whether one of the kernel's timers ended the connection here, and the peer with it for all that is known.
 pub(super) fn by_timer(scene: &Scene<'_>, closed: &Closed) -> bool {
-    gave_up(scene, closed) && !peer_answers_window_probes(scene)
+    gave_up(scene, closed) && !may_answer_unseen(scene) && !peer_answers_window_probes(scene)
 }
 
 /// Whether one of the kernel's timers ended the connection although the peer answered the probes of its closed window.
 pub(super) fn in_spite_of_answers(scene: &Scene<'_>, closed: &Closed) -> bool {
-    gave_up(scene, closed) && peer_answers_window_probes(scene)
+    gave_up(scene, closed) && !may_answer_unseen(scene) && peer_answers_window_probes(scene)
 }
 
 fn gave_up(scene: &Scene<'_>, closed: &Closed) -> bool {
@@ -85,6 +85,15 @@ fn was_unfinished(scene: &Scene<'_>, closed: &Closed) -> bool {
         State::CLOSING | State::LAST_ACK => waits,
         _ => false,
     }
+}
+
+/// Whether the peer may have answered probes of its closed window which nobody told of. With data in flight the probes are
+/// retransmissions, which are told.
+fn may_answer_unseen(scene: &Scene<'_>) -> bool {
+    let tcp = &scene.event.tcp;
+    let is_ruled_out =
+        tcp.send_window_bytes > Some(0) || tcp.unacked_bytes > Some(0) || tcp.probes_out >= Some(2);
+    !scene.sees_window_probes && !is_ruled_out
 }
 
 /// Whether the peer answered the last probe of its closed window or the one before: it lives, and the kernel limits such answers.
@@ -165,7 +174,7 @@ fn advice(scene: &Scene<'_>, cause: Option<Cause>) -> Vec<String> {
 mod tests {
     use crate::detect::story::{
         closed_by, details, established, expected, findings, keepalive, lost, on, orphaned, resent,
-        reset_received, timed_out, verdict, verdicts, window_probe, with, words_of,
+        reset_received, shed, timed_out, verdict, verdicts, window_probe, with, words_of,
     };
     use crate::record::{Closed, Errno, Event, State, Tcp};
 
@@ -358,6 +367,18 @@ mod tests {
         let only_one =
             [on(4_000, window_probe(1, None)), on(5_000, window_stays_closed(Some(4_500), Some(1)))];
         assert_eq!(verdicts(&only_one), expected([died]), "not the only one");
+    }
+
+    #[test]
+    fn where_probes_are_told_no_longer_no_death_is_told_that_may_be_none() {
+        let ends_after = |hooks, end| verdicts(&[shed(2_000, "timers", hooks), on(60_000, end)]);
+        let ends = |end| ends_after(&["keepalive", "persist"], end);
+        let died = expected([(60_000, "silent_death closed")]);
+        let answered_unseen = || window_stays_closed(Some(500), Some(1));
+        assert_eq!(ends(answered_unseen()), expected([]));
+        assert_eq!(ends_after(&["recovery"], answered_unseen()), died, "no probe was told, so none was sent");
+        assert_eq!(ends(window_stays_closed(Some(57_500), Some(2))), died, "two went unanswered");
+        assert_eq!(ends(timed_out()), died, "the window was open");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::detect::Thresholds;
 use crate::engine::{Engine, Finding};
 use crate::record::{
     Body, Cause, Closed, Errno, Event, Fact, Family, Keepalive, KeepaliveAnswered, KeepaliveSettings, Lost,
-    Progress, Record, Reset, Retransmit, Sample, Socket, SocketId, State, StateChange, Tcp, Verdict, What,
-    ZeroWindowProbe,
+    Progress, Record, Reset, Retransmit, Sample, Shed, Socket, SocketId, State, StateChange, Tcp, Verdict,
+    What, ZeroWindowProbe,
 };
 use crate::time::Time;
 
@@ -232,6 +232,13 @@ pub(crate) fn on(ms: u64, event: Event) -> Record {
 
 pub(crate) fn lost(ms: u64, count: u64) -> Record {
     Record::new(at(ms), &host(), Body::Lost(Lost { count, since: at(ms), place: "kernel".into() }))
+}
+
+/// These hooks are taken off.
+pub(crate) fn shed(ms: u64, what: &str, hooks: &[&str]) -> Record {
+    let hooks = hooks.iter().copied().map(Arc::from).collect();
+    let shed = Shed { what: what.into(), hooks, ..Shed::default() };
+    Record::new(at(ms), &host(), Body::Shed(Box::new(shed)))
 }
 
 fn host() -> Arc<str> {

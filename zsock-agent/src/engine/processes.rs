@@ -8,7 +8,7 @@ use super::table::{Entry, Table};
 use super::{Finding, Timeline};
 use crate::detect::{Claim, Descriptors, Thresholds, by_name};
 use crate::record::{
-    Body, Event, Outcome, Phase, Process, ProcessSample, Record, Severity, State, Subject, Verdict,
+    Body, Event, Outcome, Phase, Process, ProcessSample, Record, Severity, Shed, State, Subject, Verdict,
     VerdictName, What,
 };
 use crate::time::Time;
@@ -26,6 +26,8 @@ pub(super) struct Processes {
     followed: HashMap<u32, Followed>,
     /// Whose pressure ended within [`TOLD_LATE`], and when.
     ended: HashMap<u32, Time>,
+    /// Accepts that fail are told no longer.
+    is_blind: bool,
 }
 
 /// A record and what there is to judge it by.
@@ -65,20 +67,27 @@ impl Processes {
             Body::Start(_)
             | Body::End(_)
             | Body::Lost(_)
+            | Body::Shed(_)
             | Body::Verdict(_)
             | Body::Destination(_)
             | Body::Tick(_) => None,
         }
     }
 
+    /// Takes in that a hook was taken off.
+    pub(super) fn note_shed(&mut self, shed: &Shed) {
+        self.is_blind |= shed.takes_off("accept_failed");
+    }
+
     fn sampled(&mut self, scene: &Scene<'_>, sample: &ProcessSample) -> Option<Finding> {
+        let is_blind = self.is_blind;
         let followed = self.follow(&sample.process)?;
         followed.descriptors.apply(sample);
         let ended = if sample.exited {
             Some(Outcome::Exited)
         } else {
-            let is_relieved =
-                followed.descriptors.is_relieved(scene.record.at, scene.thresholds.fd_pressure_percent);
+            let threshold = scene.thresholds.fd_pressure_percent;
+            let is_relieved = followed.descriptors.is_relieved(scene.record.at, threshold, is_blind);
             is_relieved.then_some(Outcome::Relieved)
         };
         if let Some(outcome) = ended {

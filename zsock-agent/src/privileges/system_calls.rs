@@ -75,8 +75,9 @@ const NEW_NAMESPACES: [libc::c_int; 7] = [
 const X32: u32 = 0x4000_0000;
 
 /// The commands of `bpf(2)` by which a running zsock reads its maps, tells its programs what to look for and opens iterators:
-/// `BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM`, `BPF_MAP_GET_NEXT_KEY`, `BPF_LINK_CREATE`, `BPF_ITER_CREATE`.
-const BPF_COMMANDS: [u64; 6] = [1, 2, 3, 4, 28, 33];
+/// `BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM`, `BPF_MAP_GET_NEXT_KEY`, `BPF_LINK_CREATE`, `BPF_ITER_CREATE`; and by which it has runs counted for a
+/// while: `BPF_ENABLE_STATS`.
+const BPF_COMMANDS: [u64; 7] = [1, 2, 3, 4, 28, 33, 32];
 
 /// What a thread takes that records: files to make, to rename, to date and to remove. Landlock says where.
 #[rustfmt::skip]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, DestinationSample, Errno, Process, ProcessSample, Socket, State, Tcp, Verdict};
+use super::{
+    Cause, DestinationSample, Errno, Process, ProcessSample, ProgramRuns, Shed, Socket, State, Tcp, Verdict,
+};
 use crate::time::Time;
 
 /// What a record carries, told apart by `type`.
@@ -18,9 +20,11 @@ pub enum Body {
     /// Tracing has begun.
     Start(Box<Start>),
     /// Tracing has ended.
-    End(End),
+    End(Box<End>),
     /// Records were lost.
     Lost(Lost),
+    /// Zsock does without something.
+    Shed(Box<Shed>),
     /// A verdict.
     Verdict(Box<Verdict>),
     /// What the periodic pass found of a process.
@@ -61,7 +65,7 @@ pub struct Start {
 }
 
 /// Counters since the start, of what the selectors let through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "end")]
 pub struct End {
     /// Socket events seen.
@@ -99,6 +103,18 @@ pub struct End {
     /// Looks and events that found no room in the kernel for what has to be remembered of their socket.
     #[serde(default)]
     pub sockets_unstored: u64,
+    /// Processor time of zsock's process, user's and system's, its start included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// The most memory in RAM that the process mapped, `VmHWM`: what the kernel keeps for it is not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_resident_bytes: Option<u64>,
+    /// Runs of each program; empty where the kernel's statistics (`kernel.bpf_stats_enabled`) are off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<Arc<str>, ProgramRuns>,
+    /// `shed` records, by `what`: what zsock did without in the end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shed: BTreeMap<Arc<str>, u64>,
 }
 
 /// Records that could not be handed over.

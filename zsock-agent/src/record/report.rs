@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Destination, Process, Severity, Socket, SocketId, State, VerdictName, What};
+use super::{Destination, Process, Severity, Shed, Socket, SocketId, State, VerdictName, What};
 use crate::time::Time;
 
 /// Verdicts alike that struck at about the same time. The record's `ts` is when the first did.
@@ -115,7 +115,7 @@ pub struct ClockRecord<'a> {
 }
 
 /// A run of zsock, as far as it was recorded. The record's `ts` is its first record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename = "run")]
 pub struct RunRecord<'a> {
     /// The boot of the host.
@@ -132,11 +132,24 @@ pub struct RunRecord<'a> {
     pub lost: u64,
     /// Times in which nobody watched.
     pub gaps: Vec<GapRecord>,
+    /// What it did without from some moment on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shed: Vec<ShedRecord<'a>>,
     /// Records of it come again, or in the wrong order: what is told of it may be counted twice. Absent where that is not so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub repeated: bool,
     /// Whether it was ended in order.
     pub ended: bool,
+}
+
+/// Something that a run did without.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShedRecord<'a> {
+    /// From when on.
+    pub ts: Time,
+    /// What; its `type` is flattened into it.
+    #[serde(flatten)]
+    pub shed: &'a Shed,
 }
 
 /// A time in which nobody watched.

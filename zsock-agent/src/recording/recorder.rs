@@ -116,14 +116,14 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
-    use crate::record::{End, Lost};
+    use crate::record::Lost;
     use crate::sink::ndjson;
 
     #[test]
     fn a_loss_that_is_lost_itself_stands_for_all_that_it_counts() {
         let lost = |count| Body::Lost(Lost { count, since: Time::from_unix_ns(0), place: "kernel".into() });
         let line = |body| ndjson::render(&Record::new(Time::from_unix_ns(0), &"web-1".into(), body));
-        let lines = [line(lost(5)), line(Body::End(End::default())), line(lost(2))].concat();
+        let lines = [line(lost(5)), line(Body::End(Box::default())), line(lost(2))].concat();
         assert_eq!(records_in(&lines), 5 + 1 + 2);
     }
 

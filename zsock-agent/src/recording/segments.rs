@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use memchr::memmem;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
 
@@ -35,6 +36,9 @@ const LARGE_FRAME_BYTES: usize = 1 << 20;
 
 /// The block of most file systems.
 const BLOCK_BYTES: u64 = 4096;
+
+/// By this a record is known that tells what the run does without: in no string is a quote without a backslash before it.
+const SHED: &[u8] = br#""type":"shed""#;
 
 /// Files that are there for a moment only.
 const PASSING: [&str; 2] = [TRIAL, ANEW];
@@ -67,7 +71,7 @@ pub struct Segments {
     /// Those that are complete, oldest first.
     complete: VecDeque<Segment>,
     open: Option<Open>,
-    /// The run's first record, with which each segment begins.
+    /// What each segment begins with: the run's first record, and what the run does without by now.
     header: Vec<u8>,
     compressor: Compressor<'static>,
     /// The name given last: the next one comes after it, even where the clock went back.
@@ -142,6 +146,7 @@ impl Segments {
         let repeats_header = is_new && !records.starts_with(&self.header);
         let text = if repeats_header { [&self.header, records].concat() } else { records.to_vec() };
         let frame = self.compressor.compress(&text).context("compress records")?;
+        self.add_to_header(records);
         self.make_room(frame.len() as u64, now)?;
         let written = self.write(&frame, now);
         if written.is_err() && is_new {
@@ -149,6 +154,15 @@ impl Segments {
             self.open.take().map(|open| fs::remove_file(open.segment.path));
         }
         written
+    }
+
+    /// What a run does without has to be known of whatever is left of it.
+    fn add_to_header(&mut self, records: &[u8]) {
+        for place in memmem::find_iter(records, SHED) {
+            let begin = memchr::memrchr(b'\n', &records[..place]).map_or(0, |end| end + 1);
+            let end = memchr::memchr(b'\n', &records[place..]).map_or(records.len(), |end| place + end + 1);
+            self.header.extend_from_slice(&records[begin..end]);
+        }
     }
 
     /// Takes the directory, which may have to be made, for this zsock alone, and finds what is in it.

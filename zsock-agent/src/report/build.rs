@@ -207,7 +207,8 @@ impl Builder {
             let Fresh { story, order, .. } = self.fresh.swap_remove(again);
             let Some(story) = story else { return };
             // What a process's verdict counts among its sockets rests on their events.
-            let lacks_events = matches!(key, Key::Process(_)) && !watched.has_events;
+            let lacks_events =
+                matches!(key, Key::Process(_)) && !(watched.has_events && watched.has_all_events);
             let facts: Vec<_> = verdict
                 .evidence
                 .iter()

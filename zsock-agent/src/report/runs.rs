@@ -8,7 +8,7 @@ use super::Run;
 use super::parts::Parts;
 use crate::detect::Thresholds;
 use crate::engine::Engine;
-use crate::record::{Body, Record, Start};
+use crate::record::{Body, Record, Shed, Start};
 use crate::time::Time;
 
 /// What the engines of all runs may take together,
@@ -23,6 +23,9 @@ const RECORDS_BETWEEN: u64 = 4096;
 const MAX_RUNS: usize = 65_536;
 /// The same of the gaps of one run.
 const MAX_GAPS: usize = 65_536;
+
+/// No run gives up so many things.
+const MAX_SHED: usize = 64;
 
 /// What one segment ends with and the next one begins with is not further from its order than this.
 const DISORDER: Duration = Duration::from_secs(2);
@@ -75,6 +78,8 @@ pub(super) struct Watched {
     goes_on: bool,
     /// Something happened to a socket, as far as is recorded.
     pub(super) has_events: bool,
+    /// Nothing that happened was left out on purpose.
+    pub(super) has_all_events: bool,
     /// The time of the last record that is no verdict.
     pub(super) happened_at: Option<Time>,
     /// What engines before this one had to let go.
@@ -181,6 +186,7 @@ impl Runs {
             last_event: None,
             goes_on: false,
             has_events: false,
+            has_all_events: true,
             happened_at: None,
             dropped_before: 0,
         });
@@ -226,12 +232,13 @@ impl Watched {
         });
         if let Some((_, first @ None)) = &mut self.beginning
             && !tells_the_past
-            && !matches!(record.body, Body::Start(_))
+            && !matches!(record.body, Body::Start(_) | Body::Shed(_))
         {
             *first = Some(at);
         }
         match &record.body {
             Body::Lost(lost) => run.lost = run.lost.saturating_add(lost.count),
+            Body::Shed(shed) => self.note_shed(at, shed),
             Body::End(end) => {
                 run.is_ended = true;
                 self.lost_in_all(end.lost_events, 0);
@@ -249,6 +256,15 @@ impl Watched {
                 }
             }
             Body::Start(_) | Body::Verdict(_) | Body::Process(_) | Body::Destination(_) => {}
+        }
+    }
+
+    /// Takes in what zsock did without. Segments repeat it after their start.
+    fn note_shed(&mut self, at: Time, shed: &Shed) {
+        self.has_all_events &= &*shed.what != "events";
+        let is_known = self.run.shed.iter().any(|(known_at, known)| (*known_at, known) == (at, shed));
+        if !is_known && self.run.shed.len() < MAX_SHED {
+            self.run.shed.push((at, shed.clone()));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::detect::Thresholds;
 use crate::detect::story::{at, connecting, established, event, resent, state, timed_out, with};
 use crate::engine::Engine;
 use crate::record::{
-    Body, End, Errno, Errored, Event, Lost, Process, ProcessSample, Record, Severity, SocketId, Start, State,
+    Body, Errno, Errored, Event, Lost, Process, ProcessSample, Record, Severity, SocketId, Start, State,
     Tick, VerdictName, What,
 };
 use crate::recording::read::Next;
@@ -19,6 +19,7 @@ use crate::select::Selectors;
 pub(crate) mod ends;
 mod runs;
 mod sentences;
+mod shed;
 mod torn;
 mod words;
 
@@ -286,7 +287,7 @@ fn a_start_that_is_there_again_goes_on_and_another_begins_a_run() {
         vec![begun.clone(), tick(10_000), tick(20_000), begun],
         // Three ticks are missing.
         vec![tick(60_000), tick(70_000)],
-        vec![again, record(510_000, Body::End(End::default()))],
+        vec![again, record(510_000, Body::End(Box::default()))],
     ];
     let report = report(records.concat());
     let told: Vec<_> = report.runs.iter().map(|run| (run.records, run.gaps.clone(), run.is_ended)).collect();

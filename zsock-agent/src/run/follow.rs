@@ -14,7 +14,7 @@ use crate::cli::{Events, FollowArgs};
 use crate::detect::Thresholds;
 use crate::kernel_rules::{Jiffies, hz_among, hz_from};
 use crate::privileges;
-use crate::record::{Body, End, Record, What};
+use crate::record::{Body, Record, What};
 use crate::run::beside::Beside;
 use crate::run::metrics::Listener;
 use crate::run::output::{Outlet, Output};
@@ -27,14 +27,20 @@ use crate::source::assemble::facts::Units;
 use crate::source::clock::{self, Clock};
 use crate::source::decode::Raw;
 use crate::source::kernel::looks::Limits;
+use crate::source::kernel::runs::Runs;
 use crate::source::kernel::{Kernel, Options};
 use crate::source::namespaces;
 use crate::source::order::{HOLD_BACK, Order};
 use crate::time::nanoseconds;
 
+use thrift::Thrift;
+
+mod cost;
+mod limit;
 mod owners;
 mod standing;
 mod start;
+mod thrift;
 
 /// The ring buffer is read at least this often, so that a reader sees a record within 100 ms.
 const POLL: Duration = Duration::from_millis(40);
@@ -69,11 +75,14 @@ struct Trace {
     has_said_full: bool,
     /// Records that the kernel side could not hand over, as of the last count.
     lost: u64,
-    /// Runs of programs that the kernel skipped, as of the last second.
+    /// What the kernel has counted of the programs, as of the last second, and how many of their runs it skipped.
+    runs: Runs,
     skipped: u64,
     skips_counted_ns: u64,
     counted_ns: u64,
     undecoded: u64,
+    /// Absent without `--max-cpu`.
+    thrift: Option<Thrift>,
 }
 
 /// Goes on until `--duration`, a signal or a closed stdout ends it.
@@ -130,13 +139,16 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         max_waiting: budget.buffer_bytes.min(READ_BYTES) as usize / 2 / size_of::<SocketRecord>(),
         has_said_full: false,
         lost: 0,
+        runs: Runs::new(),
         skipped: 0,
         skips_counted_ns: attached_ns,
         counted_ns: attached_ns,
         undecoded: 0,
+        thrift: None,
     };
     trace.output.push(&Record::new(clock.at(began_ns), &host, start));
     trace.tell_standing();
+    trace.limit_to(follow.max_cpu_percent, began_ns);
     if let Some(listener) = listener {
         listener.serve(trace.output.metrics().clone());
     }
@@ -163,8 +175,9 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
                 trace.do_chores();
             }
             _ = poll.tick() => trace.kernel.flush_log(),
-            ready = trace.kernel.readable() => ready?,
+            // Before what the kernel side has to say, which under load is always something: it is read after each step of a pass.
             () = trace.schedule.due() => trace.pass(),
+            ready = trace.kernel.readable() => ready?,
             () = sleep(HOLD_BACK), if !trace.order.is_empty() => {}
         }
         trace.advance(false);
@@ -260,18 +273,10 @@ impl Trace {
         }
         let now_ns = self.clock.monotonic_ns();
         self.count_losses(now_ns);
-        self.count_skipped(now_ns);
+        self.count_runs(now_ns);
         self.report_self();
-        let Counters { produced, lost, forgotten, .. } = self.kernel.counters()?;
-        let counted = End {
-            kernel_records: produced,
-            kernel_lost: lost,
-            read_records: self.kernel.drained(),
-            sockets_forgotten: self.assembler.forgotten(),
-            sockets_unstored: forgotten,
-            ..End::default()
-        };
-        self.output.end(self.clock.at(now_ns), duration, counted)
+        let account = self.account()?;
+        self.output.end(self.clock.at(now_ns), duration, account)
     }
 
     /// Says it once when sockets had to be let go.
@@ -321,7 +326,8 @@ impl Trace {
     /// What is looked after about once a second.
     fn do_chores(&mut self) {
         let now_ns = self.clock.monotonic_ns();
-        self.count_skipped(now_ns);
+        self.count_runs(now_ns);
+        self.keep_within_limit(now_ns);
         self.warn_of_full_memory();
         self.tell_standing();
         let now = self.clock.at(now_ns);
@@ -383,14 +389,6 @@ impl Trace {
             Err(error) => log::warn!("{error:#}"),
         }
         self.counted_ns = now_ns;
-    }
-
-    /// Notes which runs of programs the kernel skipped since the last count.
-    fn count_skipped(&mut self, now_ns: u64) {
-        let Some(skipped) = self.kernel.recursion_misses() else { return };
-        let count = skipped.saturating_sub(std::mem::replace(&mut self.skipped, skipped));
-        self.note_loss("hook", count, self.skips_counted_ns, now_ns);
-        self.skips_counted_ns = now_ns;
     }
 
     fn note_loss(&mut self, place: &str, count: u64, since_ns: u64, now_ns: u64) {

@@ -96,7 +96,11 @@ impl Output {
             }
         };
         let engine = Engine::with_memory(thresholds, budget.engine_bytes);
-        let facts = Facts { kernel: facts::kernel_release()?, max_memory_bytes: follow.max_memory_bytes };
+        let facts = Facts {
+            kernel: facts::kernel_release()?,
+            max_memory_bytes: follow.max_memory_bytes,
+            max_cpu_percent: follow.max_cpu_percent,
+        };
         Ok(Self {
             host,
             engine,
@@ -133,6 +137,16 @@ impl Output {
     /// What the engine counted.
     pub(super) fn counters(&self) -> Counters {
         self.engine.counters()
+    }
+
+    /// Whether events of healthy sockets are told.
+    pub(super) fn tells_every_event(&self) -> bool {
+        self.events == Events::All
+    }
+
+    /// From here on events are judged and counted, and not told.
+    pub(super) fn tell_verdicts_alone(&mut self) {
+        self.events = Events::None;
     }
 
     /// Judges a record, then prints it and its verdicts where they are wanted.
@@ -215,7 +229,7 @@ impl Output {
             duration_ms,
             ..beyond
         };
-        self.print_past_limit(&Record::new(at, &self.host, Body::End(end)));
+        self.print_past_limit(&Record::new(at, &self.host, Body::End(Box::new(end))));
         let left = self.writer.finish(END_PATIENCE).context(self.failure)?;
         if left > 0 {
             log::warn!("{} did not take the last {left} records", self.taker);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
 
-use crate::record::{Body, Cause, Phase, Record, State, VerdictName, What};
+use crate::record::{Body, Cause, Phase, ProgramRuns, Record, Shed, State, VerdictName, What};
 use crate::source::own::Usage;
 
 mod exposition;
@@ -48,6 +48,8 @@ pub struct Facts {
     pub kernel: Arc<str>,
     /// What `--max-memory` allows.
     pub max_memory_bytes: u64,
+    /// What `--max-cpu` allows, where that is said.
+    pub max_cpu_percent: Option<u32>,
 }
 
 /// How it all stands, as it was last looked at.
@@ -71,6 +73,8 @@ pub struct Standing {
     pub dropped: u64,
     /// Passes over all sockets.
     pub passes: Passes,
+    /// Runs of zsock's programs, by name; empty where the kernel does not count them.
+    pub programs: BTreeMap<Arc<str>, ProgramRuns>,
 }
 
 /// What passes over all sockets cost.
@@ -107,6 +111,7 @@ struct Numbers {
     opened: Counts,
     open: Counts,
     lost: Counts,
+    shed: Counts,
     facts: Facts,
     standing: Standing,
 }
@@ -120,6 +125,7 @@ impl Metrics {
             opened: verdicts(),
             open: verdicts(),
             lost: zeros(PLACES),
+            shed: zeros(Shed::WHAT),
             facts,
             standing: Standing::default(),
         };
@@ -149,6 +155,7 @@ impl Metrics {
                 }
             }
             Body::Lost(lost) => add(&mut self.lock().lost, place_name(&lost.place), lost.count),
+            Body::Shed(shed) => add(&mut self.lock().shed, spare_name(&shed.what), 1),
             Body::Start(_) | Body::End(_) | Body::Process(_) | Body::Destination(_) | Body::Tick(_) => {}
         }
     }
@@ -223,6 +230,10 @@ fn add(counts: &mut Counts, name: &'static str, count: u64) {
 
 fn place_name(place: &str) -> &'static str {
     PLACES.into_iter().find(|known| *known == place).unwrap_or(ELSEWHERE)
+}
+
+fn spare_name(what: &str) -> &'static str {
+    Shed::WHAT.into_iter().find(|known| *known == what).unwrap_or(ELSEWHERE)
 }
 
 fn cause_name(cause: Option<Cause>) -> &'static str {

@@ -28,6 +28,7 @@ pub fn append(record: &Record, lines: &mut Vec<u8>) {
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
+        | Body::Shed(_)
         | Body::Verdict(_)
         | Body::Process(_)
         | Body::Destination(_)
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn characters_beyond_16_bits_are_escaped_in_two_units() {
         let host = std::sync::Arc::from("a\u{e0041}\u{7f}ü");
-        let body = Body::End(crate::record::End::default());
+        let body = Body::End(Box::default());
         let record = Record::new(crate::time::Time::from_unix_ns(0), &host, body);
         let line = String::from_utf8(render(&record)).unwrap();
         assert!(line.contains(r#""host":"a\udb40\udc41\u007fü""#), "{line}");

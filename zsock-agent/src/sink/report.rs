@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::record::{Record, Severity, SocketId, Subject, printable};
+use crate::record::{Record, Severity, Shed, SocketId, Subject, printable};
 use crate::report::{ClockOffset, Incident, Report, Run, Story, corrected, mark};
 use crate::time::Time;
 
@@ -145,6 +145,7 @@ impl Page<'_> {
             if gaps > 0 {
                 said.push(format!("nor did anybody watch {host} for {} more", count(gaps as u64, "time")));
             }
+            said.extend(run.shed.iter().map(|(at, shed)| self::shed(&run.host, *at, shed)));
             let has_successor = report.runs[number + 1..].iter().any(|later| later.host == run.host);
             if !run.is_ended && run.kernel.is_some() && has_successor {
                 let last = run.span.map_or_else(String::new, |(_, last)| format!(" at {}", moment(last)));
@@ -299,6 +300,25 @@ pub(super) fn clocks(clock: &ClockOffset) -> String {
     let which = if clock.ahead_ns < 0 { "behind" } else { "ahead of" };
     format!(
         "the clock of {host} is {ahead} {which} that of {reference}, give or take {uncertainty} (by {changes} that both saw)"
+    )
+}
+
+/// `from 2026-11-22 11:12:03 UTC on zsock on web-1 did without timers, to use less of a processor: … may be missing or late`.
+pub(super) fn shed(host: &str, at: Time, shed: &Shed) -> String {
+    let poorer: Vec<_> = shed.poorer.iter().map(|name| printable(name)).collect();
+    let poorer = if poorer.is_empty() {
+        String::new()
+    } else {
+        format!("; {} may be missing or late", poorer.join(", "))
+    };
+    let (from, host, lost) = (moment(at), printable(host), printable(&shed.lost));
+    let limit = shed.max_cpu_percent;
+    if &*shed.what == "nothing" {
+        return format!("from {from} UTC on zsock on {host} used more than --max-cpu {limit}: {lost}");
+    }
+    let what = printable(&shed.what);
+    format!(
+        "from {from} UTC on zsock on {host} did without {what}, to keep within --max-cpu {limit}: {lost}{poorer}"
     )
 }
 

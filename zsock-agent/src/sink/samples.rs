@@ -8,8 +8,8 @@ use crate::engine::Timeline;
 use crate::record::{
     AcceptFailed, AcceptQueue, Body, Cause, Closed, DestinationSample, End, Errno, Errored, Event, Fact,
     Family, Keepalive, KeepaliveAnswered, KeepaliveSettings, Lost, Outcome, PeerSockets, Phase, Process,
-    ProcessSample, Progress, Record, Request, Reset, Retransmit, Sample, Severity, Socket, SocketId, Start,
-    State, StateChange, Subject, Tcp, Tick, Verdict, VerdictName, What, ZeroWindowProbe,
+    ProcessSample, ProgramRuns, Progress, Record, Request, Reset, Retransmit, Sample, Severity, Shed, Socket,
+    SocketId, Start, State, StateChange, Subject, Tcp, Tick, Verdict, VerdictName, What, ZeroWindowProbe,
 };
 use crate::time::Time;
 
@@ -313,6 +313,18 @@ fn verdicts() -> Vec<Verdict> {
     ]
 }
 
+fn shed() -> Body {
+    Body::Shed(Box::new(Shed {
+        what: "timers".into(),
+        hooks: vec!["keepalive".into(), "persist".into()],
+        interval_ms: Some(2_000),
+        cpu_percent: 7.3,
+        max_cpu_percent: 5,
+        poorer: vec!["keepalive_unanswered".into(), "\u{1b}[2J".into()],
+        lost: "keepalive probes are not\u{202e} seen".into(),
+    }))
+}
+
 fn tick() -> Body {
     Body::Tick(Box::new(Tick {
         every_ms: 10_000,
@@ -355,6 +367,14 @@ pub(crate) fn all() -> Vec<Record> {
         sockets_dropped: 5,
         sockets_forgotten: 0,
         sockets_unstored: 0,
+        cpu_ms: Some(1_250),
+        peak_resident_bytes: Some(41 << 20),
+        shed: [("timers".into(), 1), ("passes".into(), 2)].into(),
+        programs: [
+            ("\u{1b}[2J".into(), ProgramRuns { runs: 3, run_ns: 480 }),
+            ("tcp_destroy_sock".into(), ProgramRuns { runs: 20_000, run_ns: 1_540_000 }),
+        ]
+        .into(),
     };
     let events = whats().into_iter().map(|(what, socket, tcp)| {
         // Replayed and inferred records are those without TCP's counters.
@@ -368,7 +388,7 @@ pub(crate) fn all() -> Vec<Record> {
         .chain(events)
         .chain(findings())
         .chain(verdicts().into_iter().map(|verdict| Body::Verdict(Box::new(verdict))))
-        .chain([tick(), lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(end)])
+        .chain([tick(), shed(), lost("kernel"), lost("output"), lost("\u{1b}c"), Body::End(Box::new(end))])
         .zip(20_000..)
         .map(|(body, ms)| Record::new(at(ms), &host, body))
         .collect()

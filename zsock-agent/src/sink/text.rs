@@ -77,6 +77,10 @@ impl Text {
                 let text = self.lost(at, lost);
                 self.tell_at_once(at, &text, emit);
             }
+            Body::Shed(shed) => {
+                let text = self.headed(at, &paint(self.palette.of(Severity::Warning), &words::shed(shed)));
+                self.tell_at_once(at, &text, emit);
+            }
             Body::Event(event) => {
                 let Self { palette, fold, .. } = self;
                 fold.push_event(at, event, |text| append_event(text, *palette, at, event));
@@ -159,7 +163,7 @@ impl Text {
         let text = format!(
             "end after {ran}: {events} ({lost} lost) of {sockets}, {verdicts} ({open} still open){let_go}"
         );
-        self.headed(at, &text)
+        self.headed(at, &text) + &self.labelled("cost", words::cost(end))
     }
 
     fn lost(&self, at: Time, lost: &Lost) -> String {

@@ -1,9 +1,9 @@
 //! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -27,6 +27,8 @@ pub mod census;
 pub mod hooks;
 mod load;
 pub mod looks;
+pub mod optional;
+pub mod runs;
 pub mod states;
 mod tracefs;
 pub mod trial;
@@ -76,7 +78,9 @@ pub struct Kernel {
     /// Records read so far.
     drained: u64,
     /// The programs' own descriptors once the hooks are off: they still tell what was skipped.
-    detached: Vec<ProgramFd>,
+    detached: Vec<(Arc<str>, ProgramFd)>,
+    /// Runs are counted as long as it is open.
+    statistics: Option<OwnedFd>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -168,6 +172,7 @@ impl Kernel {
             timers: 0,
             drained: 0,
             detached: Vec::new(),
+            statistics: None,
             log,
         };
         for hook in hooks::ALL.iter().chain([&hooks::LOOK_AT_SOCKETS, &hooks::LOOK_AT_HOLDERS]) {
@@ -230,7 +235,7 @@ impl Kernel {
 
     /// Takes the hooks off; looks go on working. What the programs wrote until then is still to be drained.
     pub fn detach(&mut self) {
-        self.detached = attach::take_off(&mut self.ebpf);
+        self.detached.extend(attach::take_off(&mut self.ebpf));
     }
 
     /// Waits until the kernel side says that there is something to read.
@@ -261,19 +266,6 @@ impl Kernel {
     #[must_use]
     pub fn accept_failures(&self, pid: u32, errno: u32) -> Option<u64> {
         self.accept_failures.get(&accept_key(pid, errno), 0).ok().map(|Plain(failures)| failures.total)
-    }
-
-    /// Runs of programs that the kernel skipped because the same program was running on that CPU. Opens a file for each program;
-    /// `None` where one of them cannot be read. Kernels before 5.12 do not count.
-    #[must_use]
-    pub fn recursion_misses(&self) -> Option<u64> {
-        let misses = |fd: &ProgramFd| {
-            let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-            let line = facts.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-            line.map_or(Some(0), |line| line.trim().parse::<u64>().ok())
-        };
-        let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.chain(&self.detached).map(misses).sum()
     }
 
     fn iterator(&mut self, name: &str) -> Result<&mut Iter> {

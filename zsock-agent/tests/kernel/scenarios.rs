@@ -17,6 +17,7 @@ mod audit;
 mod close_wait;
 mod closing;
 mod connect;
+mod cost;
 mod crowd;
 mod descriptors;
 mod diag;
@@ -89,6 +90,8 @@ fn of_metrics() -> Vec<(&'static str, fn())> {
         metrics::only_metrics_are_served_and_only_read,
         metrics::promtool_finds_no_fault,
         metrics::prometheus_reads_them,
+        cost::the_end_tells_what_zsock_took,
+        cost::beyond_its_limit_it_does_without_and_stays_true,
     ]
 }
 

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use zsock_common::offsets::ABSENT;
-use zsock_common::wire::Kind;
+use zsock_common::wire::{DROPPED_HERE, Kind};
 
 use crate::emit::{self, Event};
 use crate::read::{self, Direct, Sock};
@@ -46,10 +46,16 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
     }
     let mut event = Event::now(Kind::Retransmit, cookie);
     memory::announce(ctx, sk, cookie, event.time_ns);
-    event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | error.unsigned_abs() << 16;
+    event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | failure(error) << 16;
     event.sent_before = sent_before;
     event.detail2 = of_segment::<u32>(skb, offset!(skb_seq));
     emit::socket_event::<Direct>(ctx, tp, &event);
+}
+
+/// The errno with which the attempt failed; 0 for none. What is positive is no errno but the verdict of a queueing discipline.
+#[inline(always)]
+fn failure(error: i32) -> u32 {
+    if error > 0 { DROPPED_HERE } else { error.unsigned_abs() }
 }
 
 /// A member of the segment's `TCP_SKB_CB`. Of `tcp_flags` 6.16 and later have 16 bits; FIN is in the low half everywhere.

@@ -2,8 +2,8 @@
 
 use crate::detect::Thresholds;
 use crate::detect::story::{
-    details, event, expected, findings, findings_with, look, lost, on, orphaned, resent, timed_out, verdict,
-    verdicts, with, words_of,
+    details, event, expected, findings, findings_with, look, lost, on, orphaned, resent, shed, timed_out,
+    verdict, verdicts, with, words_of,
 };
 use crate::engine::Finding;
 use crate::record::{
@@ -302,6 +302,15 @@ fn a_full_table_of_the_host_is_over_when_no_accept_has_failed_for_ten_seconds() 
             "raise fs.file-max; `sysctl fs.file-nr` shows how many files the host has open and that maximum"
         )
     );
+}
+
+#[test]
+fn where_failures_are_told_no_longer_a_full_table_is_not_taken_to_be_over() {
+    let records = [failed(0, "ENFILE", None), shed(1_000, "accept_failed", &["accept_failed"])];
+    let sampled = [sampled(20_000, open(30)), sampled(90_000, open(30)), sampled(91_000, exited())];
+    let told = verdicts(&[&records[..], &sampled].concat());
+    let ends: Vec<_> = told.iter().filter(|(_, words)| words.contains("closed")).cloned().collect();
+    assert_eq!(ends, expected([(91_000, "fd_pressure closed exited")]));
 }
 
 #[test]

@@ -88,6 +88,26 @@ fn whoever_may_read_a_recording_is_the_owner_and_a_group() {
 }
 
 #[test]
+fn each_segment_begins_with_what_the_run_does_without_by_then() {
+    let room = Room::new("shed");
+    let mut segments = room.open(Bounds { size_bytes: 160_000, age: None }, at(0));
+    segments.append(b"start\n", at(0)).unwrap();
+    let shed = r#"{"schema":1,"type":"shed","what":"timers"}"#;
+    let other = r#"{"comm":"\"type\":\"shed\""}"#;
+    segments.append(format!("{other}\n{shed}\n{other}\n").as_bytes(), at(1)).unwrap();
+    for number in 0..20 {
+        segments.append(&noise(number, 4_000), at(number + 2)).unwrap();
+    }
+    let lines = room.lines();
+    assert_eq!(lines[0][..5], ["start", other, shed, other, &lines[0][4]]);
+    assert!(lines.len() > 2, "{} segments", lines.len());
+    for segment in &lines[1..] {
+        assert_eq!(segment[..2], ["start", shed]);
+        assert!(!segment[2..].iter().any(|line| line == shed), "once");
+    }
+}
+
+#[test]
 fn what_is_too_much_goes_oldest_first_and_each_segment_begins_with_the_start() {
     let room = Room::new("size");
     let bounds = Bounds { size_bytes: 160_000, age: None };

@@ -14,7 +14,7 @@ fn lost(ms: u64, count: u64) -> Record {
 }
 
 fn end(ms: u64, lost_events: u64) -> Record {
-    record(ms, Body::End(End { lost_events, ..End::default() }))
+    record(ms, Body::End(Box::new(End { lost_events, ..End::default() })))
 }
 
 #[test]

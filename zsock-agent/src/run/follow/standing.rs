@@ -26,6 +26,7 @@ impl Trace {
             forgotten: self.assembler.forgotten(),
             dropped: self.output.counters().sockets_dropped,
             passes: self.schedule.passes(),
+            programs: self.program_runs(),
         });
     }
 }

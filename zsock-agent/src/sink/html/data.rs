@@ -10,7 +10,7 @@ use crate::record::{Process, Subject, Verdict, printable};
 use crate::recording::read::Damage;
 use crate::report::{Incident, Join, Place, Report, Run, Story};
 use crate::sink::quantity::named;
-use crate::sink::report::clocks;
+use crate::sink::report::{clocks, shed};
 use crate::sink::text::{self, ends, is_good, owner, words};
 use crate::time::Time;
 
@@ -27,6 +27,7 @@ pub(super) struct Page {
     base_ms: u64,
     runs: Vec<RunRow>,
     clocks: Vec<Text>,
+    shed: Vec<Text>,
     damages: Vec<Text>,
     damages_dropped: u64,
     stories_dropped: u64,
@@ -135,6 +136,8 @@ pub(super) fn page(report: &Report) -> Page {
     let mut table = Table { base: base(report), ..Table::default() };
     let runs = report.runs.iter().map(|run| table.run(run)).collect();
     let clock_sentences = report.clocks.iter().map(|clock| table.text(&clocks(clock))).collect();
+    let sheds = report.runs.iter().flat_map(|run| run.shed.iter().map(|(at, it)| shed(&run.host, *at, it)));
+    let sheds = table.texts(sheds);
     let damages = report.damages.iter().map(|damage| table.text(&damage_sentence(damage))).collect();
     let unjoined = table.texts(report.unjoined.iter().cloned());
     let joins = report.joins.iter().map(|join| table.join(join)).collect();
@@ -153,6 +156,7 @@ pub(super) fn page(report: &Report) -> Page {
         base_ms: table.base / 1_000_000,
         runs,
         clocks: clock_sentences,
+        shed: sheds,
         damages,
         damages_dropped: report.damages_dropped,
         stories_dropped: report.stories_dropped,

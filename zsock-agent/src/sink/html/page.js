@@ -18,6 +18,7 @@ function tellSummary() {
   const unended = data.runs.filter((run, place) => !run.is_ended && run.kernel !== undefined && isFollowed(run, place)).length;
   const warnings = [
     lost && `${count(lost, 'record')} lost: what is told may be incomplete`,
+    ...data.shed.map(text),
     gaps && `${count(gaps, 'gap')} in which nobody watched`,
     repeated && `${count(repeated, 'run')} read twice or in the wrong order: what is told may be counted twice`,
     data.stories_dropped && `${count(data.stories_dropped, 'socket')} more in trouble found no room in this report`,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::Timeline;
 use crate::record::{
-    Body, Event, Outcome, Phase, Process, Record, Sample, Severity, Socket, Subject, Tcp, Verdict,
+    Body, Event, Outcome, Phase, Process, Record, Sample, Severity, Shed, Socket, Subject, Tcp, Verdict,
     VerdictName, What,
 };
 use crate::recording::read::Damage;
@@ -24,6 +24,16 @@ pub(crate) fn report(hostile: &str) -> Report {
         records: 4_000_000_000_000,
         lost: 3,
         gaps: vec![(at(30_000), at(40_000))],
+        shed: vec![(
+            at(20_000),
+            Shed {
+                what: Arc::clone(&text),
+                hooks: vec![Arc::clone(&text)],
+                poorer: vec![Arc::clone(&text)],
+                lost: Arc::clone(&text),
+                ..Shed::default()
+            },
+        )],
         is_repeated: false,
         is_ended: false,
     };

@@ -49,6 +49,7 @@ fn verdict(record: &Record) -> Option<(Time, &Verdict)> {
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
+        | Body::Shed(_)
         | Body::Process(_)
         | Body::Destination(_)
         | Body::Tick(_)

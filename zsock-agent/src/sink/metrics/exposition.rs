@@ -29,6 +29,7 @@ impl Collector for Page {
         self.of_verdicts(&mut out)?;
         self.of_losses(&mut out)?;
         of_looks(&mut out, &self.numbers.standing)?;
+        of_programs(&mut out, &self.numbers.standing)?;
         self.of_zsock(&mut out)?;
         of_the_process(&mut out, &self.usage)
     }
@@ -81,7 +82,12 @@ impl Page {
         let encoder = out.0.encode_descriptor("zsock_build_info", help, None, MetricType::Gauge)?;
         Info::new(labels).encode(encoder)?;
         let help = "The most memory that zsock takes, the kernel's share included.";
-        out.gauge("zsock_memory_limit_bytes", help, Some(facts.max_memory_bytes))
+        out.gauge("zsock_memory_limit_bytes", help, Some(facts.max_memory_bytes))?;
+        let help = "The share of one processor that zsock is to keep within, --max-cpu.";
+        let ratio = facts.max_cpu_percent.map(|percent| f64::from(percent) / 100.0);
+        out.gauge("zsock_cpu_limit_ratio", help, ratio)?;
+        let help = "How often zsock did without something more to keep within --max-cpu, by what.";
+        out.counters("zsock_shed", help, "what", &self.numbers.shed)
     }
 }
 
@@ -98,9 +104,27 @@ fn of_looks(out: &mut Out<'_>, standing: &Standing) -> Result {
     out.gauge("zsock_unseen_network_namespaces", help, passes.unseen_namespaces)
 }
 
+/// What the kernel's statistics say, while they are on.
+fn of_programs(out: &mut Out<'_>, standing: &Standing) -> Result {
+    if standing.programs.is_empty() {
+        return Ok(());
+    }
+    let help = "Runs of zsock's eBPF programs, while the kernel's statistics are on.";
+    let runs = standing.programs.iter().map(|(name, told)| (name, told.runs));
+    out.by("zsock_program_runs", help, MetricType::Counter, "program", runs)?;
+    let help = "How long these runs took; the statistics themselves are part of it.";
+    let mut encoder =
+        out.0.encode_descriptor("zsock_program_run_seconds", help, None, MetricType::Counter)?;
+    for (name, told) in &standing.programs {
+        let seconds = Duration::from_nanos(told.run_ns).as_secs_f64();
+        ConstCounter::new(seconds).encode(encoder.encode_family(&[("program", &**name)])?)?;
+    }
+    Ok(())
+}
+
 /// What every Prometheus client library tells of its process, under the names that all of them use.
 fn of_the_process(out: &mut Out<'_>, usage: &Usage) -> Result {
-    let Usage { cpu, resident_bytes, virtual_bytes, started, open_fds, max_fds } = *usage;
+    let Usage { cpu, resident_bytes, virtual_bytes, started, open_fds, max_fds, .. } = *usage;
     let help = "Total user and system CPU time spent in seconds.";
     out.counter_seconds("process_cpu_seconds", help, cpu)?;
     out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes)?;

@@ -5,7 +5,11 @@ use crate::sink::samples;
 use crate::time::Time;
 
 fn metrics() -> Metrics {
-    Metrics::new(Facts { kernel: "6.18.0 \"x\"\n".into(), max_memory_bytes: 1 << 30 })
+    Metrics::new(Facts {
+        kernel: "6.18.0 \"x\"\n".into(),
+        max_memory_bytes: 1 << 30,
+        max_cpu_percent: Some(5),
+    })
 }
 
 fn standing() -> Standing {
@@ -24,6 +28,7 @@ fn standing() -> Standing {
             interval: Some(Duration::from_secs(1)),
             unseen_namespaces: Some(0),
         },
+        programs: [("inet_sock_set_state".into(), ProgramRuns { runs: 90_000, run_ns: 11_250_000 })].into(),
     }
 }
 
@@ -31,6 +36,7 @@ fn usage() -> Usage {
     Usage {
         cpu: Some(Duration::from_millis(250)),
         resident_bytes: Some(20 << 20),
+        peak_resident_bytes: Some(40 << 20),
         virtual_bytes: Some(300 << 20),
         started: Some(Time::from_unix_ns(1_700_000_000_500_000_000)),
         open_fds: Some(80),
@@ -65,9 +71,14 @@ fn every_metric_has_a_name_a_type_and_words() {
 #[test]
 fn what_is_not_known_is_absent_and_what_is_counted_is_there_from_the_start() {
     let fresh = metrics();
-    for absent in
-        ["zsock_sockets{", "zsock_connections", "zsock_kernel_records", "zsock_pass_interval", "process_"]
-    {
+    for absent in [
+        "zsock_sockets{",
+        "zsock_connections",
+        "zsock_kernel_records",
+        "zsock_pass_interval",
+        "zsock_program",
+        "process_",
+    ] {
         assert!(!series(&fresh).iter().any(|series| series.starts_with(absent)), "{absent}");
     }
     for name in VerdictName::ALL {
@@ -98,6 +109,7 @@ fn verdicts_open_and_close() {
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
+        | Body::Shed(_)
         | Body::Process(_)
         | Body::Destination(_)
         | Body::Tick(_)

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::engine::TimelineEntry;
 use crate::record::{
     ClockRecord, DamageRecord, EntryRecord, GapRecord, IncidentRecord, Line, OtherEnd, ReportRecord,
-    RunRecord, Subject, TimelineRecord,
+    RunRecord, ShedRecord, Subject, TimelineRecord,
 };
 use crate::report::{ClockOffset, Incident, Place, Report, Run, Story};
 use crate::sink::ndjson;
@@ -147,6 +147,7 @@ fn of_run(run: &Run, (_, until): (Time, Time)) -> RunRecord<'_> {
         records: run.records,
         lost: run.lost,
         gaps: run.gaps.iter().map(|(since, until)| GapRecord { since: *since, until: *until }).collect(),
+        shed: run.shed.iter().map(|(at, shed)| ShedRecord { ts: *at, shed }).collect(),
         repeated: run.is_repeated,
         ended: run.is_ended,
     }

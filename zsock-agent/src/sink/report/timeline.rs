@@ -61,6 +61,7 @@ fn rows<'a>(end: &End<'a>) -> Vec<Row<'a>> {
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
+        | Body::Shed(_)
         | Body::Process(_)
         | Body::Destination(_)
         | Body::Tick(_)

@@ -52,7 +52,7 @@ fn a_day_is_said_when_it_begins_and_with_a_time_of_another_day() {
     let host = std::sync::Arc::from("web-1");
     let mut lines = |at| {
         let mut lines = String::new();
-        let end = Record::new(at, &host, Body::End(End::default()));
+        let end = Record::new(at, &host, Body::End(Box::default()));
         text.render(&end, None, &mut |text| lines.push_str(text));
         lines
     };

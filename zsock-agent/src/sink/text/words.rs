@@ -1,9 +1,10 @@
 //! The words for what a record says.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::record::{
-    KeepaliveSettings, Process, ProcessSample, Socket, State, Subject, Tcp, Tick, printable,
+    End, KeepaliveSettings, Process, ProcessSample, Shed, Socket, State, Subject, Tcp, Tick, printable,
 };
 use crate::sink::append;
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
@@ -19,6 +20,35 @@ pub(super) fn tick(tick: &Tick) -> String {
     let closed = tick.closed.map(|closed| format!("{closed} closed"));
     let open = count(tick.open_verdicts, "open verdict");
     [sockets, established, closed, Some(open)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What zsock does without from here on, why, and what that costs.
+pub(super) fn shed(shed: &Shed) -> String {
+    let Shed { what, cpu_percent, max_cpu_percent, poorer, lost, .. } = shed;
+    let poorer: Vec<_> = poorer.iter().map(|name| printable(name)).collect();
+    let poorer = if poorer.is_empty() { String::new() } else { format!("; poorer: {}", poorer.join(", ")) };
+    format!(
+        "shed {}: zsock used {cpu_percent} % of a processor, and --max-cpu allows {max_cpu_percent} %; from here on {}{poorer}",
+        printable(what),
+        printable(lost)
+    )
+}
+
+/// What zsock itself took: its processor time, its memory, the runs of its programs in the kernel; and what it did without to take less.
+pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
+    let cpu = end.cpu_ms.map(|cpu| format!("{} of processor time", milliseconds(cpu)));
+    let memory = end.peak_resident_bytes.map(|peak| format!("{} of memory at most", bytes(peak)));
+    let programs = (!end.programs.is_empty()).then(|| {
+        let runs = end.programs.values().map(|program| program.runs).sum();
+        let run_ns = end.programs.values().map(|program| program.run_ns).sum();
+        format!("{} of its programs in {}", count(runs, "run"), duration(Duration::from_nanos(run_ns)))
+    });
+    let shed = end.shed.iter().map(|(what, times)| match (&**what, times) {
+        ("nothing", _) => "--max-cpu not kept".to_owned(),
+        (what, 1) => format!("shed {}", printable(what)),
+        (what, _) => format!("shed {} {times} times", printable(what)),
+    });
+    [cpu, memory, programs].into_iter().flatten().chain(shed)
 }
 
 /// The process that holds or last held a socket: `nginx[812]`.
@@ -141,7 +171,7 @@ pub(in crate::sink) fn standing(tcp: &Tcp) -> Vec<String> {
     let mut phrases = vec![
         known(tcp.state, |state| state.to_string()),
         format!("rto {}", known(tcp.rto_ms, milliseconds)),
-        format!("srtt {}", known(tcp.srtt_us, |us| duration(std::time::Duration::from_micros(us)))),
+        format!("srtt {}", known(tcp.srtt_us, |us| duration(Duration::from_micros(us)))),
         format!("unacknowledged {}", known(tcp.unacked_bytes, bytes)),
         format!("unsent {}", known(tcp.unsent_bytes, bytes)),
         format!("unread {}", known(tcp.unread_bytes, bytes)),

@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use zsock_common::wire::{
-    HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _, sk_flag,
+    self, HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _,
+    sk_flag,
 };
 
 use super::*;
 use crate::properties::assembler;
-use crate::record::Closed;
+use crate::record::{Closed, Errno};
 use crate::source::decode::Raw;
 
 mod absent;
@@ -300,11 +301,25 @@ fn a_process_that_closes_without_fin_resets_and_a_dead_socket_may_still_be_open(
     let timed_out = turns(100, State::ESTABLISHED, State::CLOSE, |record| record.tcp.sk_err = 110);
     let closed = ended(&[timed_out]);
     assert_eq!((closed.reset, closed.fd_open), (false, true));
-    assert_eq!(closed.errno, Some(crate::record::Errno::named("ETIMEDOUT")));
+    assert_eq!(closed.errno, Some(Errno::named("ETIMEDOUT")));
 
     let after_reset =
         [happens(99, Kind::ResetReceived, |_| {}), turns(100, State::ESTABLISHED, State::CLOSE, |_| {})];
     assert!(ended(&after_reset).reset);
+}
+
+#[test]
+fn what_the_hosts_own_queue_drops_has_failed_without_an_errno() {
+    let failure = |number: u32| {
+        let sent = happens(1_000, Kind::Retransmit, |record| record.detail = number << 16);
+        let What::Retransmit(sent) = last_event(&mut assembler(), &[sent]).what else {
+            panic!("another event")
+        };
+        (sent.failed, sent.errno)
+    };
+    assert_eq!(failure(0), (false, None));
+    assert_eq!(failure(1), (true, Some(Errno::named("EPERM"))));
+    assert_eq!(failure(wire::DROPPED_HERE), (true, None));
 }
 
 #[test]

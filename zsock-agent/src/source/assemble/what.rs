@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zsock_common::wire::{self, Kind, LookRecord, SocketRecord};
+use zsock_common::wire::{self, DROPPED_HERE, Kind, LookRecord, SocketRecord};
 
 use crate::kernel_rules::{Forecast, Moment, Pending, SegmentFacts, retransmission_cause};
 use crate::record::{
@@ -189,15 +189,20 @@ impl Scene<'_> {
             fin: self.record.detail & FIN != 0,
             attempt: (is_timed && attempt > 0).then_some(attempt),
             next_ms: self.forecast(stall).next.map(milliseconds),
-            failed: is_failed || self.errno().is_some(),
+            failed: is_failed || self.failure() != 0,
             errno: self.errno(),
         }
     }
 
-    /// The error of an attempt that did not leave this host.
+    /// The error of an attempt that did not leave this host, where the kernel says one.
     fn errno(&self) -> Option<Errno> {
-        let number = (self.record.detail >> 16).cast_signed();
-        (self.kind == Kind::Retransmit && number != 0).then(|| Errno::from_number(number))
+        let failure = self.failure();
+        (failure != 0 && failure != DROPPED_HERE).then(|| Errno::from_number(failure.cast_signed()))
+    }
+
+    /// Why the attempt did not leave this host; 0 where it did.
+    fn failure(&self) -> u32 {
+        if self.kind == Kind::Retransmit { self.record.detail >> 16 } else { 0 }
     }
 
     fn keepalive(&self, stall: &mut Stall) -> Keepalive {

@@ -1,5 +1,7 @@
 //! Attaching a hook: rung by rung, or by the one that is asked for.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf};
@@ -85,19 +87,18 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-/// Takes every hook off. Gives the programs' own descriptors, by which the kernel still tells of their runs.
-pub(super) fn take_off(ebpf: &mut Ebpf) -> Vec<ProgramFd> {
-    let mut descriptors = Vec::new();
-    for (_, program) in ebpf.programs_mut() {
-        if let Ok(fd) = program.fd().and_then(|fd| Ok(fd.try_clone()?))
-            && !matches!(program, Program::Iter(_))
-        {
-            descriptors.push(fd);
-            // One that does not come off goes with this process.
-            let _ = unload(program);
-        }
-    }
-    descriptors
+/// Takes every hook off. Gives the programs' own descriptors with their names: by these the kernel still tells of their runs.
+pub(super) fn take_off(ebpf: &mut Ebpf) -> Vec<(Arc<str>, ProgramFd)> {
+    let hooks = ebpf.programs_mut().filter(|(_, program)| !matches!(program, Program::Iter(_)));
+    hooks.filter_map(|(name, program)| take_one_off(name, program)).collect()
+}
+
+/// The same with one program; none where it is not loaded.
+pub(super) fn take_one_off(name: &str, program: &mut Program) -> Option<(Arc<str>, ProgramFd)> {
+    let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).ok()?;
+    // One that does not come off goes with this process.
+    let _ = unload(program);
+    Some((Arc::from(name), fd))
 }
 
 /// Takes back a program, as where its companion could not attach.

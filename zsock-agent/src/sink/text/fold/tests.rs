@@ -115,7 +115,7 @@ fn the_end_of_the_trace_tells_what_no_end_of_a_second_will() {
     let mut text = Text::new(Palette::PLAIN);
     assert_eq!(batch(&mut text, &idle(0, 0..21), 5).len(), 1);
     let mut records = idle(10, 30..40);
-    records.push(record(20, Body::End(crate::record::End::default())));
+    records.push(record(20, Body::End(Box::default())));
     let lines = batch(&mut text, &records, 20);
     assert_eq!(lines.len(), 2);
     assert!(lines[0].contains("nginx[812]  10 more at 10.0.1.4:443"), "{lines:?}");

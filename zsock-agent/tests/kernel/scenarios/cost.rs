@@ -1,0 +1,156 @@
+//! What zsock says that it costs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::{Client, echo_server};
+use crate::net::{Ip, Net};
+use crate::peer::Peer;
+use crate::proc::{await_recovery, await_timeouts};
+use crate::story::Recording;
+use crate::zsock::Zsock;
+
+/// Whether the kernel counts the runs of eBPF programs, and for how long they take.
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// The kernel's statistics, on as long as this value.
+struct Statistics {
+    before: String,
+}
+
+impl Statistics {
+    fn are_on() -> bool {
+        fs::read_to_string(STATISTICS).expect("every kernel from 5.1 on has it").trim() != "0"
+    }
+
+    fn on() -> Self {
+        let before = fs::read_to_string(STATISTICS).expect("every kernel from 5.1 on has it");
+        fs::write(STATISTICS, "1").expect("root may set it");
+        Self { before }
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        fs::write(STATISTICS, self.before.trim()).expect("root may set it");
+    }
+}
+
+/// A trace that saw this many connections come and go.
+fn trace_of(net: &Net, address: &str, connections: usize) -> Option<Recording> {
+    let zsock = Zsock::start_with_all_events(net);
+    let mut client = Peer::start(&net.client, "client");
+    client.ask(&format!("churn {address} {connections}")).expect("churned");
+    Some(zsock.stop()?.complete())
+}
+
+/// Programs are told of where the kernel counts their runs, and the process always.
+pub(super) fn the_end_tells_what_zsock_took() {
+    const CONNECTIONS: usize = 50;
+    let net = Net::routed();
+    let (_server, port) = echo_server(&net);
+    let address = Ip::V4.server(port);
+    if !Statistics::are_on() {
+        let Some(seen) = trace_of(&net, &address, CONNECTIONS) else { return };
+        let end = seen.end();
+        assert!(end.figure("cpu_ms") > 0, "{}", end.record);
+        assert!(end.figure("peak_resident_bytes") > 1 << 20, "{}", end.record);
+        assert!(end.get("programs").is_none() || Statistics::are_on(), "{}", end.record);
+    }
+    let statistics = Statistics::on();
+    let Some(seen) = trace_of(&net, &address, CONNECTIONS) else { return };
+    drop(statistics);
+    let end = seen.end();
+    for (program, least) in [
+        // From CLOSE to ESTABLISHED and back, at both ends.
+        ("inet_sock_set_state", 6 * CONNECTIONS),
+        ("tcp_destroy_sock", 2 * CONNECTIONS),
+        ("look_at_sockets", 1),
+    ] {
+        let (runs, run_ns) = (format!("programs.{program}.runs"), format!("programs.{program}.run_ns"));
+        assert!(end.figure(&runs) >= least as u64, "{runs} in {}", end.record);
+        assert!(end.figure(&run_ns) > end.figure(&runs), "more than a nanosecond each: {}", end.record);
+    }
+}
+
+/// Every event of a churn of connections, and a hundredth of a processor to tell them with.
+pub(super) fn beyond_its_limit_it_does_without_and_stays_true() {
+    let net = Net::routed();
+    let (_server, port) = echo_server(&net);
+    let address = Ip::V4.server(port);
+    let [client, server] = [&net.client, &net.server].map(|namespace| namespace.inode().to_string());
+    let zsock = Zsock::start(&["--events", "all", "--netns", &client, "--netns", &server, "--max-cpu", "1"]);
+    churn_until(&net, &address, || {
+        zsock.wait_for_all("events to be given up", |line| line.text("what") == Some("events"));
+    });
+
+    // What is told from here on is told without events, and maybe without the hook that sees a recovery.
+    let mut healthy = Client::connect(&net, "healthy", &address);
+    let mut stuck = Client::connect(&net, "stuck", &address);
+    net.block();
+    stuck.peer.ask("write 100").expect("wrote");
+    await_timeouts(&net.client, stuck.port, 5);
+    zsock.wait_for_verdict(&net.client, stuck.port, "stuck_retransmission", "opened");
+    net.unblock();
+    stuck.peer.ask("read 100").expect("read");
+    await_recovery(&net.client, stuck.port);
+    zsock.wait_for_verdict(&net.client, stuck.port, "stuck_retransmission", "recovered");
+    healthy.peer.exchange();
+
+    let Some((seen, said)) = zsock.stop_and_hear() else { return };
+    seen.of_local_port(&net.client, stuck.port).assert_story(&[
+        "verdict stuck_retransmission opened",
+        "verdict stuck_retransmission closed recovered",
+    ]);
+    seen.of_local_port(&net.client, healthy.port).assert_story(&[] as &[&str]);
+    assert_told_one_by_one(&seen, &said);
+}
+
+/// Lets connections come and go until `wait` returns, or fails.
+fn churn_until(net: &Net, address: &str, wait: impl FnOnce()) {
+    /// Ends the churn also where what is waited for does not come.
+    struct Enough<'a>(&'a AtomicBool);
+    impl Drop for Enough<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_enough = AtomicBool::new(crate::zsock::is_left_out());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Peer::start(&net.client, "churner");
+            while !is_enough.load(Ordering::Relaxed) {
+                client.ask(&format!("churn {address} 50")).expect("churned");
+            }
+        });
+        let _enough = Enough(&is_enough);
+        wait();
+    });
+}
+
+/// Checks that each thing that was given up was told for itself, after a window of its own, on stderr as well, and counted.
+fn assert_told_one_by_one(seen: &Recording, said: &str) {
+    let shed: Vec<_> = seen.of_type("shed").collect();
+    let mut counts = BTreeMap::new();
+    for line in &shed {
+        let what = line.text("what").expect("it says what");
+        *counts.entry(what.to_owned()).or_insert(0_u64) += 1;
+        assert!(line.get("cpu_percent").and_then(serde_json::Value::as_f64) > Some(1.0), "{}", line.record);
+        assert_eq!(line.number("max_cpu_percent"), Some(1));
+        assert!(said.contains(&format!("shed {what}: ")), "no word of {what} in\n{said}");
+    }
+    for pair in shed.windows(2) {
+        let apart = pair[1].ts().since(pair[0].ts());
+        assert!(apart >= Duration::from_secs(5), "{apart:?} before {}", pair[1].record);
+    }
+    let counted = serde_json::to_value(&counts).expect("counts are JSON");
+    assert_eq!(seen.end().get("shed"), Some(&counted));
+    // Nothing that was given up comes back.
+    let events = shed.iter().position(|line| line.text("what") == Some("events"));
+    let given_up = shed[events.expect("it was waited for")].ts();
+    let after = seen.of_type("state").filter(|line| line.arrived > given_up.after(Duration::from_secs(5)));
+    assert_eq!(after.count(), 0, "events after they were given up");
+}
