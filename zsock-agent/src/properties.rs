@@ -10,7 +10,7 @@ use crate::recording::read::Next;
 use crate::report::{Builder, Moment, Options};
 use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::report::{ReportText, json};
-use crate::sink::{Palette, Renderer, Text, samples};
+use crate::sink::{Batch, Palette, Renderer, Text, ndjson, samples};
 use crate::source::own::Usage;
 
 mod netlink;
@@ -108,9 +108,10 @@ impl Reader {
     /// Renders a record in each way: it is told on lines that a terminal may be sent, and JSON is read back as the same.
     fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
         self.metrics.note(record);
-        let mut line = Vec::new();
-        Renderer::Ndjson.render(record, timeline, &mut |bytes| line.extend_from_slice(bytes));
-        let line = String::from_utf8(line).expect("JSON is UTF-8");
+        let mut lines = Batch::default();
+        Renderer::Ndjson.render(record, timeline, &mut lines);
+        assert!(lines.as_bytes() == ndjson::render(record), "an event is written as every record is");
+        let line = str::from_utf8(lines.as_bytes()).expect("JSON is UTF-8");
         let content = line.strip_suffix('\n').expect("a record ends its line");
         assert_eq!(printable(content), content);
         let read: Record = serde_json::from_str(content).expect("what is written can be read");

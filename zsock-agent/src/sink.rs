@@ -7,8 +7,10 @@ use crate::record::Record;
 use crate::time::Time;
 
 mod actions;
+mod append;
 pub mod aside;
 pub mod audit;
+mod batch;
 pub mod doctor;
 pub mod html;
 pub mod metrics;
@@ -21,6 +23,7 @@ mod text;
 pub mod writer;
 
 pub use actions::ActionText;
+pub use batch::Batch;
 pub use palette::Palette;
 pub(crate) use quantity::duration;
 pub use text::Text;
@@ -35,20 +38,24 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// Gives out a record, line end included, each call of `emit` one record's worth. JSON goes out at once; text may wait for the end of
-    /// the batch, [`Renderer::flush`]. `timeline` is what happened to the socket of a verdict until then; only text shows it: JSON
-    /// has had its records already.
-    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, emit: &mut dyn FnMut(&[u8])) {
+    /// Adds a record to `batch`, line end included. JSON is there at once; text may wait for the end of the batch, [`Renderer::flush`].
+    /// `timeline` is what happened to the socket of a verdict until then; only text shows it: JSON has had its records already.
+    pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, batch: &mut Batch) {
+        let (at, is_verdict) = (record.at, timeline.is_some());
         match self {
-            Self::Text(text) => text.render(record, timeline, &mut |text| emit(text.as_bytes())),
-            Self::Ndjson => emit(&ndjson::render(record)),
+            Self::Text(text) => text.render(record, timeline, &mut |text| {
+                batch.add(at, is_verdict, |bytes| bytes.extend_from_slice(text.as_bytes()));
+            }),
+            Self::Ndjson => batch.add(at, is_verdict, |bytes| ndjson::append(record, bytes)),
         }
     }
 
-    /// Ends a batch of records at `now`: gives out what waited for that.
-    pub fn flush(&mut self, now: Time, emit: &mut dyn FnMut(&[u8])) {
+    /// Ends a batch of records at `now`: adds what waited for that.
+    pub fn flush(&mut self, now: Time, batch: &mut Batch) {
         match self {
-            Self::Text(text) => text.flush(now, &mut |text| emit(text.as_bytes())),
+            Self::Text(text) => text.flush(now, &mut |text| {
+                batch.add(now, false, |bytes| bytes.extend_from_slice(text.as_bytes()));
+            }),
             Self::Ndjson => {}
         }
     }

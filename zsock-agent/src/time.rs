@@ -6,7 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// In a second.
+const NANOSECONDS: u64 = 1_000_000_000;
 
 /// A moment, in nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,9 +47,42 @@ impl Time {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
-    fn timestamp(self) -> jiff::Timestamp {
+    /// Days since the Unix epoch.
+    #[must_use]
+    pub const fn day(self) -> u64 {
+        self.0 / (86_400 * NANOSECONDS)
+    }
+
+    /// RFC 3339 in UTC with nine digits, the form of `ts`: `2023-11-14T22:13:20.123456789Z`.
+    #[must_use]
+    pub fn text(self) -> [u8; 30] {
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        let (seconds, nanoseconds) = (self.0 / NANOSECONDS, self.0 % NANOSECONDS);
         // A u64 of nanoseconds ends in the year 2554, well inside what jiff can say.
-        jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or(jiff::Timestamp::MAX)
+        let timestamp =
+            i64::try_from(seconds).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+        let moment = Offset::UTC.to_datetime(timestamp.unwrap_or(jiff::Timestamp::MAX));
+        write_digits(&mut text[0..4], moment.year().unsigned_abs().into());
+        for (at, number) in [
+            (5, moment.month()),
+            (8, moment.day()),
+            (11, moment.hour()),
+            (14, moment.minute()),
+            (17, moment.second()),
+        ] {
+            write_digits(&mut text[at..at + 2], number.unsigned_abs().into());
+        }
+        write_digits(&mut text[20..29], nanoseconds);
+        text
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+#[inline]
+fn write_digits(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
@@ -78,10 +115,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// RFC 3339 in UTC with nine digits, the form of `ts`.
+/// As [`Time::text`].
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:.9}", self.timestamp())
+        out.write_str(str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -111,6 +148,16 @@ mod tests {
         let text = serde_json::to_string(&time).unwrap();
         assert_eq!(text, "\"2023-11-14T22:13:20.000000007Z\"");
         assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+    }
+
+    #[test]
+    fn a_time_is_written_as_jiff_writes_it() {
+        let day = 86_400 * NANOSECONDS;
+        let days = (0..213_503).step_by(5).map(|number| number * day + number * 404_401_505_606 % day);
+        for nanoseconds in days.chain([0, NANOSECONDS - 1, u64::MAX]) {
+            let by_jiff = jiff::Timestamp::from_nanosecond(nanoseconds.into()).unwrap();
+            assert_eq!(Time::from_unix_ns(nanoseconds).to_string(), format!("{by_jiff:.9}"));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use zsock_agent::record::{
 use zsock_agent::recording::read::Next;
 use zsock_agent::report::{Builder, Options};
 use zsock_agent::sink::report::ReportText;
-use zsock_agent::sink::{Palette, Renderer, Text};
+use zsock_agent::sink::{Batch, Palette, Renderer, Text};
 use zsock_agent::source::kernel::hooks;
 use zsock_agent::time::Time;
 
@@ -324,16 +324,15 @@ fn judgement(record: &Record) -> Option<impl PartialEq + std::fmt::Debug + use<>
 /// All that zsock prints of the run.
 fn rendered(mut renderer: Renderer) -> String {
     let mut engine = Engine::new(Thresholds::default());
-    let mut output = Vec::new();
-    let mut print = |bytes: &[u8]| output.extend_from_slice(bytes);
+    let mut output = Batch::default();
     for record in happened() {
-        renderer.render(&record, None, &mut print);
+        renderer.render(&record, None, &mut output);
         for finding in engine.push(&record) {
-            renderer.render(&finding.record, Some(&finding.timeline), &mut print);
+            renderer.render(&finding.record, Some(&finding.timeline), &mut output);
         }
-        renderer.flush(record.at, &mut print);
+        renderer.flush(record.at, &mut output);
     }
-    String::from_utf8(output).expect("zsock writes UTF-8")
+    str::from_utf8(output.as_bytes()).expect("zsock writes UTF-8").to_owned()
 }
 
 /// The contents of README.md's blocks that begin with `fence`.

@@ -220,6 +220,31 @@ impl What {
         "closed",
         "sample",
     ];
+
+    /// Its place among [`What::TYPES`].
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        match self {
+            Self::State(_) => 0,
+            Self::Retransmit(_) => 1,
+            Self::Keepalive(_) => 2,
+            Self::KeepaliveAnswered(_) => 3,
+            Self::ZeroWindowProbe(_) => 4,
+            Self::Progress(_) => 5,
+            Self::Error(_) => 6,
+            Self::ResetReceived(_) => 7,
+            Self::ResetSent(_) => 8,
+            Self::AcceptFailed(_) => 9,
+            Self::Closed(_) => 10,
+            Self::Sample(_) => 11,
+        }
+    }
+
+    /// Its `type`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        Self::TYPES[self.number()]
+    }
 }
 
 /// A state change.

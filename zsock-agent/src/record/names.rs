@@ -115,10 +115,16 @@ impl State {
         matches!(self, Self::FIN_WAIT1 | Self::CLOSING | Self::LAST_ACK)
     }
 
+    /// Its name, where this build knows it.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        STATE_NAMES.get(usize::from(self.0)).copied().filter(|name| !name.is_empty())
+    }
+
     /// Whether it has a name.
     #[must_use]
     pub fn is_known(self) -> bool {
-        STATE_NAMES.get(usize::from(self.0)).is_some_and(|name| !name.is_empty())
+        self.name().is_some()
     }
 
     /// Every name, for help and errors.
@@ -129,9 +135,9 @@ impl State {
 
 impl fmt::Display for State {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match STATE_NAMES.get(usize::from(self.0)) {
-            Some(name) if !name.is_empty() => out.pad(name),
-            _ => write!(out, "state({})", self.0),
+        match self.name() {
+            Some(name) => out.pad(name),
+            None => write!(out, "state({})", self.0),
         }
     }
 }
@@ -219,16 +225,24 @@ pub enum Cause {
     SlowStart,
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(match self {
+impl Cause {
+    /// The name that records have for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Syn => "syn",
             Self::SynAck => "syn_ack",
             Self::Rto => "rto",
             Self::Fast => "fast",
             Self::TailLossProbe => "tail_loss_probe",
             Self::SlowStart => "slow_start",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.name())
     }
 }
 

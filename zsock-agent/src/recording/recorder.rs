@@ -59,7 +59,8 @@ fn record_all(
     now: &impl Fn() -> Time,
 ) -> io::Result<()> {
     let mut failed: Option<(String, String)> = None;
-    while let Some(waiting) = intake.next(FRAME_EVERY) {
+    let mut waiting = Vec::new();
+    while intake.next(FRAME_EVERY, &mut waiting) {
         // After a disk that was slow, more waits than a frame may have.
         for records in pieces(&waiting, frame_bytes) {
             match segments.append(records, now()) {

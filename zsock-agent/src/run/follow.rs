@@ -237,6 +237,7 @@ impl Trace {
         self.read();
         let now_ns = self.clock.monotonic_ns();
         if !is_end && !self.is_crowded() && self.should_wait_for_look(now_ns) {
+            self.output.hand_over();
             return;
         }
         let batch = self.take_batch(now_ns, is_end);

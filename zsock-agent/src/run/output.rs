@@ -14,8 +14,8 @@ use crate::recording::recorder;
 use crate::run::facts;
 use crate::select::Selectors;
 use crate::sink::metrics::{Facts, Metrics, Standing};
-use crate::sink::writer::{Dropped, END_PATIENCE, Writer};
-use crate::sink::{Palette, Renderer, Text, stdout};
+use crate::sink::writer::{BATCH_BYTES, Dropped, END_PATIENCE, Writer};
+use crate::sink::{Batch, Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
 use crate::source::clock::Clock;
 use crate::time::{Time, milliseconds};
@@ -55,6 +55,8 @@ pub(super) struct Output {
     host: Arc<str>,
     engine: Engine,
     renderer: Renderer,
+    /// What is printed and not handed over yet.
+    batch: Batch,
     writer: Writer,
     /// Where records are lost that the writer does not take, who it is that takes them, and what failed then.
     loss: &'static str,
@@ -103,6 +105,7 @@ impl Output {
             host,
             engine,
             renderer,
+            batch: Batch::default(),
             writer,
             loss,
             taker,
@@ -176,6 +179,13 @@ impl Output {
         self.engine.push(&record);
         self.metrics.note(&record);
         add(&mut self.untold, lost);
+    }
+
+    /// Has written what was printed so far and waits for nothing else.
+    pub(super) fn hand_over(&mut self) {
+        if !self.batch.is_empty() {
+            self.writer.push(&mut self.batch);
+        }
     }
 
     /// Ends a batch: prints what waited for that. Then tells what was lost, before the reader of stdout or because of it, once that
@@ -256,27 +266,23 @@ impl Output {
 
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {
         self.counted.records += 1;
-        let Self { renderer, writer, .. } = self;
-        let is_verdict = timeline.is_some();
-        renderer.render(record, timeline, &mut |bytes| {
-            if is_verdict {
-                writer.push_verdict(bytes, record.at);
-            } else {
-                writer.push(bytes, record.at);
-            }
-        });
+        self.renderer.render(record, timeline, &mut self.batch);
+        if self.batch.as_bytes().len() >= BATCH_BYTES {
+            self.writer.push(&mut self.batch);
+        }
     }
 
     fn print_past_limit(&mut self, record: &Record) {
         self.counted.records += 1;
-        let Self { renderer, writer, .. } = self;
-        renderer.render(record, None, &mut |bytes| writer.push_past_limit(bytes));
+        self.writer.push(&mut self.batch);
+        self.renderer.render(record, None, &mut self.batch);
+        self.writer.push_past_limit(&mut self.batch);
     }
 
     fn flush(&mut self, at: Time) {
         self.blocked.forget();
-        let Self { renderer, writer, .. } = self;
-        renderer.flush(at, &mut |bytes| writer.push(bytes, at));
+        self.renderer.flush(at, &mut self.batch);
+        self.hand_over();
     }
 }
 

@@ -4,6 +4,7 @@
 //! increase. What is not known is absent.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
 
 use crate::record::{Body, Cause, Phase, ProgramRuns, Record, Shed, State, VerdictName, What};
-use crate::sink::text::event_name;
 use crate::source::own::Usage;
 
 mod exposition;
@@ -92,12 +92,22 @@ pub struct Passes {
 
 /// The numbers. A clone shows and counts the same ones.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Mutex<Numbers>>);
+pub struct Metrics {
+    happened: Arc<Happened>,
+    numbers: Arc<Mutex<Numbers>>,
+}
+
+/// Counts of events, of which there may be very many: no lock is taken for one, and no name looked for.
+#[derive(Debug, Default)]
+struct Happened {
+    /// By the number of their type.
+    events: [AtomicU64; What::TYPES.len()],
+    /// By the place of the cause among the [`CAUSES`].
+    retransmits: [AtomicU64; CAUSES.len()],
+}
 
 #[derive(Clone, Debug)]
 struct Numbers {
-    events: Counts,
-    retransmits: Counts,
     opened: Counts,
     open: Counts,
     lost: Counts,
@@ -111,29 +121,23 @@ impl Metrics {
     #[must_use]
     pub fn new(facts: Facts) -> Self {
         let verdicts = || zeros(VerdictName::ALL.iter().map(|name| name.name()));
-        Self(Arc::new(Mutex::new(Numbers {
-            events: zeros(What::TYPES),
-            retransmits: zeros(CAUSES.map(cause_name)),
+        let numbers = Numbers {
             opened: verdicts(),
             open: verdicts(),
             lost: zeros(PLACES),
             shed: zeros(Shed::WHAT),
             facts,
             standing: Standing::default(),
-        })))
+        };
+        Self { happened: Arc::default(), numbers: Arc::new(Mutex::new(numbers)) }
     }
 
     /// Counts a record that is told.
     pub fn note(&self, record: &Record) {
-        let mut numbers = self.lock();
         match &record.body {
-            Body::Event(event) => {
-                add(&mut numbers.events, event_name(&event.what), 1);
-                if let What::Retransmit(retransmit) = &event.what {
-                    add(&mut numbers.retransmits, cause_name(retransmit.cause), 1);
-                }
-            }
+            Body::Event(event) => self.happened.note(&event.what),
             Body::Verdict(verdict) => {
+                let mut numbers = self.lock();
                 let name = verdict.verdict.name();
                 match (verdict.phase, verdict.outcome) {
                     (Phase::Opened, _) => {
@@ -150,10 +154,8 @@ impl Metrics {
                     (Phase::Updated, _) => {}
                 }
             }
-            Body::Lost(lost) => {
-                add(&mut numbers.lost, place_name(&lost.place), lost.count);
-            }
-            Body::Shed(shed) => add(&mut numbers.shed, spare_name(&shed.what), 1),
+            Body::Lost(lost) => add(&mut self.lock().lost, place_name(&lost.place), lost.count),
+            Body::Shed(shed) => add(&mut self.lock().shed, spare_name(&shed.what), 1),
             Body::Start(_) | Body::End(_) | Body::Process(_) | Body::Destination(_) | Body::Tick(_) => {}
         }
     }
@@ -179,8 +181,14 @@ impl Metrics {
     #[must_use]
     pub fn render(&self, usage: Usage) -> String {
         let mut registry = Registry::default();
-        let numbers = self.lock().clone();
-        registry.register_collector(Box::new(exposition::Page { numbers, usage }));
+        let Happened { events, retransmits } = &*self.happened;
+        let page = exposition::Page {
+            events: counts(What::TYPES, events),
+            retransmits: counts(CAUSES.map(cause_name), retransmits),
+            numbers: self.lock().clone(),
+            usage,
+        };
+        registry.register_collector(Box::new(page));
         let mut text = String::new();
         match prometheus_text::encode(&mut text, &registry) {
             Ok(()) => text,
@@ -191,8 +199,24 @@ impl Metrics {
 
     fn lock(&self) -> MutexGuard<'_, Numbers> {
         // Nothing under this lock panics half-way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Happened {
+    fn note(&self, what: &What) {
+        self.events[what.number()].fetch_add(1, Ordering::Relaxed);
+        if let What::Retransmit(retransmit) = what {
+            let counts = CAUSES.iter().zip(&self.retransmits);
+            counts.filter(|(cause, _)| **cause == retransmit.cause).for_each(|(_, count)| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+fn counts<const N: usize>(names: [&'static str; N], counts: &[AtomicU64; N]) -> Counts {
+    names.into_iter().zip(counts).map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
 }
 
 fn zeros(names: impl IntoIterator<Item = &'static str>) -> Counts {
@@ -213,13 +237,5 @@ fn spare_name(what: &str) -> &'static str {
 }
 
 fn cause_name(cause: Option<Cause>) -> &'static str {
-    match cause {
-        Some(Cause::Syn) => "syn",
-        Some(Cause::SynAck) => "syn_ack",
-        Some(Cause::Rto) => "rto",
-        Some(Cause::Fast) => "fast",
-        Some(Cause::TailLossProbe) => "tail_loss_probe",
-        Some(Cause::SlowStart) => "slow_start",
-        None => "unknown",
-    }
+    cause.map_or("unknown", Cause::name)
 }

@@ -52,3 +52,13 @@ impl Palette {
 pub(super) fn paint(style: Style, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
 }
+
+/// Appends what `append` does, in a style.
+pub(super) fn append_painted(text: &mut String, style: Style, append: impl FnOnce(&mut String)) {
+    if style.is_plain() {
+        return append(text);
+    }
+    text.push_str(&style.render().to_string());
+    append(text);
+    text.push_str(&style.render_reset().to_string());
+}

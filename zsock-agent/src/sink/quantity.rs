@@ -1,9 +1,11 @@
 //! Numbers for people: durations and sizes with their units, and a dash for what is not known.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::append;
 use crate::record::printable;
 
 /// What stands for a value that is not known.
@@ -12,39 +14,62 @@ pub(super) const UNKNOWN: &str = "–";
 /// A duration in its two largest units, cut off and never rounded up, a zero left out:
 /// `250 µs`, `800 ms`, `1.6 s`, `15 min 24 s`, `2 h`, `3 d 4 h`.
 pub(crate) fn duration(duration: Duration) -> String {
+    text_of(duration, append_duration)
+}
+
+/// Appends a [`duration`].
+pub(super) fn append_duration(text: &mut String, duration: Duration) {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    let both = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
-        0 => format!("{large} {unit}"),
-        _ => format!("{large} {unit} {small} {small_unit}"),
+    let mut both = |large: u64, unit: &str, small: u64, small_unit: &str| {
+        append::number(text, large);
+        text.push_str(unit);
+        if small > 0 {
+            text.push(' ');
+            append::number(text, small);
+            text.push_str(small_unit);
+        }
     };
     if days > 0 {
-        both(days, "d", hours % 24, "h")
+        both(days, " d", hours % 24, " h");
     } else if hours > 0 {
-        both(hours, "h", minutes % 60, "min")
+        both(hours, " h", minutes % 60, " min");
     } else if minutes > 0 {
-        both(minutes, "min", seconds % 60, "s")
+        both(minutes, " min", seconds % 60, " s");
     } else if seconds > 0 {
-        match duration.subsec_millis() / 100 {
-            0 => format!("{seconds} s"),
-            tenths => format!("{seconds}.{tenths} s"),
+        append::number(text, seconds);
+        let tenths = duration.subsec_millis() / 100;
+        if tenths > 0 {
+            text.push('.');
+            append::number(text, tenths);
         }
+        text.push_str(" s");
     } else if duration.subsec_millis() > 0 || duration.is_zero() {
-        format!("{} ms", duration.subsec_millis())
+        append::number(text, duration.subsec_millis());
+        text.push_str(" ms");
     } else {
-        format!("{} µs", duration.subsec_micros())
+        append::number(text, duration.subsec_micros());
+        text.push_str(" µs");
     }
 }
 
 /// [`duration`] of milliseconds.
 pub(super) fn milliseconds(value: u64) -> String {
-    duration(Duration::from_millis(value))
+    text_of(value, append_milliseconds)
+}
+
+pub(super) fn append_milliseconds(text: &mut String, value: u64) {
+    append_duration(text, Duration::from_millis(value));
 }
 
 /// A size: bytes as long as they are easily read, then the next larger unit with one digit, cut off.
 pub(crate) fn bytes(value: u64) -> String {
+    text_of(value, append_bytes)
+}
+
+pub(super) fn append_bytes(text: &mut String, value: u64) {
     if value < 10_000 {
-        return count(value, "byte");
+        return append_count(text, value, "byte");
     }
     let (mut tenths, mut unit) = (u128::from(value) * 10 / 1_024, "KiB");
     for larger in ["MiB", "GiB", "TiB", "PiB", "EiB"] {
@@ -53,12 +78,28 @@ pub(crate) fn bytes(value: u64) -> String {
         }
         (tenths, unit) = (tenths / 1_024, larger);
     }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    write!(text, "{}.{} {unit}", tenths / 10, tenths % 10).expect("a String takes every text");
 }
 
 /// A number of things: `1 probe`, `2 probes`.
 pub(crate) fn count(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+    text_of(number, |text, number| append_count(text, number, thing))
+}
+
+pub(super) fn append_count(text: &mut String, number: u64, thing: &str) {
+    append::number(text, number);
+    text.push(' ');
+    text.push_str(thing);
+    if number != 1 {
+        text.push('s');
+    }
+}
+
+/// What `append` appends for a value.
+fn text_of<T>(value: T, append: impl FnOnce(&mut String, T)) -> String {
+    let mut text = String::new();
+    append(&mut text, value);
+    text
 }
 
 /// What `show` makes of a value, or the dash.

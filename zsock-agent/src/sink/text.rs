@@ -5,7 +5,7 @@
 use anstyle::Style;
 
 use super::Palette;
-use super::palette::paint;
+use super::palette::{append_painted, paint};
 use super::quantity::{count, duration, milliseconds, named, plain};
 use crate::engine::{Standing, Timeline, TimelineEntry};
 use crate::record::{
@@ -14,30 +14,48 @@ use crate::record::{
 };
 use crate::time::Time;
 
+mod details;
 mod fold;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod words;
 
-pub(in crate::sink) use words::name as event_name;
-
+use details::append_details;
+pub(super) use details::details;
 use fold::{Admission, Crowd, Fold, Group};
-pub(super) use words::{details, ends, name, owner, subject};
+use words::{append_ends, append_owner};
+pub(super) use words::{ends, owner, subject};
 
 /// Renders records as text. Those of a batch wait for its end, for many verdicts alike become one line.
 #[derive(Debug)]
 pub struct Text {
     palette: Palette,
-    /// The day of the last record that was told, to say when another begins.
-    day: String,
+    days: Days,
     fold: Fold,
+}
+
+/// The day of the last record that was told, to say when another begins.
+#[derive(Debug)]
+struct Days(Option<u64>);
+
+impl Days {
+    /// Gives out a text, under a new day where one begins.
+    fn tell(&mut self, at: Time, text: &str, palette: Palette, emit: &mut dyn FnMut(&str)) {
+        let day = at.day();
+        if self.0.replace(day) == Some(day) {
+            emit(text);
+        } else {
+            let heading = line(&paint(palette.faint, &format!("── {}, UTC ──", day_and_time(at).0)));
+            emit(&(heading + text));
+        }
+    }
 }
 
 impl Text {
     /// Text in these colours.
     #[must_use]
     pub const fn new(palette: Palette) -> Self {
-        Self { palette, day: String::new(), fold: Fold::new() }
+        Self { palette, days: Days(None), fold: Fold::new() }
     }
 
     /// Takes in a record of the batch that goes on, and gives out what waits for the batch to end only where that gets too
@@ -64,26 +82,26 @@ impl Text {
                 self.tell_at_once(at, &text, emit);
             }
             Body::Event(event) => {
-                let text = self.event(at, event);
-                self.fold.push_event(at, event, text);
+                let Self { palette, fold, .. } = self;
+                fold.push_event(at, event, |text| append_event(text, *palette, at, event));
             }
             Body::Verdict(verdict) => {
                 if let Admission::Shown(group) = self.fold.admit(at, verdict, timeline) {
                     let text = self.verdict(at, verdict, timeline);
-                    self.fold.push_verdict(at, verdict, group, text);
+                    self.fold.push_verdict(at, verdict, group, &text);
                 }
             }
             Body::Process(sample) => {
                 let text = self.process(at, sample);
-                self.fold.push(at, text);
+                self.fold.push(at, &text);
             }
             Body::Destination(sample) => {
                 let text = self.destination(at, sample);
-                self.fold.push(at, text);
+                self.fold.push(at, &text);
             }
             Body::Tick(tick) => {
                 let text = self.headed(at, &format!("{:<18}  {}", "tick", words::tick(tick)));
-                self.fold.push(at, text);
+                self.fold.push(at, &text);
             }
         }
         if self.fold.is_full() {
@@ -106,21 +124,15 @@ impl Text {
     }
 
     fn tell_waiting(&mut self, emit: &mut dyn FnMut(&str)) {
-        for (at, text) in self.fold.take_waiting() {
-            self.tell(at, &text, emit);
+        let Self { palette, days, fold } = self;
+        for (at, text) in fold.waiting() {
+            days.tell(at, text, *palette, emit);
         }
+        fold.forget_waiting();
     }
 
-    /// Gives out a text, under a new day where one begins.
     fn tell(&mut self, at: Time, text: &str, emit: &mut dyn FnMut(&str)) {
-        let day = day_and_time(at).0;
-        if day == self.day {
-            emit(text);
-        } else {
-            let heading = line(&paint(self.palette.faint, &format!("── {day}, UTC ──")));
-            emit(&(heading + text));
-            self.day = day;
-        }
+        self.days.tell(at, text, self.palette, emit);
     }
 
     fn start(&self, at: Time, host: &str, start: &Start) -> String {
@@ -164,14 +176,6 @@ impl Text {
         let (records, since) = (count(lost.count, "record"), full_unless_today(lost.since, at));
         let text = format!("{records} lost since {since}: {reason}; what follows may be incomplete");
         self.headed(at, &paint(self.palette.of(Severity::Warning), &text))
-    }
-
-    fn event(&self, at: Time, event: &Event) -> String {
-        let Event { what, socket, tcp, replayed, inferred } = event;
-        let (owner, ends) = (owner(socket), ends(socket));
-        let told =
-            self.told(what, Standing::of(tcp), *replayed, *inferred, &format!("{owner:<20}  {ends:<36}  "));
-        self.headed(at, &told)
     }
 
     fn process(&self, at: Time, sample: &ProcessSample) -> String {
@@ -270,37 +274,17 @@ impl Text {
         for entry in entries {
             let gap = previous.map_or_else(String::new, |previous| signed(previous, entry.at));
             let times = paint(self.palette.faint, &format!("{:>14} {gap:>14}", signed(at, entry.at)));
-            let told = self.told(&entry.what, entry.standing, entry.replayed, entry.inferred, "");
+            let mut told = String::new();
+            let marks = [entry.replayed, entry.inferred];
+            append_told(&mut told, self.palette, &entry.what, entry.standing, marks, |_| {});
             text += &line(&format!("    {times}  {told}"));
             *previous = Some(entry.at);
         }
         text
     }
 
-    /// What happened: its name, `whose`, its numbers, and a mark where it was not seen as it happened.
-    fn told(&self, what: &What, standing: Standing, replayed: bool, inferred: bool, whose: &str) -> String {
-        let title = paint(self.style(what), &format!("{:<18}", name(what)));
-        let mut text = format!("{title}  {whose}{}", details(what, standing));
-        for (applies, mark) in [(replayed, "  (replayed)"), (inferred, "  (inferred)")] {
-            if applies {
-                text += &paint(self.palette.faint, mark);
-            }
-        }
-        text
-    }
-
     pub(super) fn style(&self, what: &What) -> Style {
-        match what {
-            What::Retransmit(_)
-            | What::Keepalive(_)
-            | What::ZeroWindowProbe(_)
-            | What::AcceptFailed(_)
-            | What::Error(_)
-            | What::ResetReceived(_)
-            | What::ResetSent(_) => self.palette.trouble,
-            What::Progress(_) | What::KeepaliveAnswered(_) => self.palette.good,
-            What::State(_) | What::Closed(_) | What::Sample(_) => Style::new(),
-        }
+        style(self.palette, what)
     }
 
     /// A line that begins with the time.
@@ -311,6 +295,65 @@ impl Text {
     /// A line of a block; none without phrases.
     fn labelled(&self, label: &str, phrases: impl IntoIterator<Item = String>) -> String {
         labelled(self.palette.faint, label, phrases)
+    }
+}
+
+/// Appends the line of an event. There may be many.
+fn append_event(text: &mut String, palette: Palette, at: Time, event: &Event) {
+    let Event { what, socket, tcp, replayed, inferred } = event;
+    append_painted(text, palette.faint, |text| append_time(text, at));
+    text.push_str("  ");
+    append_told(text, palette, what, Standing::of(tcp), [*replayed, *inferred], |text| {
+        append_padded(text, 20, |text| append_owner(text, socket));
+        text.push_str("  ");
+        append_padded(text, 36, |text| append_ends(text, socket));
+        text.push_str("  ");
+    });
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+}
+
+/// Appends what happened: its name, whose it is, its numbers, and marks where it was replayed or inferred and not seen as it happened.
+fn append_told(
+    text: &mut String,
+    palette: Palette,
+    what: &What,
+    standing: Standing,
+    marks: [bool; 2],
+    append_whose: impl FnOnce(&mut String),
+) {
+    let append_name = |text: &mut String| text.push_str(what.name());
+    append_painted(text, style(palette, what), |text| append_padded(text, 18, append_name));
+    text.push_str("  ");
+    append_whose(text);
+    append_details(text, what, standing);
+    for (applies, mark) in marks.into_iter().zip(["  (replayed)", "  (inferred)"]) {
+        if applies {
+            append_painted(text, palette.faint, |text| text.push_str(mark));
+        }
+    }
+}
+
+/// Appends what `append` does, with spaces after it where it is not that wide.
+fn append_padded(text: &mut String, columns: usize, append: impl FnOnce(&mut String)) {
+    const SPACES: &str = "                                    ";
+    let start = text.len();
+    append(text);
+    let width = text[start..].chars().count();
+    text.push_str(&SPACES[..columns.saturating_sub(width)]);
+}
+
+fn style(palette: Palette, what: &What) -> Style {
+    match what {
+        What::Retransmit(_)
+        | What::Keepalive(_)
+        | What::ZeroWindowProbe(_)
+        | What::AcceptFailed(_)
+        | What::Error(_)
+        | What::ResetReceived(_)
+        | What::ResetSent(_) => palette.trouble,
+        What::Progress(_) | What::KeepaliveAnswered(_) => palette.good,
+        What::State(_) | What::Closed(_) | What::Sample(_) => Style::new(),
     }
 }
 
@@ -348,11 +391,17 @@ pub(super) const fn is_good(outcome: Outcome) -> bool {
     }
 }
 
-/// `2023-11-14` and `22:13:20.123`, from the form that [`Time`] is written in.
+/// `2023-11-14` and `22:13:20.123`.
 pub(super) fn day_and_time(at: Time) -> (String, String) {
-    let text = at.to_string();
-    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
-    (day.to_owned(), time.chars().take("22:13:20.123".len()).collect())
+    let (mut day, mut time) = (at.to_string(), String::new());
+    day.truncate("2023-11-14".len());
+    append_time(&mut time, at);
+    (day, time)
+}
+
+/// Appends `22:13:20.123`.
+fn append_time(text: &mut String, at: Time) {
+    text.extend(at.text()[11..23].iter().map(|byte| char::from(*byte)));
 }
 
 /// The time of day, with the day where that is not today's.

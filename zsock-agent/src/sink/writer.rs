@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::batch::{Batch, Rendered};
 use crate::privileges::landlock;
 use crate::time::Time;
 
@@ -25,6 +27,9 @@ const END_ROUNDS: u32 = 5;
 
 /// The most given to one `write`: as much as a pipe holds, so that what a reader took is known piece by piece.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// A batch that has become that large should be pushed. Each one wakes the thread, which costs as much as to write many records.
+pub const BATCH_BYTES: usize = 256 << 10;
 
 /// How long a record waits for others to be written with it; a busy trace then makes few, large writes, and a reader
 /// still sees a record within 100 ms.
@@ -114,34 +119,30 @@ impl Writer {
         Ok(Self { shared, capacity_bytes })
     }
 
-    /// Queues a record, or counts it as dropped at `at` where the queue is full. Never blocks.
-    pub fn push(&self, record: &[u8], at: Time) {
-        self.push_within(self.capacity_bytes - self.capacity_bytes / VERDICTS_SHARE, record, at);
+    /// Queues the records of a batch and empties it. Those for which the queue has no room are counted as dropped at their time; for
+    /// verdicts there is room where events find none any more. Never blocks.
+    pub fn push(&self, batch: &mut Batch) {
+        let for_events = self.capacity_bytes - self.capacity_bytes / VERDICTS_SHARE;
+        self.change(|queue| {
+            if queue.unwritten_bytes + batch.as_bytes().len() <= for_events {
+                return queue.take(batch);
+            }
+            for (record, bytes) in batch.iter() {
+                let capacity_bytes = if record.is_verdict { self.capacity_bytes } else { for_events };
+                if queue.unwritten_bytes + bytes.len() > capacity_bytes {
+                    queue.drop_records(1, record.at);
+                } else {
+                    queue.add(record, bytes);
+                }
+            }
+        });
+        batch.clear();
     }
 
-    /// The same for a verdict, for which there is room where events find none any more.
-    pub fn push_verdict(&self, record: &[u8], at: Time) {
-        self.push_within(self.capacity_bytes, record, at);
-    }
-
-    fn push_within(&self, capacity_bytes: usize, record: &[u8], at: Time) {
-        let mut queue = self.shared.lock();
-        if queue.outcome.is_some() {
-            return;
-        }
-        if queue.unwritten_bytes + record.len() > capacity_bytes {
-            queue.drop_records(1, at);
-        } else {
-            self.queue(queue, record);
-        }
-    }
-
-    /// Queues a record even where the queue is full: for the few that close a trace and tell what was dropped.
-    pub fn push_past_limit(&self, record: &[u8]) {
-        let queue = self.shared.lock();
-        if queue.outcome.is_none() {
-            self.queue(queue, record);
-        }
+    /// Queues records even where the queue is full: for the few that close a trace and tell what was dropped.
+    pub fn push_past_limit(&self, batch: &mut Batch) {
+        self.change(|queue| queue.take(batch));
+        batch.clear();
     }
 
     /// Whether at least half of the queue is free and nothing fails: the time to tell of drops.
@@ -200,20 +201,41 @@ impl Writer {
         Ok(queue.unwritten.len() as u64)
     }
 
-    fn queue(&self, mut queue: MutexGuard<'_, Queue>, record: &[u8]) {
+    /// Changes the queue while the thread runs, and wakes that where there is more to do for it.
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.shared.lock();
+        if queue.outcome.is_some() {
+            return;
+        }
         let before = queue.waiting.len();
-        queue.waiting.extend_from_slice(record);
-        queue.unwritten.push_back(record.len());
-        queue.unwritten_bytes += record.len();
+        change(&mut queue);
+        let after = queue.waiting.len();
         // The thread sleeps for the first record of a piece, and then until the piece is full.
         let piece_bytes = self.shared.piece_bytes;
-        if before == 0 || (before < piece_bytes && queue.waiting.len() >= piece_bytes) {
+        if (before == 0 && after > 0) || (before < piece_bytes && after >= piece_bytes) {
             self.shared.work.notify_one();
         }
     }
 }
 
 impl Queue {
+    /// Takes in all of a batch, by its buffer where none waits.
+    fn take(&mut self, batch: &mut Batch) {
+        self.unwritten.extend(batch.records.iter().map(|record| record.length));
+        self.unwritten_bytes += batch.bytes.len();
+        if self.waiting.is_empty() {
+            mem::swap(&mut self.waiting, &mut batch.bytes);
+        } else {
+            self.waiting.extend_from_slice(&batch.bytes);
+        }
+    }
+
+    fn add(&mut self, record: Rendered, bytes: &[u8]) {
+        self.unwritten.push_back(record.length);
+        self.unwritten_bytes += bytes.len();
+        self.waiting.extend_from_slice(bytes);
+    }
+
     fn drop_records(&mut self, count: u64, at: Time) {
         self.dropped.get_or_insert(Dropped { count: 0, since: at }).count += count;
         self.dropped_since_start += count;
@@ -232,17 +254,23 @@ impl Shared {
 pub struct Intake(Arc<Shared>);
 
 impl Intake {
-    /// What is to be written next, whole records, after waiting for the first of them, and then for `gather` or until there is a piece of
-    /// them; `None` at the end.
+    /// Puts what is to be written next in the place of `records`, whole records, after waiting for the first of them, and then for `gather`
+    /// or until there is a piece of them. Says whether there is any: there is none at the end.
     #[must_use]
-    pub fn next(&self, gather: Duration) -> Option<Vec<u8>> {
+    pub fn next(&self, gather: Duration, records: &mut Vec<u8>) -> bool {
+        // The buffer is used again, unless a slow reader has made it large.
+        if records.capacity() > 2 * (BATCH_BYTES + self.0.piece_bytes) {
+            *records = Vec::new();
+        }
+        records.clear();
         let mut queue = self.0.lock();
         let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.ending;
         queue = self.0.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
         let gathering = |queue: &mut Queue| queue.waiting.len() < self.0.piece_bytes && !queue.ending;
         let gathered = self.0.work.wait_timeout_while(queue, gather, gathering);
         queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        (!queue.waiting.is_empty()).then(|| std::mem::take(&mut queue.waiting))
+        mem::swap(&mut queue.waiting, records);
+        !records.is_empty()
     }
 
     /// Takes note that `bytes` are out of the queue.
@@ -274,7 +302,8 @@ impl Intake {
 
 /// The thread: writes what comes until the end, and ends well where the reader is gone.
 fn write_all(mut output: impl Write, intake: &Intake) -> io::Result<()> {
-    while let Some(records) = intake.next(GATHER) {
+    let mut records = Vec::new();
+    while intake.next(GATHER, &mut records) {
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             match output.write(&rest[..rest.len().min(PIECE_BYTES)]) {

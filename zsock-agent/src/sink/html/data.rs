@@ -11,7 +11,7 @@ use crate::recording::read::Damage;
 use crate::report::{Incident, Join, Place, Report, Run, Story};
 use crate::sink::quantity::named;
 use crate::sink::report::{clocks, shed};
-use crate::sink::text::{ends, is_good, owner, words};
+use crate::sink::text::{self, ends, is_good, owner, words};
 use crate::time::Time;
 
 /// Microseconds after the page's base.
@@ -278,7 +278,7 @@ impl Table {
     }
 
     fn entry(&mut self, entry: &TimelineEntry) -> (Moment, Text, Text, u8) {
-        let (what, details) = (words::name(&entry.what), words::details(&entry.what, entry.standing));
+        let (what, details) = (entry.what.name(), text::details(&entry.what, entry.standing));
         let flags = u8::from(entry.replayed) | u8::from(entry.inferred) << 1;
         (self.moment(entry.at), self.text(what), self.text(&details), flags)
     }

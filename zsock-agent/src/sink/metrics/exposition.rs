@@ -16,6 +16,8 @@ use crate::source::own::Usage;
 /// All numbers of one moment.
 #[derive(Debug)]
 pub(super) struct Page {
+    pub(super) events: super::Counts,
+    pub(super) retransmits: super::Counts,
     pub(super) numbers: Numbers,
     pub(super) usage: Usage,
 }
@@ -46,9 +48,9 @@ impl Page {
         let help = "Sockets that came to CLOSE: connections that ended, attempts that failed, listeners that were closed.";
         out.counter("zsock_sockets_closed", help, standing.closed)?;
         let help = "Socket events by type.";
-        out.counters("zsock_events", help, "type", &self.numbers.events)?;
+        out.counters("zsock_events", help, "type", &self.events)?;
         let help = "Segments sent again, by cause.";
-        out.counters("zsock_retransmits", help, "cause", &self.numbers.retransmits)
+        out.counters("zsock_retransmits", help, "cause", &self.retransmits)
     }
 
     fn of_verdicts(&self, out: &mut Out<'_>) -> Result {

@@ -152,6 +152,6 @@ fn a_loss_at_a_place_that_is_not_known_is_counted_all_the_same() {
 #[test]
 fn every_type_of_event_is_listed_and_no_other() {
     let told: std::collections::BTreeSet<&str> =
-        samples::all().iter().filter_map(Record::event).map(|event| event_name(&event.what)).collect();
+        samples::all().iter().filter_map(Record::event).map(|event| event.what.name()).collect();
     assert_eq!(told, What::TYPES.into());
 }

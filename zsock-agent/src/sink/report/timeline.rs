@@ -83,7 +83,7 @@ impl Lines<'_> {
         let mark = if row.mark.is_empty() { String::new() } else { format!("[{}] ", row.mark) };
         match &row.what {
             Told::Entry(entry) => {
-                let name = text::name(&entry.what);
+                let name = entry.what.name();
                 let painted = paint(self.page.text.style(&entry.what), name);
                 let notes = [(entry.replayed, " (replayed)"), (entry.inferred, " (inferred)")];
                 let notes: String = notes.iter().filter(|(is, _)| *is).map(|(_, note)| *note).collect();

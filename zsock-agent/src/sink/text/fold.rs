@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::words;
@@ -39,7 +40,8 @@ const MAX_WINDOWS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Fold {
     waiting: Vec<Piece>,
-    waiting_bytes: usize,
+    /// The texts of the pieces, and of those that are not shown after all.
+    texts: String,
     windows: BTreeMap<Group, Window>,
 }
 
@@ -94,10 +96,11 @@ struct Window {
 #[derive(Debug)]
 struct Piece {
     at: Time,
-    text: String,
+    /// Where its text is among the texts.
+    text: Range<usize>,
     /// The socket, where it is told for a verdict's sake: its past, or how it stands.
     leads_to: Option<SocketId>,
-    verdict: Option<Shown>,
+    verdict: Option<Box<Shown>>,
 }
 
 /// A verdict that may yet have to go.
@@ -111,30 +114,32 @@ struct Shown {
 
 impl Fold {
     pub(super) const fn new() -> Self {
-        Self { waiting: Vec::new(), waiting_bytes: 0, windows: BTreeMap::new() }
+        Self { waiting: Vec::new(), texts: String::new(), windows: BTreeMap::new() }
     }
 
     /// Takes in a text that is shown in any case.
-    pub(super) fn push(&mut self, at: Time, text: String) {
-        self.wait(Piece { at, text, leads_to: None, verdict: None });
+    pub(super) fn push(&mut self, at: Time, text: &str) {
+        self.wait(at, None, None, |texts| texts.push_str(text));
     }
 
-    /// Takes in an event.
-    pub(super) fn push_event(&mut self, at: Time, event: &Event, text: String) {
+    /// Takes in an event, whose text `append` appends.
+    pub(super) fn push_event(&mut self, at: Time, event: &Event, append: impl FnOnce(&mut String)) {
         let is_prelude = event.replayed || matches!(event.what, What::Sample(_));
         let leads_to = is_prelude.then_some(event.socket.id);
-        self.wait(Piece { at, text, leads_to, verdict: None });
+        self.wait(at, leads_to, None, append);
     }
 
     /// Takes in a verdict that was admitted to its group.
-    pub(super) fn push_verdict(&mut self, at: Time, verdict: &Verdict, group: Option<Group>, text: String) {
-        let shown = group.zip(verdict.socket()).map(|(group, (socket, _))| Shown {
-            group,
-            socket: socket.id,
-            severity: verdict.severity,
-            ends: words::ends(socket),
+    pub(super) fn push_verdict(&mut self, at: Time, verdict: &Verdict, group: Option<Group>, text: &str) {
+        let shown = group.zip(verdict.socket()).map(|(group, (socket, _))| {
+            Box::new(Shown {
+                group,
+                socket: socket.id,
+                severity: verdict.severity,
+                ends: words::ends(socket),
+            })
         });
-        self.wait(Piece { at, text, leads_to: None, verdict: shown });
+        self.wait(at, None, shown, |texts| texts.push_str(text));
     }
 
     /// Counts a verdict and says whether it is shown; where it is one too many, those of its group that still wait are not either.
@@ -162,7 +167,6 @@ impl Fold {
         }
         if window.count == SHOWN + 1 {
             let withdrawn = withdraw(&mut self.waiting, &group);
-            self.waiting_bytes = self.waiting.iter().map(|piece| piece.text.len()).sum();
             window.has_shown = (withdrawn.len() as u64) < SHOWN;
             for (at, shown) in withdrawn {
                 window.add(at, shown.severity, shown.ends);
@@ -176,13 +180,18 @@ impl Fold {
 
     /// Whether so much waits that it should be given out before the batch ends.
     pub(super) const fn is_full(&self) -> bool {
-        self.waiting_bytes > MAX_WAITING_BYTES
+        self.texts.len() > MAX_WAITING_BYTES
     }
 
     /// What waits, in the order in which it came.
-    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = (Time, String)> + use<> {
-        self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting).into_iter().map(|piece| (piece.at, piece.text))
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Time, &str)> {
+        self.waiting.iter().map(|piece| (piece.at, &self.texts[piece.text.clone()]))
+    }
+
+    /// Takes note that all that waited was given out.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.texts.clear();
     }
 
     /// The crowds that are to be told at `now`: the first of each second at once, what came after it when the second is over.
@@ -200,15 +209,22 @@ impl Fold {
         due
     }
 
-    fn wait(&mut self, piece: Piece) {
-        self.waiting_bytes += piece.text.len();
-        self.waiting.push(piece);
+    fn wait(
+        &mut self,
+        at: Time,
+        leads_to: Option<SocketId>,
+        verdict: Option<Box<Shown>>,
+        append: impl FnOnce(&mut String),
+    ) {
+        let start = self.texts.len();
+        append(&mut self.texts);
+        self.waiting.push(Piece { at, text: start..self.texts.len(), leads_to, verdict });
     }
 
     /// Forgets what was told of a socket just before, for the sake of a verdict that is not shown.
     fn drop_prelude(&mut self, socket: SocketId) {
         while let Some(piece) = self.waiting.pop_if(|piece| piece.leads_to == Some(socket)) {
-            self.waiting_bytes -= piece.text.len();
+            self.texts.truncate(piece.text.start);
         }
     }
 }
@@ -244,7 +260,7 @@ impl Window {
 }
 
 /// Takes out the verdicts of a group and what led to them.
-fn withdraw(waiting: &mut Vec<Piece>, group: &Group) -> Vec<(Time, Shown)> {
+fn withdraw(waiting: &mut Vec<Piece>, group: &Group) -> Vec<(Time, Box<Shown>)> {
     let is_of_group = |piece: &mut Piece| piece.verdict.as_ref().is_some_and(|shown| shown.group == *group);
     let withdrawn: Vec<_> = waiting
         .extract_if(.., is_of_group)

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::Standing;
 use crate::record::{
-    AcceptQueue, Cause, Closed, End, Fact, Keepalive, KeepaliveSettings, Process, ProcessSample, Progress,
-    Request, Retransmit, Sample, Shed, Socket, State, Subject, Tcp, Tick, What, ZeroWindowProbe, printable,
+    End, KeepaliveSettings, Process, ProcessSample, Shed, Socket, State, Subject, Tcp, Tick, printable,
 };
+use crate::sink::append;
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
 /// How the host stood at a tick: `42 sockets (40 ESTABLISHED, 2 LISTEN), 9000 connections established, 8960 closed`.
@@ -52,32 +51,27 @@ pub(super) fn cost(end: &End) -> impl Iterator<Item = String> {
     [cpu, memory, programs].into_iter().flatten().chain(shed)
 }
 
-/// The name of an event, as in its record's `type`.
-pub(in crate::sink) const fn name(what: &What) -> &'static str {
-    match what {
-        What::State(_) => "state",
-        What::Retransmit(_) => "retransmit",
-        What::Keepalive(_) => "keepalive",
-        What::KeepaliveAnswered(_) => "keepalive_answered",
-        What::ZeroWindowProbe(_) => "zero_window_probe",
-        What::Progress(_) => "progress",
-        What::Error(_) => "error",
-        What::ResetReceived(_) => "reset_received",
-        What::ResetSent(_) => "reset_sent",
-        What::AcceptFailed(_) => "accept_failed",
-        What::Closed(_) => "closed",
-        What::Sample(_) => "sample",
-    }
-}
-
 /// The process that holds or last held a socket: `nginx[812]`.
 pub(in crate::sink) fn owner(socket: &Socket) -> String {
-    let comm = known(socket.comm.as_deref(), |comm| printable(comm).into_owned());
-    let owner = match socket.pid {
-        Some(pid) => format!("{comm}[{pid}]"),
-        None => comm,
-    };
-    if socket.orphan { format!("{owner}, orphan") } else { owner }
+    let mut text = String::new();
+    append_owner(&mut text, socket);
+    text
+}
+
+/// Appends the [`owner`].
+pub(super) fn append_owner(text: &mut String, socket: &Socket) {
+    match &socket.comm {
+        Some(comm) => text.push_str(&printable(comm)),
+        None => text.push_str(UNKNOWN),
+    }
+    if let Some(pid) = socket.pid {
+        text.push('[');
+        append::number(text, pid);
+        text.push(']');
+    }
+    if socket.orphan {
+        text.push_str(", orphan");
+    }
 }
 
 /// Whom a verdict is about.
@@ -126,10 +120,21 @@ pub(super) fn process_sample(sample: &ProcessSample) -> String {
 
 /// Our end and the peer's; a listener has only ours.
 pub(in crate::sink) fn ends(socket: &Socket) -> String {
-    let end = |end: Option<SocketAddr>| known(end, |end| end.to_string());
-    match (socket.local, socket.remote) {
-        (Some(local), None) => local.to_string(),
-        (local, remote) => format!("{} → {}", end(local), end(remote)),
+    let mut text = String::new();
+    append_ends(&mut text, socket);
+    text
+}
+
+/// Appends the [`ends`].
+pub(super) fn append_ends(text: &mut String, socket: &Socket) {
+    let append_end = |text: &mut String, end: Option<SocketAddr>| match end {
+        Some(end) => append::address(text, end),
+        None => text.push_str(UNKNOWN),
+    };
+    append_end(text, socket.local);
+    if socket.remote.is_some() || socket.local.is_none() {
+        text.push_str(" → ");
+        append_end(text, socket.remote);
     }
 }
 
@@ -177,126 +182,6 @@ pub(in crate::sink) fn standing(tcp: &Tcp) -> Vec<String> {
     // Where it is absent it is not set or not known; neither can be said.
     phrases.extend(tcp.user_timeout_ms.map(|ms| format!("user timeout {}", milliseconds(ms))));
     phrases
-}
-
-/// The numbers of an event, and those of TCP that matter with it.
-pub(in crate::sink) fn details(what: &What, standing: Standing) -> String {
-    let phrases = match what {
-        What::State(change) => vec![format!("{} → {}", change.from, change.to)],
-        What::Retransmit(it) => retransmit(it, standing),
-        What::Keepalive(it) => keepalive(it, standing),
-        What::KeepaliveAnswered(it) => vec![format!("after {}", count(it.after_probes.into(), "probe"))],
-        What::ZeroWindowProbe(it) => zero_window_probe(*it, standing),
-        What::Progress(it) => progress(*it),
-        What::Error(it) => vec![printable(it.errno.name()).into_owned()],
-        What::ResetReceived(it) | What::ResetSent(it) => {
-            vec![format!("reason {}", known(it.reason.as_deref(), |reason| printable(reason).into_owned()))]
-        }
-        What::AcceptFailed(it) => {
-            vec![printable(it.errno.name()).into_owned(), count(it.count, "time")]
-        }
-        What::Closed(it) => closed(it),
-        What::Sample(it) => sample(it, standing),
-    };
-    phrases.join(", ")
-}
-
-fn retransmit(it: &Retransmit, standing: Standing) -> Vec<String> {
-    let mut phrases = vec![it.cause.map_or_else(|| format!("cause {UNKNOWN}"), |cause| cause.to_string())];
-    if it.fin {
-        phrases.push("FIN".to_owned());
-    }
-    // Only a timer counts its attempts and knows the next.
-    if it.attempt.is_some() || matches!(it.cause, Some(Cause::Rto | Cause::Syn | Cause::SynAck)) {
-        phrases.push(format!("attempt {}", known(it.attempt, |attempt| attempt.to_string())));
-        phrases.push(next(it.next_ms));
-    }
-    phrases.extend(standing.rto_ms.map(|rto| format!("rto {}", milliseconds(rto))));
-    phrases.extend(standing.unacked_bytes.map(|unacked| format!("{} unacknowledged", bytes(unacked))));
-    if it.failed {
-        let why = it.errno.as_ref().map_or_else(|| UNKNOWN.into(), |errno| printable(errno.name()));
-        phrases.push(format!("did not leave this host: {why}"));
-    }
-    phrases
-}
-
-fn keepalive(it: &Keepalive, standing: Standing) -> Vec<String> {
-    let of = it.of.map_or_else(String::new, |of| format!(" of {of}"));
-    let mut phrases = vec![format!("probe {}{of}", it.probe), next(it.next_ms)];
-    phrases.extend(last_heard(standing));
-    phrases
-}
-
-fn zero_window_probe(it: ZeroWindowProbe, standing: Standing) -> Vec<String> {
-    let mut phrases = vec![format!("probe {}", it.probe)];
-    phrases.extend(it.answered.map(|answered| {
-        format!("the one before was {}", if answered { "answered" } else { "not answered" })
-    }));
-    phrases.push(next(it.next_ms));
-    phrases.extend(standing.unsent_bytes.map(|unsent| format!("{} unsent", bytes(unsent))));
-    phrases
-}
-
-fn progress(it: Progress) -> Vec<String> {
-    vec![format!("stalled {}", known(it.stalled_ms, milliseconds)), count(it.attempts.into(), "time-out")]
-}
-
-fn closed(it: &Closed) -> Vec<String> {
-    let flags = [
-        (it.peer_closed, "the peer closed"),
-        (it.reset, "reset"),
-        (it.fin_unacked, "FIN never acknowledged"),
-        (it.fd_open, "a process still holds the descriptor"),
-    ];
-    let mut phrases = vec![format!("from {}", it.from)];
-    phrases.extend(it.errno.as_ref().map(|errno| printable(errno.name()).into_owned()));
-    phrases.push(format!("lived {}", known(it.lifetime_ms, milliseconds)));
-    phrases.push(format!("sent {}", known(it.bytes_sent, bytes)));
-    phrases.push(format!("received {}", known(it.bytes_received, bytes)));
-    phrases.extend(flags.iter().filter(|(is, _)| *is).map(|(_, phrase)| (*phrase).to_owned()));
-    phrases
-}
-
-fn sample(it: &Sample, standing: Standing) -> Vec<String> {
-    let fact = it.fact.map(|fact| match fact {
-        Fact::LastReceived => "the last segment came from the peer",
-        Fact::LastSent => "payload was last sent",
-        Fact::RetransmittingSince => "the first retransmission of this stall",
-        Fact::ProbingSince => "the first unanswered keepalive probe",
-    });
-    let state = standing.state.map(|state| state.to_string());
-    [
-        fact.map(str::to_owned),
-        state,
-        it.idle_ms.map(|ms| format!("idle for {}", milliseconds(ms))),
-        it.unread_for_ms.map(|ms| format!("data unread for {}", milliseconds(ms))),
-        it.half_closed_ms.map(|ms| format!("half-closed for {}", milliseconds(ms))),
-        it.request.map(request),
-        it.accept_queue.map(accept_queue),
-        last_heard(standing),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn request(it: Request) -> String {
-    let (waiting, usual) = (milliseconds(it.waiting_ms), milliseconds(it.usual_ms));
-    let answered = it.answered_before;
-    format!("no answer for {waiting} (usual after {usual}, {answered} answered before)")
-}
-
-fn accept_queue(it: AcceptQueue) -> String {
-    let oldest = it.oldest_ms.map_or_else(String::new, |ms| format!(", the oldest for {}", milliseconds(ms)));
-    format!("{} waiting to be accepted (backlog {}){oldest}", it.queue, it.backlog)
-}
-
-fn next(next_ms: Option<u64>) -> String {
-    format!("next in {}", known(next_ms, milliseconds))
-}
-
-fn last_heard(standing: Standing) -> Option<String> {
-    standing.last_received_ms.map(|ms| format!("last heard {} ago", milliseconds(ms)))
 }
 
 fn keepalive_settings(settings: KeepaliveSettings) -> String {

@@ -227,7 +227,7 @@ fn what_cannot_be_folded_does_not_pile_up_until_the_batch_ends() {
     for number in 0..100_000 {
         let probe = What::Keepalive(crate::record::Keepalive { probe: 2, of: None, next_ms: None });
         text.render(&event(0, number, probe, false), None, &mut |_| given_out += 1);
-        assert!(text.fold.waiting_bytes <= MAX_WAITING_BYTES);
+        assert!(text.fold.texts.len() <= MAX_WAITING_BYTES);
     }
     text.flush(at(1), &mut |_| given_out += 1);
     assert_eq!(given_out, 100_000);
