@@ -1,4 +1,4 @@
-//! What the bits of a look mean.
+//! What the bits of records mean.
 
 /// Bits of [`Watch::flags`](crate::wire::Watch::flags).
 pub mod watch_flag {
@@ -27,3 +27,16 @@ pub mod condition {
     /// The listener's accept queue is full.
     pub const QUEUE: u32 = 1 << 6;
 }
+
+/// Bits of [`Head::flags`](crate::wire::Head::flags).
+pub mod flag {
+    /// The hook could not reach the socket's own memory; ask for its past.
+    pub const PAST_ELSEWHERE: u16 = 1;
+    /// The kernel has not chosen our port yet; the one that the socket shows is of a connection that it had before.
+    pub const UNBOUND: u16 = 2;
+    /// A listener has just made the socket: it came from `LISTEN` to `SYN_RECV` by the segment that makes this change as well.
+    pub const ACCEPTED: u16 = 4;
+}
+
+/// In place of an errno: this host dropped the segment, and the kernel says no errno.
+pub const DROPPED_HERE: u32 = 0x8000;

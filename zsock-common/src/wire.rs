@@ -3,7 +3,7 @@
 //! Every struct is `repr(C)` without padding (proved at compile time), starts with a [`Head`] that names its kind, and is
 //! read back field by field through [`Wire::decode`], so neither side casts bytes to structs.
 
-pub use crate::bits::{condition, watch_flag};
+pub use crate::bits::{DROPPED_HERE, condition, flag, watch_flag};
 pub use crate::census::{CensusHolder, CensusRecord};
 pub use crate::codec::{Input, Wire};
 pub use crate::maps::{AcceptFailures, Control, Counters, Remote, STATES, States, accept_key, look, timer};
@@ -409,19 +409,6 @@ impl Transition {
     /// No transition.
     pub const EMPTY: Self = Self { time_ns: 0, from: 0, to: 0, reserved: [0; 6] };
 }
-
-/// Bits of [`Head::flags`].
-pub mod flag {
-    /// The hook could not reach the socket's own memory; ask for its past.
-    pub const PAST_ELSEWHERE: u16 = 1;
-    /// The kernel has not chosen our port yet; the one that the socket shows is of a connection that it had before.
-    pub const UNBOUND: u16 = 2;
-    /// A listener has just made the socket: it came from `LISTEN` to `SYN_RECV` by the segment that makes this change as well.
-    pub const ACCEPTED: u16 = 4;
-}
-
-/// In the place of an errno: the host's own queue dropped the segment, of which the kernel says no errno.
-pub const DROPPED_HERE: u32 = 0x8000;
 
 /// Bits of [`Past::flags`].
 pub mod past_flag {
