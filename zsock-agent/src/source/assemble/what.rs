@@ -153,7 +153,7 @@ impl Scene<'_> {
         let (head, tcp) = (&self.record.head, &self.record.tcp);
         // An attempt that failed, or that no timer and no ACK made, is repeated by other rules.
         let is_out_of_turn = tcp.pending != 0 && tcp.retransmits > 0 && self.lacks_ack(stall);
-        if is_out_of_turn || self.errno().is_some() || self.kind == Kind::RetransmitFailed {
+        if is_out_of_turn || self.failure() != 0 || self.kind == Kind::RetransmitFailed {
             return Forecast::default();
         }
         self.units.forecast(head, tcp, self.state(), self.moment(stall))
