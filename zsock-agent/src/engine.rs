@@ -107,6 +107,13 @@ impl Engine {
         }
     }
 
+    /// The same run's engine without all that it knows of sockets and processes: what is told in this run and what is not it still knows.
+    pub(crate) fn anew(self) -> Self {
+        let Self { thresholds, table, processes, lost, sees_window_probes, .. } = self;
+        let processes = processes.anew();
+        Self { processes, lost, sees_window_probes, ..Self::with_room(thresholds, table.room()) }
+    }
+
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
     /// which things happened, replayed ones apart.
     pub fn push(&mut self, record: &Record) -> Vec<Finding> {

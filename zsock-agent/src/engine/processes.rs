@@ -74,6 +74,11 @@ impl Processes {
         }
     }
 
+    /// None yet, in the same run.
+    pub(super) fn anew(self) -> Self {
+        Self { is_blind: self.is_blind, ..Self::default() }
+    }
+
     /// Takes in that a hook was taken off.
     pub(super) fn note_shed(&mut self, shed: &Shed) {
         self.is_blind |= shed.takes_off("accept_failed");

@@ -201,6 +201,11 @@ impl Table {
         }
     }
 
+    /// How much it may hold.
+    pub(crate) const fn room(&self) -> Room {
+        self.room
+    }
+
     /// What the sockets take together.
     pub(crate) const fn used_bytes(&self) -> usize {
         self.used_bytes

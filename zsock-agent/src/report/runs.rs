@@ -62,7 +62,7 @@ impl Overrides {
 pub(super) struct Watched {
     pub(super) run: Run,
     thresholds: Thresholds,
-    /// Absent before its first record, and once it was let go for want of room.
+    /// Absent before its first record; it knows of no socket once it was let go for want of room.
     engine: Option<Engine>,
     /// Time between two ticks; absent before the first.
     every: Option<Duration>,
@@ -294,7 +294,7 @@ impl Watched {
 
     fn let_go(&mut self) {
         self.dropped_before = self.sockets_dropped();
-        self.engine = None;
+        self.engine = self.engine.take().map(Engine::anew);
     }
 
     fn sockets_dropped(&self) -> u64 {

@@ -1,9 +1,9 @@
 //! Reports of runs that did without something to use less of a processor.
 
-use super::super::tests::{death, record, report, start};
+use super::super::tests::{death, given, happened, names, record, report, start};
 use crate::detect::Thresholds;
-use crate::detect::story::at;
-use crate::record::{Body, ProcessSample, Record, Shed};
+use crate::detect::story::{at, established, timed_out, with};
+use crate::record::{Body, ProcessSample, Record, Shed, Tick, VerdictName};
 
 fn shed(ms: u64, what: &str) -> Record {
     record(ms, Body::Shed(Box::new(Shed { what: what.into(), ..Shed::default() })))
@@ -31,7 +31,7 @@ fn what_a_run_did_without_is_told_once_and_parts_that_repeat_it_are_no_copies() 
 #[test]
 fn a_run_whose_oldest_segments_are_gone_begins_no_earlier_for_what_it_did_without() {
     let tick = |ms| {
-        let tick = crate::record::Tick { every_ms: 10_000, ..Default::default() };
+        let tick = Tick { every_ms: 10_000, ..Default::default() };
         record(ms, Body::Tick(Box::new(tick)))
     };
     let records = [start(&Thresholds::default()), shed(10_000, "passes"), tick(900_000), tick(910_000)];
@@ -71,4 +71,29 @@ fn where_events_are_told_no_longer_the_numbers_of_a_process_are_those_that_were_
     };
     assert_eq!(zombies(&[]), 0, "judged again by what is there");
     assert_eq!(zombies(&[shed(15_000, "events")]), 77);
+}
+
+/// Of so many hosts that the engine of one was let go meanwhile.
+#[test]
+fn what_a_run_did_without_is_known_where_its_sockets_had_to_be_forgotten() {
+    let others = (0..64).map(|number| {
+        let host = format!("other-{number}").into();
+        Record::new(at(20_000), &host, Body::Tick(Box::new(Tick::default())))
+    });
+    let others: Vec<_> = others.collect();
+    let end = with(timed_out(), |tcp| {
+        (tcp.send_window_bytes, tcp.unsent_bytes) = (Some(0), Some(100));
+        (tcp.unacked_bytes, tcp.probes_out) = (Some(0), Some(1));
+    });
+    let shed = |hook: &str| {
+        let shed = Shed { what: "timers".into(), hooks: vec![hook.into()], ..Shed::default() };
+        record(10_000, Body::Shed(Box::new(shed)))
+    };
+    let verdicts = |hook| {
+        let before = [start(&Thresholds::default()), happened(0, established()), shed(hook)];
+        let records = [&before[..], &others, &[happened(60_000, end.clone())]].concat();
+        names(&given(&report(records)))
+    };
+    assert_eq!(verdicts("recovery"), [(VerdictName::SilentDeath, "closed".to_owned())]);
+    assert_eq!(verdicts("persist"), []);
 }
