@@ -158,7 +158,11 @@ impl Output {
             self.metrics.note(record);
             self.counted.events += u64::from(is_event);
             self.counted.sockets_seen += self.engine.counters().sockets_seen - known;
-            if !is_event || self.events != Events::None {
+            if let Body::Shed(_) = record.body {
+                // Without it whoever reads on would take what is not told any more for what did not happen.
+                self.flush(record.at);
+                self.print_past_limit(record);
+            } else if !is_event || self.events != Events::None {
                 self.print(record, None);
             }
         }
@@ -325,7 +329,56 @@ fn add(untold: &mut Vec<Lost>, lost: Lost) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::record::Shed;
+
+    /// Gives out what is pushed to a writer whose queue has no room, as it is written.
+    fn output_without_room() -> (Output, mpsc::Receiver<Vec<u8>>) {
+        let (written, lines) = mpsc::channel();
+        let work = move |intake: &crate::sink::writer::Intake| {
+            let mut records = Vec::new();
+            while intake.next(Duration::ZERO, &mut records) {
+                intake.written(records.len());
+                written.send(records.clone()).map_err(std::io::Error::other)?;
+            }
+            Ok(())
+        };
+        let facts = Facts { kernel: "6.18.0".into(), max_memory_bytes: 1 << 30, max_cpu_percent: Some(1) };
+        let output = Output {
+            host: "web-1".into(),
+            engine: Engine::new(Thresholds::default()),
+            renderer: Renderer::Ndjson,
+            batch: Batch::default(),
+            writer: Writer::spawn("zsock-test", 0, 1, work).expect("a thread can be started"),
+            loss: "output",
+            taker: "the reader of stdout",
+            failure: String::new(),
+            selectors: Selectors::default(),
+            events: Events::All,
+            counted: End::default(),
+            untold: Vec::new(),
+            blocked: BlockedThreads::new(),
+            metrics: Metrics::new(facts),
+        };
+        (output, lines)
+    }
+
+    #[test]
+    fn that_zsock_does_without_something_is_told_where_there_is_no_room_for_anything() {
+        let (mut output, lines) = output_without_room();
+        let at = Time::from_unix_ns(1);
+        let told = |body| Record::new(at, &"web-1".into(), body);
+        let shed = told(Body::Shed(Box::new(Shed { what: "timers".into(), ..Shed::default() })));
+        output.push(&told(Body::Tick(Box::default())));
+        output.push(&shed);
+        output.hand_over();
+        assert_eq!(output.writer.take_dropped(), Some(Dropped { count: 1, since: at }), "the tick");
+        drop(output.writer.finish(END_PATIENCE));
+        let written: Vec<Record> = lines.iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
+        assert_eq!(written, [shed]);
+    }
 
     #[test]
     fn losses_that_cannot_be_told_yet_add_up_by_their_place() {

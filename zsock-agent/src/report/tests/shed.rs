@@ -78,7 +78,7 @@ fn where_events_are_told_no_longer_the_numbers_of_a_process_are_those_that_were_
 fn what_a_run_did_without_is_known_where_its_sockets_had_to_be_forgotten() {
     let others = (0..64).map(|number| {
         let host = format!("other-{number}").into();
-        Record::new(at(20_000), &host, Body::Tick(Box::new(Tick::default())))
+        Record::new(at(20_000), &host, Body::Tick(Box::default()))
     });
     let others: Vec<_> = others.collect();
     let end = with(timed_out(), |tcp| {
