@@ -132,6 +132,18 @@ impl Segments {
             let end = records.iter().position(|byte| *byte == b'\n').map_or(records.len(), |end| end + 1);
             self.header = records[..end].to_vec();
         }
+        let header_bytes = self.header.len();
+        self.add_to_header(records);
+        let written = self.append_after(header_bytes, records, now);
+        if written.is_err() && self.header.len() > header_bytes {
+            // What was not written here stands at the head of the next segment.
+            self.complete.extend(self.open.take().map(|open| open.segment));
+        }
+        written
+    }
+
+    /// Writes a frame, after so much of the header where it begins a segment.
+    fn append_after(&mut self, header_bytes: usize, records: &[u8], now: Time) -> Result<()> {
         if !self.is_there() {
             // What was in it went with it.
             (self.entered, self.open, self.complete) = (None, None, VecDeque::new());
@@ -143,10 +155,10 @@ impl Segments {
             self.complete(segment, now)?;
         }
         let is_new = self.open.is_none();
-        let repeats_header = is_new && !records.starts_with(&self.header);
-        let text = if repeats_header { [&self.header, records].concat() } else { records.to_vec() };
+        let header = &self.header[..header_bytes];
+        let repeats_header = is_new && !records.starts_with(header);
+        let text = if repeats_header { [header, records].concat() } else { records.to_vec() };
         let frame = self.compressor.compress(&text).context("compress records")?;
-        self.add_to_header(records);
         self.make_room(frame.len() as u64, now)?;
         let written = self.write(&frame, now);
         if written.is_err() && is_new {

@@ -108,6 +108,26 @@ fn each_segment_begins_with_what_the_run_does_without_by_then() {
 }
 
 #[test]
+fn what_a_run_does_without_is_known_although_the_record_of_it_could_not_be_written() {
+    let room = Room::new("unwritten");
+    let mut segments = room.open(MUCH, at(0));
+    let shed = |what| format!(r#"{{"schema":1,"type":"shed","what":"{what}"}}"#);
+    let (timers, passes) = (shed("timers"), shed("passes"));
+    segments.append(b"start\n", at(0)).unwrap();
+    let open = segments.open.as_mut().unwrap();
+    open.file = File::open(&open.segment.path).unwrap();
+    segments.append(format!("{timers}\n").as_bytes(), at(1)).unwrap_err();
+    segments.append(b"one\n", at(2)).unwrap();
+    assert_eq!(room.lines(), [&["start"][..], &["start", &timers, "one"]]);
+    fs::remove_dir_all(&room.0).unwrap();
+    fs::write(&room.0, "a file").unwrap();
+    segments.append(format!("{passes}\n").as_bytes(), at(3)).unwrap_err();
+    fs::remove_file(&room.0).unwrap();
+    segments.append(b"two\n", at(4)).unwrap();
+    assert_eq!(room.lines(), [["start", &timers, &passes, "two"]]);
+}
+
+#[test]
 fn what_is_too_much_goes_oldest_first_and_each_segment_begins_with_the_start() {
     let room = Room::new("size");
     let bounds = Bounds { size_bytes: 160_000, age: None };
