@@ -29,8 +29,15 @@ pub const ALL: [&Optional; 5] = [
     &Optional {
         name: "timers",
         hooks: &["keepalive", "persist"],
-        poorer: &[VerdictName::KeepaliveUnanswered, VerdictName::ZeroWindowStall, VerdictName::SilentDeath],
-        lost: "keepalive probes and probes of closed windows are seen by passes alone, and no death at a closed window is told",
+        poorer: &[
+            VerdictName::KeepaliveUnanswered,
+            VerdictName::ZeroWindowStall,
+            VerdictName::SilentDeath,
+            VerdictName::OrphanStuck,
+            VerdictName::StuckRetransmission,
+            VerdictName::ConnectBlackhole,
+        ],
+        lost: "probes, and what is sent again and does not leave this host, are seen by passes alone, and no death at a closed window is told",
         is_rare: false,
     },
     &Optional {
@@ -119,7 +126,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::record::Shed;
+    use crate::detect::story::{findings, on, orphaned, resent, syn, verdict, window_probe, with};
+    use crate::record::{Event, Shed, State, What};
     use crate::source::kernel::hooks;
 
     #[test]
@@ -148,6 +156,33 @@ mod tests {
                     assert!(programs(one).is_disjoint(&programs(other)), "{} and {}", one.name, other.name);
                 }
             }
+        }
+    }
+
+    /// Of probes under an open window, and on some kernels of what fails to leave the host, no other hook tells.
+    #[test]
+    fn a_verdict_that_may_rest_on_what_the_timers_tell_is_among_those_that_get_poorer() {
+        let probed = |probe| {
+            with(orphaned(window_probe(probe, None)), |tcp| {
+                (tcp.state, tcp.send_window_bytes) = (Some(State::FIN_WAIT1), Some(10));
+            })
+        };
+        let failed = |mut event: Event| {
+            if let What::Retransmit(retransmit) = &mut event.what {
+                retransmit.failed = true;
+            }
+            event
+        };
+        let stories: [(VerdictName, &dyn Fn(u32) -> Event); 3] = [
+            (VerdictName::OrphanStuck, &probed),
+            (VerdictName::StuckRetransmission, &|attempt| failed(resent(attempt))),
+            (VerdictName::ConnectBlackhole, &|attempt| failed(syn(attempt))),
+        ];
+        for (name, event) in stories {
+            let story: Vec<_> = (1..=4).map(|number| on(u64::from(number) * 1_000, event(number))).collect();
+            let opened = findings(&story);
+            assert_eq!(opened.first().map(|finding| verdict(finding).verdict), Some(name));
+            assert!(ALL[0].poorer.contains(&name), "{name}");
         }
     }
 
