@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -135,11 +136,18 @@ impl Kernel {
     /// The same although nothing may be left to attach.
     fn attach_what_is_offered(types: &Types, options: &Options) -> Result<Self> {
         load::raise_limit();
-        let (offsets, missing) = types.offsets()?;
+        // Each looks through some megabytes.
+        let (resolved, btf) = thread::scope(|scope| {
+            let btf =
+                thread::Builder::new().spawn_scoped(scope, Btf::from_sys_fs).context("start a thread")?;
+            let resolved = types.offsets();
+            let btf = btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok::<_, anyhow::Error>((resolved?, btf.context("read the kernel's types")?))
+        })?;
+        let (offsets, missing) = resolved;
         if !missing.is_empty() {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
-        let btf = Btf::from_sys_fs().context("read the kernel's types")?;
         let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf, load::Part::Hooks)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;

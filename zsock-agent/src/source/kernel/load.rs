@@ -1,5 +1,7 @@
 //! Loading the object, with what the programs must know of this kernel.
 
+use std::thread;
+
 use anyhow::{Result, anyhow};
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -67,14 +69,32 @@ pub(super) fn load(
     Ok((ebpf, by_address))
 }
 
+/// The program that takes the verifier as long as the look at sockets does.
+const STATE: &str = "inet_sock_set_state";
+
 /// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
 fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf, part: Part) -> Option<String> {
-    let look = match part {
+    let wanted = match part {
         Part::Hooks => "look_at_sockets",
         Part::Census => "census_sockets",
     };
-    let Some(Program::Iter(program)) = ebpf.program_mut(look) else { return None };
-    let error = load_iterator(program, "tcp", btf).err()?;
+    let (mut look, mut state) = (None, None);
+    for (name, program) in ebpf.programs_mut() {
+        if name == wanted {
+            look = Some(program);
+        } else if name == STATE && part == Part::Hooks {
+            state = Some(program);
+        }
+    }
+    let Some(Program::Iter(look)) = look else { return None };
+    let error = thread::scope(|scope| {
+        if let Some(Program::BtfTracePoint(program)) = state {
+            // Whoever attaches it loads it where that has failed, and says why.
+            let load = move || drop(program.load(STATE, btf));
+            let _ = thread::Builder::new().spawn_scoped(scope, load);
+        }
+        load_iterator(look, "tcp", btf).err()
+    })?;
     let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
     let log = verifier_log.to_string();
     let is_refusal = |line: &&str| {
