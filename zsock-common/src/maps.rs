@@ -30,6 +30,8 @@ pub struct Control {
     pub late: u32,
     /// To idle for at least so long and live on is kept in the map `SURVIVED`.
     pub survival: u32,
+    /// 1: no hook sees keepalive or window probes, so that passes look at every socket that waits for an answer to one.
+    pub unwatched_probes: u32,
 }
 
 /// Values of [`Control::look`].

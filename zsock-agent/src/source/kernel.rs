@@ -71,6 +71,8 @@ pub struct Kernel {
     survived: HashMap<MapData, Plain<Remote>, u32>,
     accept_failures: HashMap<MapData, u64, Plain<AcceptFailures>>,
     hooks: Vec<Attachment>,
+    /// The programs that are attached, and to what.
+    attached: Vec<(&'static str, &'static str)>,
     limits: Limits,
     offsets: Offsets,
     missing_fields: Vec<&'static str>,
@@ -173,6 +175,7 @@ impl Kernel {
             survived,
             accept_failures,
             hooks: vec![sockets],
+            attached: Vec::new(),
             limits: Limits::default(),
             offsets,
             missing_fields: missing,

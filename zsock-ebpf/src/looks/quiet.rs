@@ -80,6 +80,9 @@ pub(super) fn is_settled(tp: *const c_void, cookie: u64, control: &Control) -> b
     if before == 0 || before > i32::MAX as u32 {
         return false;
     }
+    if control.unwatched_probes != 0 && read::field::<Direct, u8>(tp, offset!(icsk_probes_out)) != 0 {
+        return false;
+    }
     let interval = now.wrapping_sub(previous);
     let is_turn = (cookie + u64::from(control.pass)).is_multiple_of(SELDOM);
     let is_idle = now.wrapping_sub(active) >= control.idle;

@@ -41,15 +41,23 @@ impl Kernel {
     }
 
     fn attach_rung(&mut self, rung: &Rung, btf: &Btf) -> Result<()> {
-        for (index, (name, target)) in rung.programs.iter().enumerate() {
+        for (index, place @ (name, target)) in rung.programs.iter().enumerate() {
+            // Two hooks may share a tracepoint.
+            if self.attached.contains(place) {
+                continue;
+            }
             let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
             if let Err(error) = attach(program, target, btf) {
                 for (name, _) in &rung.programs[..=index] {
                     // Without its companion it would only cost; whether it goes, nobody could act on.
                     let _ = self.ebpf.program_mut(name).map(unload);
                 }
+                self.attached.retain(|(attached, _)| {
+                    !rung.programs[..=index].iter().any(|(name, _)| name == attached)
+                });
                 return Err(error);
             }
+            self.attached.push(*place);
         }
         self.timers |= rung.timer;
         Ok(())
@@ -58,11 +66,11 @@ impl Kernel {
 
 fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
     if let Program::BtfTracePoint(program) = program {
-        // Two hooks may share a tracepoint.
+        // The largest is loaded ahead.
         if program.fd().is_err() {
             program.load(target, btf)?;
-            program.attach()?;
         }
+        program.attach()?;
     } else if let Program::FEntry(program) = program {
         program.load(target, btf)?;
         program.attach()?;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use aya::programs::Iter;
 use zsock_common::wire::{Control, Remote, look};
 
+use super::hooks::Attachment;
 use super::{Kernel, Plain};
 use crate::detect::Thresholds;
 use crate::kernel_rules::Jiffies;
@@ -63,6 +64,7 @@ impl Limits {
             acknowledged: ticks(ACKNOWLEDGED),
             late: ticks(LATE),
             survival: ticks(SURVIVAL),
+            unwatched_probes: 0,
         })
     }
 }
@@ -114,12 +116,20 @@ impl Kernel {
         self.announce(limits.0)
     }
 
+    /// Whether hooks see keepalive and window probes.
+    fn sees_probes(&self) -> bool {
+        let is_missing =
+            |hook: &Attachment| matches!(hook.hook.name, "keepalive" | "persist") && hook.rung.is_none();
+        !self.hooks.iter().any(is_missing)
+    }
+
     /// Begins a pass over the sockets of `namespaces`, which [`Kernel::end_pass`] ends.
     ///
     /// # Errors
     /// When there is no iterator over sockets.
     pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
         self.limits.0.pass = self.limits.0.pass.wrapping_add(1);
+        self.limits.0.unwatched_probes = u32::from(!self.sees_probes());
         self.announce(self.limits.0)?;
         self.states.begin()?;
         self.walk("look_at_sockets", namespaces)
