@@ -93,14 +93,15 @@ pub(super) fn a_slow_reader_is_left_alone() {
     let late_port = late.listen();
     early.ask(&format!("connect {}", Ip::V4.server(late_port))).expect("connected");
     early.ask("write 100").expect("wrote");
-    // Only now, so that the window is closed for no longer than the sips leave it.
+    // Sipped at once and to the end, so that the window is closed for no longer than the sips leave it.
     pair.client.tell("write 4000000");
-    await_closed_window(&net.client, pair.port);
     let sipped = pair.server.ask(&format!("sip {BYTES} {TIMES}"));
     assert!(
         sipped.expect("sipped").parse::<u32>().is_ok_and(|bytes| bytes > BYTES * TIMES / 2),
         "{sipped:?}"
     );
+    pair.server.tell(&format!("sip {BYTES} {}", 3 * TIMES));
+    await_closed_window(&net.client, pair.port);
 
     late.ask("accept").expect("accepted");
     sleep(Duration::from_millis(1200));
