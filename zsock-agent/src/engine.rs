@@ -128,7 +128,11 @@ impl Engine {
                 self.destinations.note_survival(record, sample, &self.thresholds, self.lost)
             }
             Body::Shed(shed) => {
-                self.sees_window_probes &= !shed.takes_off("persist");
+                if shed.takes_off("persist") {
+                    self.sees_window_probes = false;
+                    // What moves from here on shows in no probe.
+                    self.table.entries_mut().for_each(|entry| entry.facts.window_probes.note_loss());
+                }
                 self.processes.note_shed(shed);
                 Vec::new()
             }

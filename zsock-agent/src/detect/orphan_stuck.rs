@@ -75,7 +75,7 @@ fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
 mod tests {
     use crate::detect::story::{
         closed_by, details, expected, findings, lost, on, orphaned, progress, resent, reset_received,
-        reset_sent, state, verdict, verdicts, window_probe, with, words_of,
+        reset_sent, shed, state, verdict, verdicts, window_probe, with, words_of,
     };
     use crate::record::{Errno, Event, Record, State};
 
@@ -202,6 +202,17 @@ mod tests {
         assert_eq!(verdicts(&closed), another_story, "a closed window");
         let moving = [on(200, open(1, 100)), on(600, open(2, 100)), on(1_400, open(3, 90))];
         assert_eq!(verdicts(&moving), expected([]));
+    }
+
+    #[test]
+    fn probes_counted_before_their_hook_went_prove_nothing() {
+        let open = |probe| with(window_probe(probe, None), |tcp| tcp.send_window_bytes = Some(10));
+        let probed = [on(200, open(1)), on(600, open(2)), on(1_400, open(3))];
+        let closes = || on(9_000, closing(resent(1)));
+        let stale = [&probed[..], &[closes()]].concat();
+        assert_eq!(verdicts(&stale), expected([(9_000, "orphan_stuck opened")]), "with the hook");
+        let without = [&probed[..], &[shed(2_000, "timers", &["keepalive", "persist"]), closes()]].concat();
+        assert_eq!(verdicts(&without), expected([]));
     }
 
     #[test]

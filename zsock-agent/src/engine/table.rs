@@ -163,6 +163,11 @@ impl Table {
         self.entries.values().map(Box::as_ref)
     }
 
+    /// The same, to change it.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.values_mut().map(Box::as_mut)
+    }
+
     /// Ends the turn of a socket that goes on.
     pub(crate) fn settle(&mut self, id: SocketId) {
         if let Some(entry) = self.entries.get_mut(&id) {

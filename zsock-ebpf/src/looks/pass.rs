@@ -23,7 +23,7 @@ const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
-/// The state of the socket at `tp`, which the iterator has locked. Read anew wherever it is asked for: what the verifier knows of a number
+/// The state of the socket at `tp`. Read anew wherever it is asked for: what the verifier knows of a number
 /// that it has seen compared has it look at all that follows once for each outcome.
 #[inline(always)]
 pub(super) fn state(tp: *const c_void) -> u8 {

@@ -12,7 +12,7 @@ use crate::source::clock;
 use crate::source::kernel::optional::Optional;
 use crate::time::{milliseconds, nanoseconds};
 
-/// So often passes are made twice as rare: with all of these they come every 16 s unless told otherwise, and verdicts that time alone reveals
+/// So often passes are made twice as rare: where they came every second they then come every 16 s, and verdicts that time alone reveals
 /// still come within the half minute in which people look for them.
 const PASS_STEPS: u32 = 4;
 
