@@ -5,20 +5,26 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use btf_rs::{Backend, Btf, Type};
+use memmap2::{Mmap, MmapOptions};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use zsock_common::offsets::{ABSENT, Field, Offsets};
 
 pub use self::place::Place;
 use self::place::Walk;
+use crate::source::kernel::hooks;
 
+mod names;
 mod place;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +40,9 @@ const MAX_NAME_BYTES: usize = 4096;
 /// A kernel's types.
 pub struct Types {
     btf: Btf,
-    /// Types already looked up: finding a name walks all of them.
-    found: RefCell<HashMap<String, Vec<Type>>>,
+    /// Numbers of the types of each name that was looked up: finding one walks all types. Those that every start asks for are found in
+    /// one walk.
+    found: RefCell<HashMap<String, Vec<u32>>>,
 }
 
 impl Types {
@@ -44,13 +51,16 @@ impl Types {
     /// # Errors
     /// When the file is missing (a kernel built without `CONFIG_DEBUG_INFO_BTF`) or is no BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| {
-            format!(
-                "read the kernel's types from {}: zsock needs a kernel with CONFIG_DEBUG_INFO_BTF=y",
-                path.display()
-            )
-        })?;
-        Self::parse(&bytes).with_context(|| format!("parse the kernel's types in {}", path.display()))
+        let types = match mapped(path) {
+            Some(mapped) => Self::of(&mapped, path),
+            None => Self::parse(&fs::read(path).with_context(|| {
+                format!(
+                    "read the kernel's types from {}: zsock needs a kernel with CONFIG_DEBUG_INFO_BTF=y",
+                    path.display()
+                )
+            })?),
+        };
+        types.with_context(|| format!("parse the kernel's types in {}", path.display()))
     }
 
     /// Reads types from BTF bytes.
@@ -58,13 +68,25 @@ impl Types {
     /// # Errors
     /// When `bytes` is no BTF.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let file = in_memory(bytes).context("make a file in memory of the kernel's types")?;
+        Self::of(bytes, Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+    }
+
+    /// Types of `bytes`, which the file at `path` has.
+    fn of(bytes: &[u8], path: &Path) -> Result<Self> {
         ensure!(bytes.len() <= MAX_BYTES, "{} bytes are more than any kernel has", bytes.len());
         check_names(bytes)?;
-        let mapped = in_memory(bytes).context("make a file in memory of the kernel's types")?;
-        // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
-        let path = format!("/proc/self/fd/{}", mapped.as_raw_fd());
-        let btf = Btf::from_file_with_backend(path, Backend::Mmap)?;
-        Ok(Self { btf, found: RefCell::default() })
+        thread::scope(|scope| {
+            let find = || names::find(bytes, names_at_start()).unwrap_or_default();
+            let finding = thread::Builder::new().spawn_scoped(scope, find);
+            // Mapped, not parsed: of more than 100,000 types a few dozen are needed.
+            let btf = Btf::from_file_with_backend(path, Backend::Mmap);
+            let found = match finding {
+                Ok(finding) => finding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => find(),
+            };
+            Ok(Self { btf: btf?, found: RefCell::new(found) })
+        })
     }
 
     /// Offsets of every field that the kernel side reads, and the names of those that this kernel lacks.
@@ -137,12 +159,39 @@ impl Types {
     }
 
     fn named(&self, name: &str, is_wanted: impl Fn(&Type) -> bool) -> Option<Type> {
-        let mut found = self.found.borrow_mut();
-        let types = found
-            .entry(name.to_owned())
-            .or_insert_with(|| self.btf.resolve_types_by_name(name).unwrap_or_default());
-        types.iter().find(|kind| is_wanted(kind)).cloned()
+        self.numbered(name, is_wanted).map(|(_, found)| found)
     }
+
+    /// The same with its number.
+    fn numbered(&self, name: &str, is_wanted: impl Fn(&Type) -> bool) -> Option<(u32, Type)> {
+        let mut found = self.found.borrow_mut();
+        if !found.contains_key(name) {
+            let numbers = self.btf.resolve_ids_by_name(name).unwrap_or_default();
+            found.insert(name.to_owned(), numbers);
+        }
+        let types = found.get(name)?.iter().map(|number| (*number, self.btf.resolve_type_by_id(*number)));
+        types.filter_map(|(number, found)| Some((number, found.ok()?))).find(|(_, found)| is_wanted(found))
+    }
+}
+
+/// What every start of the kernel side asks for.
+fn names_at_start() -> Vec<String> {
+    let mut names: Vec<String> = hooks::types().map(|(name, _)| name).collect();
+    let Ok(_) = Offsets::resolve(|field| {
+        names.extend(
+            field.paths.iter().filter_map(|path| path.split_once('.')).map(|(name, _)| name.to_owned()),
+        );
+        Ok::<_, Infallible>(ABSENT)
+    });
+    names.push("sk_rst_reason".to_owned());
+    names
+}
+
+/// The kernel's own file in memory, which can be had without a copy from 6.16 on.
+fn mapped(path: &Path) -> Option<Mmap> {
+    let file = File::open(path).ok()?;
+    // SAFETY: the kernel's types do not change while it runs.
+    unsafe { MmapOptions::new().map_copy_read_only(&file) }.ok()
 }
 
 /// Refuses names without an end: each time that one is looked at costs as much as it is long.
@@ -154,7 +203,9 @@ fn check_names(bytes: &[u8]) -> Result<()> {
     };
     let strings =
         bytes.get(header + offset..).and_then(|rest| rest.get(..length)).context("the names are cut")?;
-    let longest = strings.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    let mut begin = 0;
+    let lengths = memchr::memchr_iter(0, strings).map(|end| end - std::mem::replace(&mut begin, end + 1));
+    let longest = lengths.max().unwrap_or(0);
     ensure!(longest <= MAX_NAME_BYTES && strings.ends_with(&[0]), "the names have no end");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramFd};
-use aya::{Btf, Ebpf, Pod};
+use aya::{Ebpf, Pod};
 use aya_log::EbpfLogger;
 use caps::Capability;
 use tokio::io::unix::AsyncFd;
@@ -23,10 +23,12 @@ use crate::source::btf::{self, Types};
 use crate::source::kernel::hooks::Attachment;
 use crate::source::kernel::looks::Limits;
 
+mod ahead;
 mod attach;
 pub mod census;
 pub mod hooks;
 mod load;
+mod loader;
 pub mod looks;
 pub mod optional;
 pub mod runs;
@@ -112,7 +114,12 @@ impl Kernel {
     /// Without BTF, without the right to load programs, when not even state changes can be followed, or when a rung that is asked for
     /// cannot be had.
     pub fn attach(options: &Options) -> Result<Self> {
-        Self::attach_by(&Types::read(Path::new(btf::VMLINUX))?, options)
+        let types = thread::scope(|scope| {
+            // What aya wants to know of the kernel it can learn meanwhile; else it does when the object is loaded.
+            let _ = thread::Builder::new().spawn_scoped(scope, aya::features);
+            Types::read(Path::new(btf::VMLINUX))
+        })?;
+        Self::attach_by(&types, options)
     }
 
     /// The same with fields where `types` say that they are.
@@ -138,19 +145,12 @@ impl Kernel {
     /// The same although nothing may be left to attach.
     fn attach_what_is_offered(types: &Types, options: &Options) -> Result<Self> {
         load::raise_limit();
-        // Each looks through some megabytes.
-        let (resolved, btf) = thread::scope(|scope| {
-            let btf =
-                thread::Builder::new().spawn_scoped(scope, Btf::from_sys_fs).context("start a thread")?;
-            let resolved = types.offsets();
-            let btf = btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok::<_, anyhow::Error>((resolved?, btf.context("read the kernel's types")?))
-        })?;
-        let (offsets, missing) = resolved;
+        let (offsets, missing) = types.offsets()?;
         if !missing.is_empty() {
             log::info!("fields that this kernel lacks: {}", missing.join(", "));
         }
-        let (mut ebpf, sockets) = load::load(types, &offsets, options, &btf, load::Part::Hooks)?;
+        let load::Loaded { mut ebpf, sockets, btf } =
+            load::load(types, &offsets, options, load::Part::Hooks)?;
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;

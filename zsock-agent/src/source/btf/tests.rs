@@ -1,5 +1,6 @@
 //! Types of kernels, whole, damaged and malicious.
 
+use std::collections::BTreeSet;
 use std::iter;
 
 use proptest::collection::vec;
@@ -16,6 +17,7 @@ const POINTER: u32 = 2 << 24;
 const ARRAY: u32 = 3 << 24;
 const STRUCT: u32 = 4 << 24;
 const TYPEDEF: u32 = 8 << 24;
+const FUNCTION: u32 = 12 << 24;
 /// Of a structure: its members' offsets have a width in the upper eight bits.
 const HAS_BIT_FIELDS: u32 = 1 << 31;
 
@@ -55,7 +57,7 @@ fn ask_everything(types: &Types) -> Vec<Place> {
     let mut places = Vec::new();
     let Ok(_) = Offsets::resolve(|field| {
         places.extend(types.place(field));
-        Ok::<_, std::convert::Infallible>(0)
+        Ok::<_, Infallible>(0)
     });
     let _ = types.offsets();
     for name in ["tcp_retransmit_skb", "tcp_send_reset", "inet_sock_set_state"] {
@@ -172,4 +174,44 @@ proptest! {
             ask_everything(&types);
         }
     }
+}
+
+/// Types of the kinds that are asked for by name, which are found without a look at the others.
+fn is_found(kind: &Type) -> bool {
+    matches!(kind, Type::Struct(_) | Type::Enum(_) | Type::Typedef(_) | Type::Func(_))
+}
+
+#[test]
+fn one_walk_finds_what_a_walk_for_each_name_does() {
+    for (release, packed) in KERNELS {
+        let types = Types::parse(&zstd::decode_all(*packed).expect("packed types")).expect("types");
+        let found = types.found.borrow();
+        assert_eq!(found.len(), names_at_start().iter().collect::<BTreeSet<_>>().len(), "{release}");
+        assert!(found.values().filter(|numbers| !numbers.is_empty()).count() > 10, "{release}");
+        for (name, numbers) in found.iter() {
+            let mut walked = types.btf.resolve_ids_by_name(name).expect("a walk");
+            walked.retain(|number| is_found(&types.btf.resolve_type_by_id(*number).expect("a type")));
+            assert_eq!(*numbers, walked, "{release}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_stand_in_has_what_programs_attach_to_by_the_kernels_numbers_and_nothing_else() {
+    let names = b"\0btf_trace_tcp_send_reset\0tcp_write_timer\0sock\0";
+    let (tracepoint, timer, struct_sock) = (1, 26, 42);
+    let tracepoint = [tracepoint, TYPEDEF, 1];
+    // A type of the same name and of another kind comes first.
+    let types =
+        [&int(4)[..], &[timer, TYPEDEF, 1], &[struct_sock, STRUCT, 8], &tracepoint, &[timer, FUNCTION, 0]];
+    let types = Types::parse(&btf(&types, names)).expect("types");
+    let stand_in = Types::parse(&types.stand_in()).expect("types");
+    let numbers = |name| stand_in.btf.resolve_ids_by_name(name).expect("a walk");
+    assert_eq!(numbers("btf_trace_tcp_send_reset"), [4]);
+    assert_eq!(numbers("tcp_write_timer"), [5]);
+    let is_nothing = |number| matches!(stand_in.btf.resolve_type_by_id(number), Ok(Type::Fwd(_)));
+    assert!((1..=3).all(is_nothing));
+    assert_eq!(stand_in.btf.base().type_id_range(), (0, 5));
+    assert_eq!(stand_in.tracepoint_arguments("tcp_send_reset"), None, "numbers are all that is asked of it");
+    assert!(stand_in.has_function("tcp_write_timer"));
 }

@@ -7,7 +7,7 @@ use aya::programs::{Iter, Program, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf};
 
 use super::hooks::{Attachment, Choice, Hook, Refusal, Rung};
-use super::{Kernel, tracefs};
+use super::{Kernel, tracefs, trial};
 
 impl Kernel {
     /// Attaches `hook` by its best rung, or the one that `choices` name.
@@ -65,32 +65,47 @@ impl Kernel {
 }
 
 fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
+    // Aya finds that out when the program is loaded already, which takes the verifier its time.
+    if matches!(program, Program::KProbe(_))
+        && let Some(lack) = trial::lacks_kprobes()
+    {
+        bail!(lack);
+    }
+    load(program, target, btf)?;
     if let Program::BtfTracePoint(program) = program {
-        // The largest is loaded ahead.
-        if program.fd().is_err() {
-            program.load(target, btf)?;
-        }
         program.attach()?;
     } else if let Program::FEntry(program) = program {
-        program.load(target, btf)?;
         program.attach()?;
     } else if let Program::FExit(program) = program {
-        program.load(target, btf)?;
         program.attach()?;
     } else if let Program::KProbe(program) = program {
-        program.load()?;
         program.attach(target, 0)?;
-    } else if let Program::Iter(program) = program {
-        load_iterator(program, target, btf)?;
     } else if let Program::TracePoint(program) = program {
-        // One program may have two tracepoints.
-        if program.fd().is_err() {
-            program.load()?;
-        }
         let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
         tracefs::with(|| program.attach(category, name))??;
+    }
+    Ok(())
+}
+
+/// Loads a program, unless it is: most are loaded ahead, and one may have two tracepoints.
+pub(super) fn load(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    if let Program::BtfTracePoint(program) = program {
+        program.load(target, btf)?;
+    } else if let Program::FEntry(program) = program {
+        program.load(target, btf)?;
+    } else if let Program::FExit(program) = program {
+        program.load(target, btf)?;
+    } else if let Program::KProbe(program) = program {
+        program.load()?;
+    } else if let Program::Iter(program) = program {
+        program.load(target, btf)?;
+    } else if let Program::TracePoint(program) = program {
+        program.load()?;
     } else {
-        bail!("no way to attach a program of type {:?}", program.prog_type());
+        bail!("no way to load a program of type {:?}", program.prog_type());
     }
     Ok(())
 }

@@ -47,19 +47,8 @@ impl Census {
     /// Without BTF, without the right to load programs, or where the kernel has no iterators.
     pub fn load(filter: Filter) -> Result<Self> {
         load::raise_limit();
-        let resolve = || {
-            let types = Types::read(Path::new(btf::VMLINUX))?;
-            let (offsets, missing) = types.offsets()?;
-            Ok::<_, anyhow::Error>((types, offsets, missing))
-        };
-        // Each reads some megabytes.
-        let (resolved, btf) = thread::scope(|scope| {
-            let resolved = thread::Builder::new().spawn_scoped(scope, resolve).context("start a thread")?;
-            let btf = Btf::from_sys_fs().context("read the kernel's types")?;
-            let resolved = resolved.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok::<_, anyhow::Error>((resolved?, btf))
-        })?;
-        let (types, offsets, missing) = resolved;
+        let types = Types::read(Path::new(btf::VMLINUX))?;
+        let (offsets, missing) = types.offsets()?;
         let options = Options {
             all_events: false,
             buffer_bytes: EVENTS_BYTES,
@@ -69,7 +58,8 @@ impl Census {
             has_log: false,
             hooks: Vec::new(),
         };
-        let (mut ebpf, sockets) = load::load(&types, &offsets, &options, &btf, load::Part::Census)?;
+        let load::Loaded { mut ebpf, sockets, btf } =
+            load::load(&types, &offsets, &options, load::Part::Census)?;
         for (name, target) in [("census_sockets", "tcp"), ("census_holders", "task_file")] {
             load_iterator(super::program(&mut ebpf, name)?, target, &btf)
                 .with_context(|| format!("load the iterator over {target}"))?;

@@ -255,6 +255,27 @@ pub const ALL: &[Hook] = &[
     ACCEPT_FAILED,
 ];
 
+/// How the kernel's types have what a program attaches to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A tracepoint.
+    Typedef,
+    /// A function, or an iterator.
+    Function,
+}
+
+/// The kernel's types that programs attach to, by name: those of every rung that attaches by them.
+pub fn types() -> impl Iterator<Item = (String, Kind)> {
+    let rungs = ALL.iter().chain([&LOOK_AT_SOCKETS, &LOOK_AT_HOLDERS]).flat_map(|hook| hook.rungs);
+    let places = rungs.flat_map(|rung| rung.programs.iter().map(|(_, target)| (rung.name, *target)));
+    places.filter_map(|(rung, target)| match rung {
+        "fentry" | "fexit" => Some((target.to_owned(), Kind::Function)),
+        "iter" => Some((format!("bpf_iter_{target}"), Kind::Function)),
+        "tp_btf" | "timer" | "sys_exit" => Some((format!("btf_trace_{target}"), Kind::Typedef)),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -289,5 +310,31 @@ mod tests {
         assert!(refused("keep=fentry").starts_with("no such hook; there are sockets, teardown, state, "));
         assert_eq!(refused("keepalive="), "keepalive can be attached by fentry, kprobe, timer");
         assert_eq!(refused("state=kprobe"), "state can be attached by tp_btf");
+    }
+
+    /// Else aya would not find it in the types that it is given.
+    #[test]
+    fn the_type_of_whatever_programs_attach_to_by_type_is_named() {
+        let named: BTreeSet<_> = types().map(|(name, _)| name).collect();
+        let expected = [
+            "__sys_accept4",
+            "bpf_iter_task_file",
+            "bpf_iter_tcp",
+            "btf_trace_inet_sk_error_report",
+            "btf_trace_inet_sock_set_state",
+            "btf_trace_sys_exit",
+            "btf_trace_tcp_cong_state_set",
+            "btf_trace_tcp_destroy_sock",
+            "btf_trace_tcp_receive_reset",
+            "btf_trace_tcp_retransmit_skb",
+            "btf_trace_tcp_retransmit_synack",
+            "btf_trace_tcp_send_reset",
+            "btf_trace_timer_expire_entry",
+            "btf_trace_timer_expire_exit",
+            "tcp_keepalive_timer",
+            "tcp_write_timer",
+        ];
+        assert_eq!(named.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        assert!(types().all(|(name, kind)| name.starts_with("btf_trace_") == (kind == Kind::Typedef)));
     }
 }

@@ -2,15 +2,15 @@
 
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{Program, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, Endianness};
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::Settings;
 
 use super::attach::{load_iterator, refused};
 use super::hooks::{Attachment, BY_ADDRESS, BY_COOKIE, Refusal, Rung, SOCKETS};
-use super::{OBJECT, Options, Plain, WAKE_BYTES};
+use super::{OBJECT, Options, Plain, WAKE_BYTES, ahead, loader};
 use crate::privileges::capabilities;
 use crate::source::btf::Types;
 
@@ -38,63 +38,65 @@ const OF_HOOKS: [&str; 6] = ["SLOTS", "TROUBLED", "SURVIVED", "STALLED", "WANTED
 /// Room in a map that is not used.
 const LITTLE: u32 = 64;
 
-/// Loads the object, and says by what the programs know a socket: the best that [`SOCKETS`] has here, or what `options` ask for.
+/// The object, loaded.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    /// By what the programs know a socket.
+    pub(super) sockets: Attachment,
+    /// What the programs attach to, by the kernel's numbers.
+    pub(super) btf: Btf,
+}
+
+/// Loads the object for sockets known by the best that [`SOCKETS`] has here, or by what `options` ask for.
 ///
 /// # Errors
 /// When the kernel does not take it, with what to do about that.
-pub(super) fn load(
-    types: &Types,
-    offsets: &Offsets,
-    options: &Options,
-    btf: &Btf,
-    part: Part,
-) -> Result<(Ebpf, Attachment)> {
+pub(super) fn load(types: &Types, offsets: &Offsets, options: &Options, part: Part) -> Result<Loaded> {
+    let stand_in = types.stand_in();
+    let parse = || Btf::parse(&stand_in, Endianness::default());
     let load_with = |rung: &'static Rung| {
         let by_address = rung.name == BY_ADDRESS.name;
-        Ok((load_object(types, offsets, options, btf, by_address, part)?, Attachment::by(&SOCKETS, rung)))
+        load_object(types, offsets, options, by_address, part)
+    };
+    let load_ahead = |loaded: &mut Loaded| {
+        if part == Part::Hooks {
+            ahead::load(&mut loaded.ebpf, &options.hooks, types, &loaded.btf);
+        }
     };
     let chosen = SOCKETS.chosen(&options.hooks);
-    if chosen.is_some_and(|rung| rung.name == BY_ADDRESS.name) {
-        return load_with(&BY_ADDRESS);
+    let first = chosen.unwrap_or(&BY_COOKIE);
+    let (ebpf, btf) = thread::scope(|scope| {
+        let btf = thread::Builder::new().spawn_scoped(scope, parse).context("start a thread")?;
+        let ebpf = load_with(first);
+        let btf = btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, anyhow::Error>((ebpf?, btf.context("read the kernel's types")?))
+    })?;
+    let mut loaded = Loaded { ebpf, sockets: Attachment::by(&SOCKETS, first), btf };
+    load_ahead(&mut loaded);
+    if first.name == BY_ADDRESS.name {
+        return Ok(loaded);
     }
-    let (mut ebpf, by_cookie) = load_with(&BY_COOKIE)?;
-    let Some(refusal) = lacks_helpers(&mut ebpf, btf, part) else { return Ok((ebpf, by_cookie)) };
+    let Some(refusal) = lacks_helpers(&mut loaded.ebpf, &loaded.btf, part) else { return Ok(loaded) };
     if let Some(rung) = chosen {
         return Err(refused(&SOCKETS, rung, refusal));
     }
     // Its maps go before others are made.
-    drop(ebpf);
-    let (ebpf, mut by_address) = load_with(&BY_ADDRESS)?;
-    by_address.refused.push(Refusal { way: BY_COOKIE.label, why: refusal });
-    Ok((ebpf, by_address))
+    drop(loaded.ebpf);
+    loaded.ebpf = load_with(&BY_ADDRESS)?;
+    loaded.sockets = Attachment::by(&SOCKETS, &BY_ADDRESS);
+    loaded.sockets.refused.push(Refusal { way: BY_COOKIE.label, why: refusal });
+    load_ahead(&mut loaded);
+    Ok(loaded)
 }
-
-/// The program that takes the verifier as long as the look at sockets does.
-const STATE: &str = "inet_sock_set_state";
 
 /// What the kernel says where it refuses a program for what it calls. The look at sockets calls what came last, and is needed anyway.
 fn lacks_helpers(ebpf: &mut Ebpf, btf: &Btf, part: Part) -> Option<String> {
-    let wanted = match part {
+    let name = match part {
         Part::Hooks => "look_at_sockets",
         Part::Census => "census_sockets",
     };
-    let (mut look, mut state) = (None, None);
-    for (name, program) in ebpf.programs_mut() {
-        if name == wanted {
-            look = Some(program);
-        } else if name == STATE && part == Part::Hooks {
-            state = Some(program);
-        }
-    }
-    let Some(Program::Iter(look)) = look else { return None };
-    let error = thread::scope(|scope| {
-        if let Some(Program::BtfTracePoint(program)) = state {
-            // Whoever attaches it loads it where that has failed, and says why.
-            let load = move || drop(program.load(STATE, btf));
-            let _ = thread::Builder::new().spawn_scoped(scope, load);
-        }
-        load_iterator(look, "tcp", btf).err()
-    })?;
+    let Some(Program::Iter(look)) = ebpf.program_mut(name) else { return None };
+    let error = load_iterator(look, "tcp", btf).err()?;
     let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else { return None };
     let log = verifier_log.to_string();
     let is_refusal = |line: &&str| {
@@ -107,7 +109,6 @@ fn load_object(
     types: &Types,
     offsets: &Offsets,
     options: &Options,
-    btf: &Btf,
     by_address: bool,
     part: Part,
 ) -> Result<Ebpf> {
@@ -126,14 +127,14 @@ fn load_object(
     let offsets = Plain(*offsets);
     // With no log wanted the verifier drops every line of it.
     let log_level = if options.has_log { u8::MAX } else { 0 };
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader::make();
     if part == Part::Census {
         for map in OF_HOOKS {
             loader.map_max_entries(map, LITTLE);
         }
     }
     loader
-        .btf(Some(btf))
+        .btf(None)
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)

@@ -60,9 +60,7 @@ pub fn lacks(hook: &Hook, rung: &Rung, types: &Types) -> Option<String> {
         |name: &str| (!types.has_function(name)).then(|| format!("this kernel has no function {name}"));
     match rung.name {
         "fentry" | "fexit" => targets.find_map(function),
-        "kprobe" | "kretprobe" => {
-            lacks_kprobes(Path::new(PERF_DEVICES)).or_else(|| targets.find_map(function))
-        }
+        "kprobe" | "kretprobe" => lacks_kprobes().or_else(|| targets.find_map(function)),
         "iter" => targets.find_map(|target| {
             let is_missing = !types.has_function(&format!("bpf_iter_{target}"));
             is_missing.then(|| format!("this kernel has no iterator {target}"))
@@ -79,6 +77,7 @@ pub fn lacks(hook: &Hook, rung: &Rung, types: &Types) -> Option<String> {
 }
 
 /// That the kernel was built without kprobes, by its list of what can be attached to.
-fn lacks_kprobes(devices: &Path) -> Option<String> {
+pub(super) fn lacks_kprobes() -> Option<String> {
+    let devices = Path::new(PERF_DEVICES);
     (devices.exists() && !devices.join("kprobe").exists()).then(|| "this kernel has no kprobes".to_owned())
 }
