@@ -40,9 +40,8 @@ const MAX_NAME_BYTES: usize = 4096;
 /// A kernel's types.
 pub struct Types {
     btf: Btf,
-    /// Numbers of the types of each name that was looked up: finding one walks all types. Those that every start asks for are found in
-    /// one walk.
-    found: RefCell<HashMap<String, Vec<u32>>>,
+    /// Types already looked up, with their numbers: finding a name walks all types. Those that every start asks for are found in one walk.
+    found: RefCell<HashMap<String, Vec<(u32, Type)>>>,
 }
 
 impl Types {
@@ -85,7 +84,9 @@ impl Types {
                 Ok(finding) => finding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(_) => find(),
             };
-            Ok(Self { btf: btf?, found: RefCell::new(found) })
+            let btf = btf?;
+            let found = found.into_iter().map(|(name, numbers)| (name, by_number(&btf, numbers))).collect();
+            Ok(Self { btf, found: RefCell::new(found) })
         })
     }
 
@@ -167,11 +168,15 @@ impl Types {
         let mut found = self.found.borrow_mut();
         if !found.contains_key(name) {
             let numbers = self.btf.resolve_ids_by_name(name).unwrap_or_default();
-            found.insert(name.to_owned(), numbers);
+            found.insert(name.to_owned(), by_number(&self.btf, numbers));
         }
-        let types = found.get(name)?.iter().map(|number| (*number, self.btf.resolve_type_by_id(*number)));
-        types.filter_map(|(number, found)| Some((number, found.ok()?))).find(|(_, found)| is_wanted(found))
+        found.get(name)?.iter().find(|(_, found)| is_wanted(found)).cloned()
     }
+}
+
+/// The types with these numbers, as far as they can be read.
+fn by_number(btf: &Btf, numbers: Vec<u32>) -> Vec<(u32, Type)> {
+    numbers.into_iter().filter_map(|number| Some((number, btf.resolve_type_by_id(number).ok()?))).collect()
 }
 
 /// What every start of the kernel side asks for.

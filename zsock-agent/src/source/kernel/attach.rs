@@ -41,25 +41,34 @@ impl Kernel {
     }
 
     fn attach_rung(&mut self, rung: &Rung, btf: &Btf) -> Result<()> {
-        for (index, place @ (name, target)) in rung.programs.iter().enumerate() {
+        // One thread with mounts of its own for all of a rung's: to make and end it takes longer than to attach.
+        let attached = if rung.name == "tracepoint" {
+            tracefs::with(|| self.attach_programs(rung, btf)).flatten()
+        } else {
+            self.attach_programs(rung, btf)
+        };
+        if attached.is_err() {
+            for (name, _) in rung.programs {
+                // Without its companion it would only cost; whether it goes, nobody could act on.
+                let _ = self.ebpf.program_mut(name).map(unload);
+            }
+            self.attached.retain(|(attached, _)| !rung.programs.iter().any(|(name, _)| name == attached));
+            return attached;
+        }
+        self.timers |= rung.timer;
+        Ok(())
+    }
+
+    fn attach_programs(&mut self, rung: &Rung, btf: &Btf) -> Result<()> {
+        for place @ (name, target) in rung.programs {
             // Two hooks may share a tracepoint.
             if self.attached.contains(place) {
                 continue;
             }
             let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?;
-            if let Err(error) = attach(program, target, btf) {
-                for (name, _) in &rung.programs[..=index] {
-                    // Without its companion it would only cost; whether it goes, nobody could act on.
-                    let _ = self.ebpf.program_mut(name).map(unload);
-                }
-                self.attached.retain(|(attached, _)| {
-                    !rung.programs[..=index].iter().any(|(name, _)| name == attached)
-                });
-                return Err(error);
-            }
+            attach(program, target, btf)?;
             self.attached.push(*place);
         }
-        self.timers |= rung.timer;
         Ok(())
     }
 }
@@ -82,7 +91,7 @@ fn attach(program: &mut Program, target: &str, btf: &Btf) -> Result<()> {
         program.attach(target, 0)?;
     } else if let Program::TracePoint(program) = program {
         let (category, name) = target.split_once('/').context("a tracepoint is written category/name")?;
-        tracefs::with(|| program.attach(category, name))??;
+        program.attach(category, name)?;
     }
     Ok(())
 }
