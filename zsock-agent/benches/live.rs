@@ -58,7 +58,8 @@ fn main() -> Result<()> {
                 clock = self::clock()?;
                 Ok(())
             };
-            let raws: Vec<Raw> = batch.iter().map(|bytes| Raw::decode_into(bytes, &mut boxes)).collect::<Result<_, _>>()?;
+            let raws: Vec<Raw> =
+                batch.iter().map(|bytes| Raw::decode_into(bytes, &mut boxes)).collect::<Result<_, _>>()?;
             lap(0)?;
             for raw in raws {
                 assembler.learn(&raw);
