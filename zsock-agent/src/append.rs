@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 /// What text is appended to.
-pub(super) trait Append {
+pub(crate) trait Append {
     /// Appends a text.
     fn append(&mut self, text: &str);
 
@@ -37,7 +37,7 @@ impl Append for Vec<u8> {
 }
 
 #[inline]
-pub(super) fn number(to: &mut impl Append, value: impl Into<u64>) {
+pub(crate) fn number(to: &mut impl Append, value: impl Into<u64>) {
     let value = value.into();
     match u8::try_from(value) {
         // Most counters of a healthy connection are zero.
@@ -48,7 +48,7 @@ pub(super) fn number(to: &mut impl Append, value: impl Into<u64>) {
 
 /// A number in hexadecimal.
 #[inline]
-pub(super) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
+pub(crate) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let value = value.into();
     let length = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
@@ -60,7 +60,7 @@ pub(super) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
 
 /// An address and port: `10.0.1.4:443`, `[2001:db8::1]:443`.
 #[inline]
-pub(super) fn address(to: &mut impl Append, address: SocketAddr) {
+pub(crate) fn address(to: &mut impl Append, address: SocketAddr) {
     match address {
         SocketAddr::V4(address) => ipv4(to, *address.ip()),
         SocketAddr::V6(address) => {
