@@ -89,9 +89,14 @@ impl Timeline {
         let earlier = |entries: &[TimelineEntry]| entries.partition_point(|earlier| earlier.at <= at);
         let place = if is_latest { self.entries.len() } else { earlier(&self.entries) };
         self.latest = self.latest.max(Some(at));
-        // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end.
+        // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end. To make
+        // room for more moves all of them: where there are many, it is made for many.
         if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(if self.entries.is_empty() { 2 } else { 3 });
+            self.entries.reserve_exact(if self.entries.is_empty() {
+                2
+            } else {
+                3.max(self.entries.len() / 3)
+            });
         }
         self.entries.insert(place, entry);
         if self.surplus() > SURPLUS {
