@@ -22,7 +22,7 @@ use zsock_agent::sink::ndjson;
 use zsock_agent::source::assemble::Assembler;
 use zsock_agent::source::assemble::facts::Units;
 use zsock_agent::source::clock::Clock;
-use zsock_agent::source::decode::Raw;
+use zsock_agent::source::decode::{Boxes, Raw};
 use zsock_agent::source::order::Order;
 use zsock_common::offsets::Offsets;
 use zsock_common::wire::{Endpoints, Head, Kind, Process, SocketRecord, TcpFacts, Wire as _};
@@ -55,6 +55,7 @@ fn main() -> Result<()> {
     let host = Arc::from("web-1.example");
     let mut assembler = Assembler::new(host, Clock::start()?, units, BTreeMap::new(), 1 << 18);
     let (mut order, mut engine) = (Order::default(), Engine::new(Thresholds::default()));
+    let mut boxes = Boxes::default();
     let mut took = [Duration::ZERO; STEPS.len()];
     let (mut told, mut verdicts, mut now_ns) = (0, 0, 3_600_000_000_000);
     let (mut lines, mut written) = (Vec::new(), 0);
@@ -76,7 +77,8 @@ fn main() -> Result<()> {
                 clock = self::clock()?;
                 Ok(())
             };
-            let raws: Vec<Raw> = batch.iter().map(|bytes| Raw::decode(bytes)).collect::<Result<_, _>>()?;
+            let raws: Vec<Raw> =
+                batch.iter().map(|bytes| Raw::decode_into(bytes, &mut boxes)).collect::<Result<_, _>>()?;
             lap(0)?;
             for raw in raws {
                 assembler.learn(&raw);
@@ -99,6 +101,10 @@ fn main() -> Result<()> {
                 lap(5)?;
                 written += std::mem::take(&mut lines).len();
             }
+            for raw in raws {
+                boxes.take_back(raw);
+            }
+            lap(0)?;
         }
     }
     for (step, took) in STEPS.into_iter().zip(took) {

@@ -34,4 +34,5 @@ pub mod select;
 mod shared;
 pub mod sink;
 pub mod source;
+mod spare;
 pub mod time;

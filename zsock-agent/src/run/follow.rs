@@ -25,7 +25,7 @@ use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
 use crate::source::clock::{self, Clock};
-use crate::source::decode::Raw;
+use crate::source::decode::{Boxes, Raw};
 use crate::source::kernel::looks::Limits;
 use crate::source::kernel::runs::Runs;
 use crate::source::kernel::{Kernel, Options};
@@ -58,6 +58,7 @@ struct Trace {
     host: Arc<str>,
     kernel: Kernel,
     clock: Clock,
+    boxes: Boxes,
     order: Order,
     assembler: Assembler,
     output: Output,
@@ -127,6 +128,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         host: Arc::clone(&host),
         kernel,
         clock,
+        boxes: Boxes::default(),
         order: Order::default(),
         assembler,
         output,
@@ -242,10 +244,11 @@ impl Trace {
         }
         let batch = self.take_batch(now_ns, is_end);
         self.look_up_holders(&batch);
-        for raw in &batch {
-            for record in self.assembler.assemble(raw) {
-                self.tell(raw, record);
+        for raw in batch {
+            for record in self.assembler.assemble(&raw) {
+                self.tell(&raw, record);
             }
+            self.boxes.take_back(raw);
         }
         for failure in self.beside.failures(self.clock.at(now_ns), is_end, &self.kernel) {
             self.tell_failure(&failure);
@@ -347,8 +350,8 @@ impl Trace {
 
     /// Takes in what the kernel side has written.
     fn read(&mut self) {
-        let Self { kernel, order, assembler, undecoded, .. } = self;
-        kernel.drain(|bytes| match Raw::decode(bytes) {
+        let Self { kernel, boxes, order, assembler, undecoded, .. } = self;
+        kernel.drain(|bytes| match Raw::decode_into(bytes, boxes) {
             Ok(raw) => sort_in(raw, order, assembler),
             Err(error) => {
                 *undecoded += 1;

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,10 @@ use tokio::sync::Notify;
 use super::batch::{Batch, Rendered};
 use crate::privileges::landlock;
 use crate::time::Time;
+
+mod waiting;
+
+use waiting::Waiting;
 
 /// This part of the queue is kept for verdicts: they matter more than the events around them.
 const VERDICTS_SHARE: usize = 4;
@@ -70,7 +73,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     /// Records that the thread has not taken yet, one after the other.
-    waiting: Vec<u8>,
+    waiting: Waiting,
     /// What is left to write of each record, oldest first, those that the thread is writing included.
     unwritten: VecDeque<usize>,
     unwritten_bytes: usize,
@@ -207,9 +210,9 @@ impl Writer {
         if queue.outcome.is_some() {
             return;
         }
-        let before = queue.waiting.len();
+        let before = queue.waiting.bytes();
         change(&mut queue);
-        let after = queue.waiting.len();
+        let after = queue.waiting.bytes();
         // The thread sleeps for the first record of a piece, and then until the piece is full.
         let piece_bytes = self.shared.piece_bytes;
         if (before == 0 && after > 0) || (before < piece_bytes && after >= piece_bytes) {
@@ -219,21 +222,17 @@ impl Writer {
 }
 
 impl Queue {
-    /// Takes in all of a batch, by its buffer where none waits.
+    /// Takes in all of a batch.
     fn take(&mut self, batch: &mut Batch) {
         self.unwritten.extend(batch.records.iter().map(|record| record.length));
         self.unwritten_bytes += batch.bytes.len();
-        if self.waiting.is_empty() {
-            mem::swap(&mut self.waiting, &mut batch.bytes);
-        } else {
-            self.waiting.extend_from_slice(&batch.bytes);
-        }
+        self.waiting.take(&mut batch.bytes);
     }
 
     fn add(&mut self, record: Rendered, bytes: &[u8]) {
         self.unwritten.push_back(record.length);
         self.unwritten_bytes += bytes.len();
-        self.waiting.extend_from_slice(bytes);
+        self.waiting.add(bytes);
     }
 
     fn drop_records(&mut self, count: u64, at: Time) {
@@ -258,18 +257,13 @@ impl Intake {
     /// or until there is a piece of them. Says whether there is any: there is none at the end.
     #[must_use]
     pub fn next(&self, gather: Duration, records: &mut Vec<u8>) -> bool {
-        // The buffer is used again, unless a slow reader has made it large.
-        if records.capacity() > 2 * (BATCH_BYTES + self.0.piece_bytes) {
-            *records = Vec::new();
-        }
-        records.clear();
         let mut queue = self.0.lock();
-        let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.ending;
+        let idle = |queue: &mut Queue| queue.waiting.bytes() == 0 && !queue.ending;
         queue = self.0.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
-        let gathering = |queue: &mut Queue| queue.waiting.len() < self.0.piece_bytes && !queue.ending;
+        let gathering = |queue: &mut Queue| queue.waiting.bytes() < self.0.piece_bytes && !queue.ending;
         let gathered = self.0.work.wait_timeout_while(queue, gather, gathering);
         queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        mem::swap(&mut queue.waiting, records);
+        queue.waiting.give(self.0.piece_bytes, records);
         !records.is_empty()
     }
 

@@ -92,7 +92,7 @@ impl Assembler {
     fn learn_closer(&mut self, record: &SocketRecord) {
         if record.actor.tgid != 0 && !is_opening(state_after(record)) {
             let closer = self.processes.of(&record.actor);
-            self.sockets.track(record, &self.units.known).owners.closed_by(closer);
+            self.sockets.tracked(SocketId(record.head.cookie)).owners.closed_by(closer);
         }
     }
 

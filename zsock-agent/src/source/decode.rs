@@ -5,6 +5,8 @@ use zsock_common::wire::{
     ClockRecord, Head, HolderRecord, Input, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, Wire,
 };
 
+use crate::spare::Spare;
+
 /// A record as the kernel side wrote it; boxed, for it is moved from queue to queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Raw {
@@ -33,12 +35,43 @@ pub enum DecodeError {
     UnknownKind(u16),
 }
 
+/// So many boxes are kept to be used again, 2.4 MB.
+const KEPT_BOXES: usize = 8192;
+
+/// Boxes of events that are done with: events wait for their turn, thousands of them on a busy host.
+#[derive(Debug)]
+pub struct Boxes(Spare<SocketRecord>);
+
+impl Default for Boxes {
+    fn default() -> Self {
+        Self(Spare::at_most(KEPT_BOXES))
+    }
+}
+
+impl Boxes {
+    /// Takes the box of a record that is done with.
+    pub fn take_back(&mut self, raw: Raw) {
+        match raw {
+            Raw::Socket(_, record) => self.0.take_back(record),
+            Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
+        }
+    }
+}
+
 impl Raw {
     /// Reads one record.
     ///
     /// # Errors
     /// [`DecodeError::Short`] when `bytes` end early, [`DecodeError::UnknownKind`] for a number that this build does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_into(bytes, &mut Boxes::default())
+    }
+
+    /// Reads one record, an event into a box that was used before.
+    ///
+    /// # Errors
+    /// As [`Raw::decode`].
+    pub fn decode_into(bytes: &[u8], boxes: &mut Boxes) -> Result<Self, DecodeError> {
         let head = Head::decode(&mut Bytes(bytes))?;
         let kind = Kind::from_number(head.kind).ok_or(DecodeError::UnknownKind(head.kind))?;
         Ok(match kind {
@@ -58,7 +91,7 @@ impl Raw {
             | Kind::ResetReceived
             | Kind::ResetSent
             | Kind::Destroyed
-            | Kind::AcceptFailed => Self::Socket(kind, boxed(bytes)?),
+            | Kind::AcceptFailed => Self::Socket(kind, boxes.0.put(read(bytes)?)),
         })
     }
 
@@ -86,10 +119,14 @@ impl Raw {
     }
 }
 
-/// Cut to its length first, which is looked at once then, and not for each field.
 fn boxed<T: Wire>(bytes: &[u8]) -> Result<Box<T>, DecodeError> {
+    read(bytes).map(Box::new)
+}
+
+/// Cut to its length first, which is looked at once then, and not for each field.
+fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     let bytes = bytes.get(..T::SIZE_BYTES).ok_or(DecodeError::Short)?;
-    T::decode(&mut Bytes(bytes)).map(Box::new)
+    T::decode(&mut Bytes(bytes))
 }
 
 /// The rows of an iterator, one after the other. What is left over at the end is no row.

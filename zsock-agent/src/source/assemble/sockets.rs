@@ -9,6 +9,7 @@ use zsock_common::wire::SocketRecord;
 use crate::record::SocketId;
 use crate::source::assemble::known::Known;
 use crate::source::assemble::tracked::Tracked;
+use crate::spare::Spare;
 
 /// So many sockets in trouble are passed over at most where one has to be forgotten: they are asked about most.
 const PASSED_OVER: usize = 64;
@@ -16,10 +17,14 @@ const PASSED_OVER: usize = 64;
 /// What happened to a socket that is gone may arrive so much later: where a virtual machine is not let run.
 const LATE_NS: u64 = 250_000_000;
 
+/// So many boxes of forgotten sockets are kept: the one that is forgotten makes room for the next.
+const KEPT_BOXES: usize = 1024;
+
 /// What is remembered of sockets. The kernel chose their ids: a hash without a key is good enough for them.
 pub(super) struct Sockets {
     /// Boxed, for a table that grows has up to twice the room that it needs.
     tracked: FxHashMap<SocketId, Box<Tracked>>,
+    spare: Spare<Tracked>,
     /// The order in which they were heard of.
     heard: VecDeque<SocketId>,
     /// Sockets that were let go, and when, CLOCK_MONOTONIC nanoseconds.
@@ -37,6 +42,7 @@ impl Sockets {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             tracked: FxHashMap::default(),
+            spare: Spare::at_most(KEPT_BOXES),
             heard: VecDeque::new(),
             gone: VecDeque::new(),
             capacity: capacity.max(1),
@@ -73,7 +79,7 @@ impl Sockets {
             Occupied(known) => known.into_mut(),
             Vacant(place) => {
                 self.heard.push_back(id);
-                place.insert(Box::new(Tracked::unseen()))
+                place.insert(self.spare.put(Tracked::unseen()))
             }
         }
     }
@@ -107,7 +113,9 @@ impl Sockets {
 
     fn forget(&mut self, id: SocketId) {
         self.dead.remove(&id);
-        self.tracked.remove(&id);
+        if let Some(tracked) = self.tracked.remove(&id) {
+            self.spare.take_back(tracked);
+        }
         // Ids of sockets that are gone are dropped in bulk.
         if self.heard.len() > 2 * self.tracked.len() + 1024 {
             self.heard.retain(|id| self.tracked.contains_key(id));
