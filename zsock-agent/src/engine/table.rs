@@ -1,10 +1,10 @@
 //! The sockets that the engine follows, by identity, bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
-use rustc_hash::FxHashMap;
+use foldhash::fast::RandomState as QuickState;
 
 use super::facts::Facts;
 use super::timeline::Timeline;
@@ -66,9 +66,9 @@ pub(crate) type Ends = (SocketAddr, SocketAddr);
 /// have one, timelines are shortened, and then no other socket is taken in.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds. The kernel chose the ids: a hash
-    /// without a key is good enough for them.
-    entries: FxHashMap<SocketId, Box<Entry>>,
+    /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds. Whoever wrote a recording chose its
+    /// ids: the hash has a key that nobody knows.
+    entries: HashMap<SocketId, Box<Entry>, QuickState>,
     /// Who makes room next. An event moves nobody here, for there is one after the other and seldom a need for room: who had one since
     /// is sent back to its turn when it comes up.
     turns: BTreeMap<Turn, SocketId>,
@@ -90,7 +90,7 @@ impl Table {
     /// An empty table.
     pub(crate) fn new(room: Room) -> Self {
         Self {
-            entries: FxHashMap::default(),
+            entries: HashMap::default(),
             turns: BTreeMap::new(),
             by_ends: BTreeSet::new(),
             ends_hasher: RandomState::new(),

@@ -1,8 +1,6 @@
 //! Sockets without a verdict that may be the other ends of those that have one.
 
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::Story;
 use super::runs::Runs;
@@ -37,8 +35,8 @@ impl Others {
     /// Adds those to the stories that have the ends of one of them the other way round: of the connections that ended, and of those that go
     /// on without a word.
     pub(super) fn join(self, runs: &Runs, stories: &mut Vec<Story>) {
-        let mut known: FxHashSet<(usize, SocketId)> = FxHashSet::default();
-        let mut wanted: FxHashSet<Ends> = FxHashSet::default();
+        let mut known: BTreeSet<(usize, SocketId)> = BTreeSet::new();
+        let mut wanted: BTreeSet<Ends> = BTreeSet::new();
         for story in &*stories {
             let Subject::Socket { socket, .. } = &story.subject else { continue };
             known.insert((story.run, socket.id));

@@ -1,10 +1,10 @@
 //! What is kept of sockets, processes and destinations that had a verdict, within bounds.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use foldhash::fast::RandomState;
 use serde_json::Value;
 
 use super::Story;
@@ -49,15 +49,16 @@ type Turn = (Severity, Reverse<u64>, usize);
 #[derive(Debug)]
 pub(super) struct Stories {
     kept: Vec<Option<Kept>>,
-    by_key: FxHashMap<(usize, Key), usize>,
+    /// Whoever wrote the recordings chose the keys: the hash has a key that nobody knows.
+    by_key: HashMap<(usize, Key), usize, RandomState>,
     turns: BTreeSet<Turn>,
     bytes: usize,
     room: usize,
     began: u64,
     /// The ends of sockets that may be the other ends of those with a verdict.
-    wanted: FxHashSet<Ends>,
+    wanted: HashSet<Ends, RandomState>,
     /// Hashes of the keys of those that found no room.
-    dropped_keys: FxHashSet<u64>,
+    dropped_keys: HashSet<u64, RandomState>,
     dropped: u64,
 }
 
@@ -81,13 +82,13 @@ impl Stories {
     pub(super) fn within(room: usize) -> Self {
         Self {
             kept: Vec::new(),
-            by_key: FxHashMap::default(),
+            by_key: HashMap::default(),
             turns: BTreeSet::new(),
             bytes: 0,
             room,
             began: 0,
-            wanted: FxHashSet::default(),
-            dropped_keys: FxHashSet::default(),
+            wanted: HashSet::default(),
+            dropped_keys: HashSet::default(),
             dropped: 0,
         }
     }
@@ -244,7 +245,7 @@ impl Stories {
 
     fn count_dropped(&mut self, run: usize, key: Key) {
         let is_full = self.dropped_keys.len() >= DROPPED_KNOWN;
-        if is_full || self.dropped_keys.insert(FxBuildHasher.hash_one((run, key))) {
+        if is_full || self.dropped_keys.insert(self.by_key.hasher().hash_one((run, key))) {
             self.dropped += 1;
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Output {
     /// What is printed and not handed over yet.
     batch: Batch,
     writer: Writer,
+    /// The writer had no room: until it has some again, events are not even rendered, so that nobody pays for a reader that is slow.
+    is_full: bool,
     /// Where records are lost that the writer does not take, who it is that takes them, and what failed then.
     loss: &'static str,
     taker: &'static str,
@@ -107,6 +109,7 @@ impl Output {
             renderer,
             batch: Batch::default(),
             writer,
+            is_full: false,
             loss,
             taker,
             failure,
@@ -188,7 +191,7 @@ impl Output {
     /// Has written what was printed so far and waits for nothing else.
     pub(super) fn hand_over(&mut self) {
         if !self.batch.is_empty() {
-            self.writer.push(&mut self.batch);
+            self.is_full |= !self.writer.push(&mut self.batch);
         }
     }
 
@@ -198,6 +201,7 @@ impl Output {
         self.flush(at);
         self.metrics.note_dropped(self.loss, self.writer.dropped());
         if self.writer.has_room() {
+            self.is_full = false;
             self.tell_all_losses(at);
         }
     }
@@ -270,15 +274,18 @@ impl Output {
 
     fn print(&mut self, record: &Record, timeline: Option<&Timeline>) {
         self.counted.records += 1;
+        if self.is_full && record.event().is_some() {
+            return self.writer.pass_over(record.at);
+        }
         self.renderer.render(record, timeline, &mut self.batch);
         if self.batch.as_bytes().len() >= BATCH_BYTES {
-            self.writer.push(&mut self.batch);
+            self.hand_over();
         }
     }
 
     fn print_past_limit(&mut self, record: &Record) {
         self.counted.records += 1;
-        self.writer.push(&mut self.batch);
+        self.hand_over();
         self.renderer.render(record, None, &mut self.batch);
         self.writer.push_past_limit(&mut self.batch);
     }
@@ -352,6 +359,7 @@ mod tests {
             renderer: Renderer::Ndjson,
             batch: Batch::default(),
             writer: Writer::spawn("zsock-test", 0, 1, work).expect("a thread can be started"),
+            is_full: false,
             loss: "output",
             taker: "the reader of stdout",
             failure: String::new(),
@@ -378,6 +386,26 @@ mod tests {
         drop(output.writer.finish(END_PATIENCE));
         let written: Vec<Record> = lines.iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
         assert_eq!(written, [shed]);
+    }
+
+    #[test]
+    fn events_are_not_even_rendered_while_there_is_no_room_and_are_again_once_there_is() {
+        let (mut output, _lines) = output_without_room();
+        let event = |second| {
+            let event = crate::detect::story::resent(1);
+            Record::new(Time::from_unix_ns(second), &"web-1".into(), Body::Event(Box::new(event)))
+        };
+        output.push(&event(1));
+        assert!(!output.batch.is_empty(), "nobody knows yet that there is no room");
+        output.hand_over();
+        output.push(&event(2));
+        assert!(output.batch.is_empty());
+        assert_eq!(output.counted.events, 2, "it is judged and counted all the same");
+        assert_eq!(output.writer.dropped(), 2);
+        // Nothing waits for the reader any more.
+        output.tell_losses(Time::from_unix_ns(3));
+        output.push(&event(4));
+        assert!(!output.batch.is_empty());
     }
 
     #[test]

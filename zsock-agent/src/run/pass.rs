@@ -19,6 +19,10 @@ const EARLY_PERCENT: u32 = 85;
 /// When passes come.
 pub(super) struct Schedule {
     interval: Duration,
+    /// Passes come so many times as seldom as they might.
+    rarity: u32,
+    /// What the last one took, processor time.
+    took: Duration,
     next: Instant,
     running: Option<Running>,
     /// The interval that was told last where it was longer than the one asked for.
@@ -41,14 +45,28 @@ impl Schedule {
         let next = Instant::now();
         // What is lost without the capability to enter them was said at the start.
         let told_refusal = capabilities::lacks(Capability::CAP_SYS_ADMIN);
-        Self { interval, next, running: None, slowed: None, told_refusal, passes: Passes::default() }
+        Self {
+            interval,
+            rarity: 1,
+            took: Duration::ZERO,
+            next,
+            running: None,
+            slowed: None,
+            told_refusal,
+            passes: Passes::default(),
+        }
     }
 
-    /// Lets passes come half as often as they do, for good. Returns the time between two of them.
+    /// Lets passes come half as often as they might, for good. Returns the time between two of them, if they take as long as the last one.
     pub(super) fn halve(&mut self) -> Duration {
-        self.interval = self.passes.interval.map_or(self.interval, |now| now.max(self.interval)) * 2;
+        self.rarity *= 2;
         self.slowed = None;
-        self.interval
+        self.interval_of(self.took)
+    }
+
+    /// The time from one pass to the next where each takes so much processor time.
+    fn interval_of(&self, took: Duration) -> Duration {
+        self.interval.max(took * SHARE) * self.rarity
     }
 
     /// Waits until a pass is to begin or to go on.
@@ -70,7 +88,7 @@ impl Schedule {
 
     /// Puts the next pass off after one that could not begin.
     pub(super) fn failed(&mut self) {
-        self.next = Instant::now() + self.interval;
+        self.next = Instant::now() + self.interval_of(Duration::ZERO);
     }
 
     /// Takes one step of the pass that is under way. Returns whether that was the last.
@@ -100,17 +118,17 @@ impl Schedule {
             );
             self.told_refusal = true;
         }
-        let interval = self.interval.max(took * SHARE);
+        self.took = took;
+        let (interval, wanted) = (self.interval_of(took), self.interval_of(Duration::ZERO));
         self.next = began + (interval * EARLY_PERCENT / 100).max(took * SHARE);
-        let told = self.slowed.unwrap_or(self.interval);
+        let told = self.slowed.unwrap_or(wanted);
         if interval > told * 2 || interval > told && self.slowed.is_none() {
             log::warn!(
-                "a pass over all sockets takes {took:.1?}: they come every {interval:.1?} instead of every {:.1?}, so that zsock stays \
-                 light; verdicts that time alone reveals come later",
-                self.interval
+                "a pass over all sockets takes {took:.1?}: they come every {interval:.1?} instead of every {wanted:.1?}, so that zsock \
+                 stays light; verdicts that time alone reveals come later"
             );
             self.slowed = Some(interval);
-        } else if interval == self.interval && self.slowed.take().is_some() {
+        } else if interval == wanted && self.slowed.take().is_some() {
             log::warn!("passes over all sockets come every {interval:.1?} again");
         }
         log::debug!("pass: {took:.1?}");
@@ -120,5 +138,20 @@ impl Schedule {
             interval: Some(interval),
             unseen_namespaces: Some(pass.failed.len() as u64),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_that_became_rare_after_a_slow_one_are_no_rarer_than_their_steps_once_they_are_quick_again() {
+        let [quick, slow] = [5, 500].map(Duration::from_millis);
+        let mut schedule = Schedule::every(Duration::from_secs(1));
+        schedule.took = slow;
+        let told = [1, 2, 3, 4].map(|_| schedule.halve().as_secs());
+        assert_eq!(told, [10, 20, 40, 80]);
+        assert_eq!(schedule.interval_of(quick), Duration::from_secs(16));
     }
 }

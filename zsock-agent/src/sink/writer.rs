@@ -123,9 +123,10 @@ impl Writer {
     }
 
     /// Queues the records of a batch and empties it. Those for which the queue has no room are counted as dropped at their time; for
-    /// verdicts there is room where events find none any more. Never blocks.
-    pub fn push(&self, batch: &mut Batch) {
+    /// verdicts there is room where events find none any more. Never blocks. Returns whether all of them found room.
+    pub fn push(&self, batch: &mut Batch) -> bool {
         let for_events = self.capacity_bytes - self.capacity_bytes / VERDICTS_SHARE;
+        let mut all_fit = true;
         self.change(|queue| {
             if queue.unwritten_bytes + batch.as_bytes().len() <= for_events {
                 return queue.take(batch);
@@ -133,6 +134,7 @@ impl Writer {
             for (record, bytes) in batch.iter() {
                 let capacity_bytes = if record.is_verdict { self.capacity_bytes } else { for_events };
                 if queue.unwritten_bytes + bytes.len() > capacity_bytes {
+                    all_fit = false;
                     queue.drop_records(1, record.at);
                 } else {
                     queue.add(record, bytes);
@@ -140,6 +142,12 @@ impl Writer {
             }
         });
         batch.clear();
+        all_fit
+    }
+
+    /// Counts a record of this time as dropped that nobody made, for it would have found no room.
+    pub fn pass_over(&self, at: Time) {
+        self.shared.lock().drop_records(1, at);
     }
 
     /// Queues records even where the queue is full: for the few that close a trace and tell what was dropped.

@@ -169,6 +169,11 @@ impl Namespace {
         fs::metadata(self.path()).expect("the namespace exists as long as this value").st_ino()
     }
 
+    /// It, open.
+    pub(crate) fn file(&self) -> File {
+        File::open(self.path()).expect("the namespace exists as long as this value")
+    }
+
     /// Takes its mount away: from here on only processes show that it exists, and nobody else enters it.
     pub(crate) fn hide(&self) {
         umount2(&self.path(), MntFlags::MNT_DETACH).expect("root may unmount what it has mounted");
@@ -176,7 +181,7 @@ impl Namespace {
 
     /// Runs `work` on a thread of its own inside this namespace.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(self.path()).expect("the namespace exists as long as this value");
+        let namespace = self.file();
         let inside = || {
             setns(&namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a network namespace");
             work()

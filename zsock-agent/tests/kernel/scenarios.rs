@@ -92,6 +92,7 @@ fn of_metrics() -> Vec<(&'static str, fn())> {
         metrics::prometheus_reads_them,
         cost::the_end_tells_what_zsock_took,
         cost::beyond_its_limit_it_does_without_and_stays_true,
+        cost::without_the_timers_hooks_passes_look_at_probes,
     ]
 }
 

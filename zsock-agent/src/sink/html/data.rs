@@ -1,7 +1,9 @@
 //! What the page is given: a report in few bytes. Times are microseconds since [`Page::base_ms`], and a string that stands in many
 //! places is a number there: its place in [`Page::strings`]. Every one of them is printable.
 
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use super::{bars, spans};
@@ -190,7 +192,8 @@ struct Table {
     /// Nanoseconds since 1970-01-01T00:00:00Z.
     base: u64,
     strings: Vec<String>,
-    places: FxHashMap<String, Text>,
+    /// Others chose them: the hash has a key that nobody knows.
+    places: HashMap<String, Text, RandomState>,
 }
 
 impl Table {

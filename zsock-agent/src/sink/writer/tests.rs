@@ -29,7 +29,7 @@ fn batch(numbers: impl IntoIterator<Item = u32>, is_verdict: bool) -> Batch {
 
 /// Hands over one event.
 fn push(writer: &Writer, number: u32) {
-    writer.push(&mut batch([number], false));
+    let _ = writer.push(&mut batch([number], false));
 }
 
 /// Makes the pipe hold 64 KiB, whatever the system's default is: 1,024 records.
@@ -119,7 +119,7 @@ fn of_a_batch_that_does_not_fit_each_record_is_queued_or_dropped_for_itself() {
     // Room for 24 events, and for 8 verdicts more.
     let writer = Writer::spawn("zsock-test", 32 * 64, PIECE_BYTES, work).unwrap();
     let mut mixed = batch(0..20, false);
-    writer.push(&mut mixed);
+    assert!(writer.push(&mut mixed));
     assert!(mixed.is_empty());
     assert_eq!(writer.take_dropped(), None);
     for (numbers, is_verdict) in [(20..30, false), (30..40, true), (40..50, false)] {
@@ -127,7 +127,7 @@ fn of_a_batch_that_does_not_fit_each_record_is_queued_or_dropped_for_itself() {
             mixed.add(at(number), is_verdict, |bytes| bytes.extend(record(number)));
         }
     }
-    writer.push(&mut mixed);
+    assert!(!writer.push(&mut mixed));
     assert!(mixed.is_empty());
     assert_eq!(writer.take_dropped(), Some(Dropped { count: 6 + 2 + 10, since: at(24) }));
     order.send(()).unwrap();

@@ -93,7 +93,7 @@ mod tests {
             let (mut waiting, mut records) = (Waiting::default(), Vec::new());
             let (mut taken, mut given) = (Vec::new(), Vec::new());
             for (at, (length, is_copied)) in lengths.into_iter().enumerate() {
-                let mut bytes = vec![at as u8; length];
+                let mut bytes = vec![b'a' + u8::try_from(at).unwrap(); length];
                 taken.extend_from_slice(&bytes);
                 if is_copied {
                     waiting.add(&bytes);

@@ -250,7 +250,7 @@ pub const ALL: &[Hook] = &[
         "tcp_write_timer",
         ["write_fentry", "write_fexit", "write_kprobe", "write_kretprobe"],
         zsock_common::wire::timer::WRITE,
-        "zero window probes, and retransmissions that fail on this host"
+        "zero window probes, and retransmissions that fail on this host: zero_window_stall, silent_death at a closed window"
     ),
     ACCEPT_FAILED,
 ];

@@ -2,14 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use zsock_agent::detect::Thresholds;
+use zsock_agent::kernel_rules::Jiffies;
+use zsock_agent::source::decode::Raw;
+use zsock_agent::source::kernel::looks::Limits;
+use zsock_agent::source::kernel::{Kernel, Options};
+use zsock_common::settings::Filter;
+
 use super::{Client, echo_server};
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
-use crate::proc::{await_recovery, await_timeouts};
+use crate::proc::{await_probes, await_recovery, await_timeouts};
 use crate::story::Recording;
 use crate::zsock::Zsock;
 
@@ -110,6 +118,63 @@ pub(super) fn beyond_its_limit_it_does_without_and_stays_true() {
     ]);
     seen.of_local_port(&net.client, healthy.port).assert_story(&[] as &[&str]);
     assert_told_one_by_one(&seen, &said);
+}
+
+/// A pass walks past a connection on which nothing has moved since the one before, unless no hook sees the probes that it sends.
+pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
+    let net = Net::routed();
+    let (_server, port) = echo_server(&net);
+    let mut client = Client::connect(&net, "prober", &Ip::V4.server(port));
+    if crate::zsock::is_left_out() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _within = runtime.enter();
+    let options = Options {
+        all_events: false,
+        buffer_bytes: 1 << 20,
+        stored_sockets: 1 << 16,
+        count_states: false,
+        filter: Filter::NONE,
+        has_log: false,
+        hooks: Vec::new(),
+    };
+    let mut kernel = Kernel::attach(&options).expect("attached");
+    let namespaces = BTreeMap::from([(net.client.inode(), net.client.file())]);
+    kernel.seed_holders().expect("looked at holders");
+    kernel.seed_sockets(&namespaces).expect("looked at sockets");
+    // Thresholds are minutes: how fast the kernel ticks does not matter here.
+    let jiffies = Jiffies::new(NonZeroU32::new(1_000).expect("not zero"));
+    kernel.set_limits(Limits::new(&Thresholds::default(), jiffies)).expect("set");
+    let timers = kernel.optional().into_iter().find(|optional| optional.name == "timers").expect("attached");
+    kernel.take_off(timers);
+
+    net.block();
+    client.peer.ask("keepalive 1 1 60").expect("set");
+    await_probes(&net.client, client.port, 1);
+    let probes_seen = |kernel: &mut Kernel| {
+        let mut pass = kernel.begin_pass(&namespaces).expect("begun");
+        while pass.step() {}
+        let mut seen = Vec::new();
+        kernel.drain(|bytes| match Raw::decode(bytes).expect("a record") {
+            Raw::Look(look) if look.event.endpoints.local_port == client.port => {
+                seen.push(look.event.tcp.probes_out);
+            }
+            Raw::Look(_)
+            | Raw::Socket(..)
+            | Raw::SynAck(_)
+            | Raw::Past(_)
+            | Raw::Holder(_)
+            | Raw::Clock(_) => {}
+        });
+        seen
+    };
+    // The first two know of no pass before them by which to tell whether something has moved.
+    probes_seen(&mut kernel);
+    probes_seen(&mut kernel);
+    await_probes(&net.client, client.port, 3);
+    let seen = probes_seen(&mut kernel);
+    assert!(seen.len() == 1 && seen[0] >= 3, "{seen:?} instead of three probes, or one more since");
 }
 
 /// Lets connections come and go until `wait` returns, or fails.
