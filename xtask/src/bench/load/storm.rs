@@ -43,14 +43,15 @@ pub(super) fn run(server: &Path, connections: usize, length: Duration, in_waves:
     let began = now();
     let (mut last, mut looked, mut next, mut worst) = (before, began, began, 0.0);
     // Waves are whole ones: they end when everything gets through.
-    let goes_on = |look: &usize| began.elapsed() < length || in_waves && look % (2 * LOOKS) != 0;
+    let begins_wave = |look: usize| in_waves && look.is_multiple_of(2 * LOOKS);
+    let goes_on = |look: &usize| began.elapsed() < length || in_waves && !begins_wave(*look);
     for look in (0..).take_while(goes_on) {
-        if look == 0 || in_waves && look % (2 * LOOKS) == 0 {
+        if look == 0 || begins_wave(look) {
             vanish(true)?;
             for client in &mut clients {
                 client.write_all(&[66; 100]).context("cannot write")?;
             }
-        } else if in_waves && look % LOOKS == 0 {
+        } else if in_waves && look.is_multiple_of(LOOKS) {
             vanish(false)?;
         }
         next += EVERY;
