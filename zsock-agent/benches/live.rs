@@ -95,9 +95,13 @@ fn main() -> Result<()> {
                 lap(3)?;
                 told += records.len();
                 verdicts += found.len();
-                records.iter().for_each(|record| ndjson::append(record, &mut lines));
+                for record in &records {
+                    ndjson::append(record, &mut lines);
+                }
                 lap(4)?;
-                found.iter().for_each(|finding| ndjson::append(&finding.record, &mut lines));
+                for finding in &found {
+                    ndjson::append(&finding.record, &mut lines);
+                }
                 lap(5)?;
                 written += std::mem::take(&mut lines).len();
             }
