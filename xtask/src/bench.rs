@@ -134,7 +134,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 fn answer(workspace: &Workspace, bench: &Bench, question: Question) -> Result<Vec<Table>> {
     Ok(match question {
         Question::Churn => vec![compare::compare(bench, churn::question(bench))?],
-        Question::Storm => vec![compare::compare(bench, storm::question(bench))?],
+        Question::Storm => {
+            vec![compare::compare(bench, storm::once())?, compare::compare(bench, storm::in_waves())?]
+        }
         Question::Bulk => vec![compare::compare(bench, bulk::question(bench))?],
         Question::Start => vec![start::run(bench)?],
         Question::Memory => vec![memory::run(bench)?],

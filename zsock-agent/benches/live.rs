@@ -1,8 +1,9 @@
 //! What a record costs between the ring buffer and a line of JSON, step by step: decoded, sorted, assembled, judged, written.
 //!
-//! `cargo bench --bench live [CONNECTIONS]`: makes up what the kernel side tells of that many healthy connections (100,000 unless told
-//! otherwise) under `--events all`, in batches as large as a busy host has in the time that records are held back. Prints the processor time
-//! of each step and record. Who owns the sockets is asked of nobody: a look at holders is the kernel's work.
+//! `cargo bench --bench live [LIFE [CONNECTIONS]]`: makes up what the kernel side tells of that many connections (100,000 unless told
+//! otherwise) under `--events all`, in batches as large as a busy host has in the time that records are held back. `healthy` ones, as
+//! they are unless told otherwise, come and go; those of a `storm` send again and again until they are closed, and come under a verdict.
+//! Prints the processor time of each step and record. Who owns the sockets is asked of nobody: a look at holders is the kernel's work.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,7 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::time::{ClockId, clock_gettime};
 use zsock_agent::detect::Thresholds;
 use zsock_agent::engine::Engine;
@@ -33,12 +34,21 @@ const AT_ONCE: u64 = 1_000;
 const LIFE: [State; 6] =
     [State::CLOSE, State::SYN_SENT, State::ESTABLISHED, State::FIN_WAIT1, State::FIN_WAIT2, State::CLOSE];
 
-const STEPS: [&str; 5] = ["decoded", "sorted", "assembled", "judged", "written"];
+/// After so many steps it stands: there the retransmissions of a storm come, so many of them.
+const STANDS: usize = 2;
+const RETRANSMISSIONS: usize = 12;
+
+const STEPS: [&str; 6] = ["decoded", "sorted", "assembled", "judged", "written", "with verdicts"];
 
 fn main() -> Result<()> {
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let mut given = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let retransmissions = match given.next().as_deref() {
+        None | Some("healthy") => 0,
+        Some("storm") => RETRANSMISSIONS,
+        Some(other) => bail!("connections are `healthy` or in a `storm`, not {other:?}"),
+    };
     let connections: u64 =
-        given.map_or(Ok(100_000), |given| given.parse()).context("a number of connections")?;
+        given.next().map_or(Ok(100_000), |given| given.parse()).context("a number of connections")?;
     let hz = NonZeroU32::new(1_000).context("ticks")?;
     let Ok(offsets) = Offsets::resolve(|_| Ok::<_, Infallible>(0));
     let units = Units::new(Jiffies::new(hz), &offsets);
@@ -47,10 +57,19 @@ fn main() -> Result<()> {
     let (mut order, mut engine) = (Order::default(), Engine::new(Thresholds::default()));
     let mut boxes = Boxes::default();
     let mut took = [Duration::ZERO; STEPS.len()];
-    let (mut told, mut written, mut now_ns) = (0, 0, 3_600_000_000_000);
+    let (mut told, mut verdicts, mut now_ns) = (0, 0, 3_600_000_000_000);
+    let (mut lines, mut written) = (Vec::new(), 0);
     for first in (1..=connections).step_by(usize::try_from(AT_ONCE)?) {
-        for step in 0..LIFE.len() {
-            let batch: Vec<_> = (first..first + AT_ONCE).map(|id| bytes(id, step, now_ns)).collect();
+        for step in 0..LIFE.len() + retransmissions {
+            let batch: Vec<_> = (first..first + AT_ONCE)
+                .map(|id| match step.checked_sub(STANDS) {
+                    Some(sent_again) if sent_again < retransmissions => {
+                        retransmission(id, sent_again, now_ns)
+                    }
+                    Some(later) => change(id, STANDS + later - retransmissions, now_ns),
+                    None => change(id, step, now_ns),
+                })
+                .collect();
             now_ns += 10_000_000;
             let mut clock = clock()?;
             let mut lap = |step: usize| -> Result<()> {
@@ -71,12 +90,20 @@ fn main() -> Result<()> {
             for raws in raws.chunks(64) {
                 let records: Vec<Record> = raws.iter().flat_map(|raw| assembler.assemble(raw)).collect();
                 lap(2)?;
-                let found: usize = records.iter().map(|record| engine.push(record).len()).sum();
-                anyhow::ensure!(found == 0, "they are healthy");
+                let found: Vec<_> = records.iter().flat_map(|record| engine.push(record)).collect();
+                ensure!(retransmissions > 0 || found.is_empty(), "they are healthy");
                 lap(3)?;
                 told += records.len();
-                written += records.iter().map(|record| ndjson::render(record).len()).sum::<usize>();
+                verdicts += found.len();
+                for record in &records {
+                    ndjson::append(record, &mut lines);
+                }
                 lap(4)?;
+                for finding in &found {
+                    ndjson::append(&finding.record, &mut lines);
+                }
+                lap(5)?;
+                written += std::mem::take(&mut lines).len();
             }
             for raw in raws {
                 boxes.take_back(raw);
@@ -85,28 +112,60 @@ fn main() -> Result<()> {
         }
     }
     for (step, took) in STEPS.into_iter().zip(took) {
-        println!("{step:>10}: {:.0?} a record", took / u32::try_from(told)?);
+        println!("{step:>13}: {:.0?} a record", took / u32::try_from(told)?);
     }
-    println!("{told} records, {} bytes each", written / told);
+    println!("{told} records and {verdicts} verdicts, {written} bytes");
     Ok(())
 }
 
-/// What the kernel side writes of a connection at a step of its life.
-fn bytes(id: u64, step: usize, now_ns: u64) -> Vec<u8> {
-    const TCP: usize = offset_of!(SocketRecord, tcp);
-    const ENDS: usize = offset_of!(SocketRecord, endpoints);
-    const ACTOR: usize = offset_of!(SocketRecord, actor);
-    let mut bytes = vec![0; SocketRecord::SIZE_BYTES];
-    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+/// What the kernel side writes of a connection whose state changes, or that comes to its end.
+fn change(id: u64, step: usize, now_ns: u64) -> Vec<u8> {
     let is_last = step + 1 == LIFE.len();
     let kind = if is_last { Kind::Destroyed } else { Kind::State };
+    let mut bytes = bytes(id, kind, LIFE[step], now_ns);
+    let to = LIFE[(step + 1).min(LIFE.len() - 1)];
+    put(&mut bytes, offset_of!(SocketRecord, detail), &u32::from(LIFE[step].0).to_ne_bytes());
+    put(&mut bytes, offset_of!(SocketRecord, detail2), &u32::from(to.0).to_ne_bytes());
+    // No process has this id.
+    put(&mut bytes, ACTOR + offset_of!(Process, tgid), &(u32::MAX - 1).to_ne_bytes());
+    put(&mut bytes, ACTOR + offset_of!(Process, comm), b"worker");
+    bytes
+}
+
+/// What it writes where the timer has sent again what was sent `sent_again + 1` time-outs ago.
+fn retransmission(id: u64, sent_again: usize, now_ns: u64) -> Vec<u8> {
+    const LOSS: u8 = 4;
+    let mut bytes = bytes(id, Kind::Retransmit, State::ESTABLISHED, now_ns);
+    let mut put = |at: usize, value: &[u8]| put(&mut bytes, TCP + at, value);
+    let attempt = u8::try_from(sent_again + 1).unwrap_or(u8::MAX);
+    put(offset_of!(TcpFacts, retransmits), &[attempt]);
+    put(offset_of!(TcpFacts, backoff), &[attempt - 1]);
+    put(offset_of!(TcpFacts, ca_state), &[LOSS]);
+    put(offset_of!(TcpFacts, snd_nxt), &100_u32.to_ne_bytes());
+    put(offset_of!(TcpFacts, write_seq), &100_u32.to_ne_bytes());
+    put(offset_of!(TcpFacts, snd_wnd), &65_536_u32.to_ne_bytes());
+    put(offset_of!(TcpFacts, icsk_rto), &(20_u32 << sent_again).to_ne_bytes());
+    put(offset_of!(TcpFacts, icsk_rto_max), &120_000_u32.to_ne_bytes());
+    put(offset_of!(TcpFacts, sysctl_retries2), &[15]);
+    bytes
+}
+
+const TCP: usize = offset_of!(SocketRecord, tcp);
+const ENDS: usize = offset_of!(SocketRecord, endpoints);
+const ACTOR: usize = offset_of!(SocketRecord, actor);
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+/// What is the same in all of it.
+fn bytes(id: u64, kind: Kind, state: State, now_ns: u64) -> Vec<u8> {
+    let mut bytes = vec![0; SocketRecord::SIZE_BYTES];
+    let mut put = |at: usize, value: &[u8]| put(&mut bytes, at, value);
     put(offset_of!(Head, time_ns), &(now_ns + id % AT_ONCE * 1_000).to_ne_bytes());
     put(offset_of!(Head, cookie), &id.to_ne_bytes());
     put(offset_of!(Head, kind), &(kind as u16).to_ne_bytes());
-    let to = LIFE[(step + 1).min(LIFE.len() - 1)];
-    put(offset_of!(SocketRecord, detail), &u32::from(LIFE[step].0).to_ne_bytes());
-    put(offset_of!(SocketRecord, detail2), &u32::from(to.0).to_ne_bytes());
-    put(TCP + offset_of!(TcpFacts, state), &[LIFE[step].0]);
+    put(TCP + offset_of!(TcpFacts, state), &[state.0]);
     put(TCP + offset_of!(TcpFacts, has_socket), &[1]);
     put(TCP + offset_of!(TcpFacts, inode), &(3_000_000 + id).to_ne_bytes());
     let mapped = |last: u8| std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets();
@@ -115,9 +174,6 @@ fn bytes(id: u64, step: usize, now_ns: u64) -> Vec<u8> {
     let port = 32_768 + u16::try_from(id % 28_000).unwrap_or_default();
     put(ENDS + offset_of!(Endpoints, local_port), &port.to_ne_bytes());
     put(ENDS + offset_of!(Endpoints, remote_port), &5_432_u16.to_ne_bytes());
-    // No process has this id.
-    put(ACTOR + offset_of!(Process, tgid), &(u32::MAX - 1).to_ne_bytes());
-    put(ACTOR + offset_of!(Process, comm), b"worker");
     bytes
 }
 

@@ -78,8 +78,10 @@ pub(crate) struct Condition {
     pub(crate) noun: &'static str,
     /// How many the event shows, in a row or in milliseconds, where they are enough for the verdict.
     pub(crate) holds: fn(&Scene<'_>) -> Option<u64>,
-    /// The claim, from facts for which `holds` gave this count.
-    pub(crate) claim: fn(&Scene<'_>, u64) -> Claim,
+    /// What it rests on, from facts for which `holds` gave this count.
+    pub(crate) grounds: fn(&Scene<'_>, u64) -> Grounds,
+    /// The sentence that tells it, from the same.
+    pub(crate) summary: fn(&Scene<'_>, u64) -> String,
     /// How the event ended it, if it did.
     pub(crate) ends: fn(&Scene<'_>) -> Option<Outcome>,
     /// The time that is counted; absent where it is no time.
@@ -111,6 +113,16 @@ pub(crate) struct Claim {
     pub(crate) since: Time,
     pub(crate) evidence: Evidence,
     pub(crate) summary: String,
+    pub(crate) advice: Vec<String>,
+}
+
+/// What a verdict rests on and what is to be done, without its sentence: each event of a condition that goes on renews it, and few of
+/// them are told.
+#[derive(Debug)]
+pub(crate) struct Grounds {
+    /// When the condition began.
+    pub(crate) since: Time,
+    pub(crate) evidence: Evidence,
     pub(crate) advice: Vec<String>,
 }
 

@@ -14,6 +14,7 @@
 //!   is judged as the live stream was.
 //! - A fact that is unknown is absent. Nothing fills it with a default.
 
+mod append;
 pub mod audit;
 pub mod budget;
 pub mod cli;

@@ -7,7 +7,6 @@ use crate::record::Record;
 use crate::time::Time;
 
 mod actions;
-mod append;
 pub mod aside;
 pub mod audit;
 mod batch;

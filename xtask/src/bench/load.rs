@@ -28,8 +28,15 @@ pub(crate) use churn::ADDRESSES as CHURN_ADDRESSES;
 pub(crate) enum Load {
     /// Connections that are made and closed as fast as it goes; says how many, and in how many seconds.
     Churn { seconds: f64 },
-    /// Connections that write when nothing gets through any more; says how many segments were sent again, and how many a second at the worst.
-    Storm { server: PathBuf, connections: usize, seconds: f64 },
+    /// Connections that write when nothing gets through any more, or does not for a moment, again and again; says how many segments were
+    /// sent again, and how many a second at the worst.
+    Storm {
+        server: PathBuf,
+        connections: usize,
+        seconds: f64,
+        #[arg(long)]
+        in_waves: bool,
+    },
     /// One connection that sends as much as it goes; says how many bytes, and in how many seconds.
     Bulk { seconds: f64 },
     /// Idle connections to an address of their own until stdin ends.
@@ -42,8 +49,8 @@ impl Load {
         set_pdeathsig(Signal::SIGKILL).context("cannot ask to end with the parent")?;
         match self {
             Self::Churn { seconds } => churn::run(Duration::from_secs_f64(*seconds)),
-            Self::Storm { server, connections, seconds } => {
-                storm::run(server, *connections, Duration::from_secs_f64(*seconds))
+            Self::Storm { server, connections, seconds, in_waves } => {
+                storm::run(server, *connections, Duration::from_secs_f64(*seconds), *in_waves)
             }
             Self::Bulk { seconds } => bulk::run(Duration::from_secs_f64(*seconds)),
             Self::Crowd { which, connections } => crowd::run(*which, *connections),

@@ -10,6 +10,7 @@ use super::table::Column;
 use super::tool::{Count, FILE, Tool};
 
 const CONNECTIONS: &str = "5000";
+const SECONDS: &str = "10";
 /// Far below the 200 ms of the kernel's default, so that many come in a second.
 const RTO_MIN: &str = "20ms";
 
@@ -53,14 +54,29 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
-/// The question.
-pub(crate) fn question(_: &Bench) -> Question {
+/// What does it cost when connections get stuck, each of them for good? Most of it is what is done once for each of them, and what is
+/// done each second whatever happens.
+pub(crate) fn once() -> Question {
+    let title = format!(
+        "{CONNECTIONS} connections that send when nothing gets through any more, with {RTO_MIN} to the first retransmission, for {SECONDS} s."
+    );
+    question("storm", title, |_| scene(&[]))
+}
+
+/// What does each retransmission cost, where many come for as long as that lasts?
+pub(crate) fn in_waves() -> Question {
+    let title = format!(
+        "{CONNECTIONS} connections that send when nothing gets through for 200 ms, again and again, with {RTO_MIN} to the first \
+         retransmission, for {SECONDS} s."
+    );
+    question("waves", title, |_| scene(&["--in-waves"]))
+}
+
+fn question(name: &'static str, title: String, scene: fn(&Bench) -> Result<Scene>) -> Question {
     let column = |key, title, decimals| Column { key, title, decimals };
     Question {
-        name: "storm",
-        title: format!(
-            "{CONNECTIONS} connections that send when nothing gets through any more, with {RTO_MIN} to the first retransmission, for {SECONDS} s."
-        ),
+        name,
+        title,
         tools: TOOLS,
         scene,
         compares_load: false,
@@ -88,12 +104,10 @@ pub(crate) fn question(_: &Bench) -> Question {
     }
 }
 
-const SECONDS: &str = "10";
-
-fn scene(_: &Bench) -> Result<Scene> {
+fn scene(options: &[&str]) -> Result<Scene> {
     let [client, server] = [Namespace::new()?, Namespace::new()?];
     client.join(&server, RTO_MIN)?;
     let path = server.path().display().to_string();
-    let load = Ready::start(&client, &["storm", &path, CONNECTIONS, SECONDS])?;
+    let load = Ready::start(&client, &[&["storm", &path, CONNECTIONS, SECONDS], options].concat())?;
     Ok(Scene { load, namespaces: vec![client, server] })
 }

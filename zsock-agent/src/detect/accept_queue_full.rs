@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, evidence, words};
+use super::{Condition, Grounds, Scene, evidence, words};
 use crate::record::{AcceptQueue, Outcome, Severity, State, VerdictName};
 
 pub(super) const CONDITION: Condition = Condition {
@@ -16,7 +16,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "queue",
     noun: "the full accept queue",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -38,31 +39,33 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     drained.then_some(Outcome::Drained)
 }
 
-fn claim(scene: &Scene<'_>, queue: u64) -> Claim {
-    let socket = &scene.facts.socket;
+fn grounds(scene: &Scene<'_>, queue: u64) -> Grounds {
     let accept_queue = scene.look().and_then(|sample| sample.accept_queue);
-    let backlog = accept_queue.map(|it| it.backlog);
-    let oldest_ms = accept_queue.and_then(|it| it.oldest_ms);
     let full_for = accept_queue.and_then(|it| it.full_for_ms).map_or(Duration::ZERO, Duration::from_millis);
-    let place = socket.local.map_or_else(|| "its address".to_owned(), |local| local.to_string());
-    let of = backlog.map_or_else(String::new, |backlog| format!(" (backlog {backlog})"));
-    let oldest = oldest_ms.map_or_else(String::new, |ms| {
-        format!(", the oldest has waited for {}", words::duration(Duration::from_millis(ms)))
-    });
-    Claim {
+    Grounds {
         since: scene.at.before(full_for),
         evidence: evidence([
             ("queue", Some(queue.into())),
-            ("backlog", backlog.map(Value::from)),
-            ("oldest_ms", oldest_ms.map(Value::from)),
+            ("backlog", accept_queue.map(|it| it.backlog.into())),
+            ("oldest_ms", accept_queue.and_then(|it| it.oldest_ms).map(Value::from)),
         ]),
-        summary: format!(
-            "{} does not accept what comes to {place}: its accept queue is full with {}{of}{oldest}, and new ones are dropped until it does",
-            words::owner(socket),
-            words::plural(queue, "connection"),
-        ),
         advice: advice(scene, queue),
     }
+}
+
+fn summary(scene: &Scene<'_>, queue: u64) -> String {
+    let socket = &scene.facts.socket;
+    let accept_queue = scene.look().and_then(|sample| sample.accept_queue);
+    let place = socket.local.map_or_else(|| "its address".to_owned(), |local| local.to_string());
+    let of = accept_queue.map_or_else(String::new, |it| format!(" (backlog {})", it.backlog));
+    let oldest = accept_queue.and_then(|it| it.oldest_ms).map_or_else(String::new, |ms| {
+        format!(", the oldest has waited for {}", words::duration(Duration::from_millis(ms)))
+    });
+    format!(
+        "{} does not accept what comes to {place}: its accept queue is full with {}{of}{oldest}, and new ones are dropped until it does",
+        words::owner(socket),
+        words::plural(queue, "connection"),
+    )
 }
 
 fn advice(scene: &Scene<'_>, queue: u64) -> Vec<String> {

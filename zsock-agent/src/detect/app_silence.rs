@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, Span, ended, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
 use crate::record::{Outcome, Request, Sample, Severity, State, VerdictName};
 
 /// 30 s: the time limit of most clients that have one; whoever still waits has none, or a long one.
@@ -26,7 +26,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "waiting_ms",
     noun: "the unanswered request",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: Some(Span { at_a_look: without_an_answer, breaks: Outcome::Answered }),
 };
@@ -56,31 +57,35 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     ended(scene).or(left.then_some(Outcome::Closed))
 }
 
-fn claim(scene: &Scene<'_>, waiting_ms: u64) -> Claim {
-    let socket = &scene.facts.socket;
+fn grounds(scene: &Scene<'_>, waiting_ms: u64) -> Grounds {
     let waiting = Duration::from_millis(waiting_ms);
     let request = scene.look().and_then(|sample| sample.request);
     let usual = request.map(|request| Duration::from_millis(request.usual_ms));
     let answered_before = request.map(|request| request.answered_before);
-    let before = request.map_or_else(String::new, |request| {
-        let usual = words::duration(Duration::from_millis(request.usual_ms));
-        format!("; the {} requests before it were answered, usually within {usual}", request.answered_before)
-    });
-    Claim {
+    Grounds {
         since: scene.at.before(waiting),
         evidence: evidence([
             ("waiting_ms", Some(in_ms(waiting))),
             ("usual_ms", usual.map(in_ms)),
             ("answered_before", answered_before.map(Value::from)),
         ]),
-        summary: format!(
-            "{} has had no answer from {} for {} to what it sent last, which the host there has acknowledged{before}",
-            words::owner(socket),
-            words::peer(socket),
-            words::duration(waiting),
-        ),
         advice: request.map(|request| advice(scene, bound(scene, request))).unwrap_or_default(),
     }
+}
+
+fn summary(scene: &Scene<'_>, waiting_ms: u64) -> String {
+    let socket = &scene.facts.socket;
+    let request = scene.look().and_then(|sample| sample.request);
+    let before = request.map_or_else(String::new, |request| {
+        let usual = words::duration(Duration::from_millis(request.usual_ms));
+        format!("; the {} requests before it were answered, usually within {usual}", request.answered_before)
+    });
+    format!(
+        "{} has had no answer from {} for {} to what it sent last, which the host there has acknowledged{before}",
+        words::owner(socket),
+        words::peer(socket),
+        words::duration(Duration::from_millis(waiting_ms)),
+    )
 }
 
 fn advice(scene: &Scene<'_>, bound: Duration) -> Vec<String> {

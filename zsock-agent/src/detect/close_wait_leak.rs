@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, Span, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, Span, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 1 min: what ends in order closes within milliseconds of the peer; whoever answers slowly to a half-closed peer moves data within a minute.
@@ -19,7 +19,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "waiting_ms",
     noun: "the standstill in CLOSE_WAIT",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: Some(Span { at_a_look: |_, sample| sample.half_closed_ms, breaks: Outcome::Moved }),
 };
@@ -35,35 +36,37 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     (scene.facts.state != Some(State::CLOSE_WAIT)).then_some(Outcome::Closed)
 }
 
-fn claim(scene: &Scene<'_>, waiting_ms: u64) -> Claim {
-    let socket = &scene.facts.socket;
+fn grounds(scene: &Scene<'_>, waiting_ms: u64) -> Grounds {
     let waiting = Duration::from_millis(waiting_ms);
-    let unread_bytes = scene.facts.tcp.unread_bytes;
-    let unread = unread_bytes
-        .filter(|bytes| *bytes > 0)
-        .map_or_else(String::new, |bytes| format!(", with {} unread", words::plural(bytes, "byte")));
-    Claim {
+    Grounds {
         since: scene.at.before(waiting),
         evidence: evidence([
             ("waiting_ms", Some(in_ms(waiting))),
-            ("unread_bytes", unread_bytes.map(Value::from)),
+            ("unread_bytes", scene.facts.tcp.unread_bytes.map(Value::from)),
         ]),
-        summary: format!(
-            "{} has not closed its connection with {}, which the peer has closed: nothing was sent or read for {}{unread}, and it holds a \
-             file descriptor and its port until the process closes it",
-            words::owner(socket),
-            words::peer(socket),
-            words::duration(waiting),
-        ),
         advice: vec![
             format!(
                 "{}: where reading gives the end of file (0 bytes), the program has to close the socket",
-                words::check_process(socket)
+                words::check_process(&scene.facts.socket)
             ),
             "no kernel setting closes a descriptor that a process holds: until the program is mended, restarting it is what frees them"
                 .to_owned(),
         ],
     }
+}
+
+fn summary(scene: &Scene<'_>, waiting_ms: u64) -> String {
+    let socket = &scene.facts.socket;
+    let unread = scene.facts.tcp.unread_bytes.filter(|bytes| *bytes > 0);
+    let unread =
+        unread.map_or_else(String::new, |bytes| format!(", with {} unread", words::plural(bytes, "byte")));
+    format!(
+        "{} has not closed its connection with {}, which the peer has closed: nothing was sent or read for {}{unread}, and it holds a \
+         file descriptor and its port until the process closes it",
+        words::owner(socket),
+        words::peer(socket),
+        words::duration(Duration::from_millis(waiting_ms)),
+    )
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! Opens when SYNs have been sent again without an answer, or when the attempt is given up after at least one. A refusal is an
 //! answer: before the threshold it is nothing, after it the outcome.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, evidence, in_ms, words};
 use crate::record::{Cause, Errno, Outcome, Severity, State, VerdictName, What};
 
 /// 3: seven seconds of silence at 1, 2 and 4 s (three where the kernel's first SYN time-outs are linear), far beyond a lost
@@ -18,7 +20,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "attempts",
     noun: "the unanswered connection attempt",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -54,27 +57,15 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     })
 }
 
-fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
-    let socket = &scene.facts.socket;
-    let connecting = scene.facts.connecting_since.map(|since| scene.at.since(since));
-    let stalled = connecting.or(scene.stalled());
-    let gives_up_in_ms = scene.gives_up_in_ms();
-    let remote = words::remote(socket);
-    Claim {
+fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
+    let remote = words::remote(&scene.facts.socket);
+    Grounds {
         since: scene.facts.connecting_since.unwrap_or_else(|| scene.stalled_since()),
         evidence: evidence([
             ("attempts", Some(attempts.into())),
-            ("stalled_ms", stalled.map(in_ms)),
-            ("gives_up_in_ms", gives_up_in_ms.map(Value::from)),
+            ("stalled_ms", stalled(scene).map(in_ms)),
+            ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
         ]),
-        summary: format!(
-            "{} has been trying to connect to {}{}: nothing answered its SYN, sent again {}{}",
-            words::owner(socket),
-            words::peer(socket),
-            words::lasting(stalled),
-            words::plural(attempts, "time"),
-            words::gives_up(gives_up_in_ms)
-        ),
         advice: vec![
             format!(
                 "check the way to {remote}: silence instead of a refusal points to a firewall or security group that drops, \
@@ -86,6 +77,24 @@ fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
             ),
         ],
     }
+}
+
+fn summary(scene: &Scene<'_>, attempts: u64) -> String {
+    let socket = &scene.facts.socket;
+    format!(
+        "{} has been trying to connect to {}{}: nothing answered its SYN, sent again {}{}",
+        words::owner(socket),
+        words::peer(socket),
+        words::lasting(stalled(scene)),
+        words::plural(attempts, "time"),
+        words::gives_up(scene.gives_up_in_ms())
+    )
+}
+
+/// How long the attempt has gone on.
+fn stalled(scene: &Scene<'_>) -> Option<Duration> {
+    let connecting = scene.facts.connecting_since.map(|since| scene.at.since(since));
+    connecting.or(scene.stalled())
 }
 
 #[cfg(test)]

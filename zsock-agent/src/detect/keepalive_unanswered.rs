@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, ended, evidence, words};
+use super::{Condition, Grounds, Scene, ended, evidence, words};
 use crate::record::{Keepalive, KeepaliveSettings, Outcome, Severity, State, VerdictName, What};
 use crate::time::Time;
 
@@ -18,7 +18,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "probes",
     noun: "the silence towards the keepalive probes",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -58,27 +59,17 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     ended(scene).or(answered.then_some(Outcome::Answered)).or(let_go)
 }
 
-fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
+fn grounds(scene: &Scene<'_>, probes: u64) -> Grounds {
     let tcp = &scene.facts.tcp;
     let told = if let What::Keepalive(Keepalive { of, .. }) = scene.event.what { of } else { None };
     let of = told.or(tcp.keepalive.map(|keepalive| keepalive.probes));
-    let gives_up_in_ms = scene.gives_up_in_ms();
-    let silent = scene.facts.last_received_at.map(|last| scene.at.since(last));
-    let silence = silent.map_or_else(String::new, |silent| format!(" in {}", words::duration(silent)));
-    Claim {
+    Grounds {
         since: probing_since(scene).unwrap_or(scene.at),
         evidence: evidence([
             ("probes", Some(probes.into())),
             ("of", of.map(Value::from)),
-            ("gives_up_in_ms", gives_up_in_ms.map(Value::from)),
+            ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
         ]),
-        summary: format!(
-            "{} has an idle connection to {} that looks dead: {} without an answer, no sign of life{silence}{}",
-            words::owner(&scene.facts.socket),
-            words::peer(&scene.facts.socket),
-            words::plural(probes, "keepalive probe"),
-            words::gives_up(gives_up_in_ms)
-        ),
         advice: tcp
             .keepalive
             .map(advice)
@@ -86,6 +77,18 @@ fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
             .chain([words::check_path(&scene.facts.socket)])
             .collect(),
     }
+}
+
+fn summary(scene: &Scene<'_>, probes: u64) -> String {
+    let silent = scene.facts.last_received_at.map(|last| scene.at.since(last));
+    let silence = silent.map_or_else(String::new, |silent| format!(" in {}", words::duration(silent)));
+    format!(
+        "{} has an idle connection to {} that looks dead: {} without an answer, no sign of life{silence}{}",
+        words::owner(&scene.facts.socket),
+        words::peer(&scene.facts.socket),
+        words::plural(probes, "keepalive probe"),
+        words::gives_up(scene.gives_up_in_ms())
+    )
 }
 
 fn advice(keepalive: KeepaliveSettings) -> String {

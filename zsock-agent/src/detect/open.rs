@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, in_ms, words};
+use super::{Claim, Condition, Grounds, Scene, in_ms, words};
 use crate::record::Outcome;
 use crate::shared::Shared;
 use crate::time::{Time, milliseconds};
@@ -37,16 +37,16 @@ impl Open {
         count: u64,
         advice: &mut Shared<[String]>,
     ) -> (Self, Claim) {
-        let claim = (condition.claim)(scene, count);
+        let grounds = (condition.grounds)(scene, count);
         let opened = Self {
             condition,
-            since: claim.since,
-            lasting: lasting(condition, &claim),
-            advice: advice.of(claim.advice.as_slice()),
+            since: grounds.since,
+            lasting: lasting(condition, &grounds),
+            advice: advice.of(grounds.advice.as_slice()),
             said_at: count,
             counted: count,
         };
-        (opened, claim)
+        (opened, put_into_words(condition, grounds, scene, count))
     }
 
     /// The renewed claim where the count has doubled since it was said last; more often would tell nobody anything new.
@@ -57,12 +57,12 @@ impl Open {
         advice: &mut Shared<[String]>,
     ) -> Option<Claim> {
         self.counted = self.counted.max(count);
-        let claim = self.renew(scene, count, advice);
+        let grounds = self.renew(scene, count, advice);
         if count < self.said_at.saturating_mul(2) {
             return None;
         }
         self.said_at = count;
-        Some(claim)
+        Some(put_into_words(self.condition, grounds, scene, count))
     }
 
     /// The claim renewed for a reason of another kind than its count.
@@ -70,7 +70,8 @@ impl Open {
         let lasted = milliseconds(scene.at.since(self.since));
         let count = if self.condition.span.is_some() { lasted } else { self.counted };
         self.said_at = self.said_at.max(count);
-        self.renew(scene, count, advice)
+        let grounds = self.renew(scene, count, advice);
+        put_into_words(self.condition, grounds, scene, count)
     }
 
     /// How the event ended it, if it did.
@@ -108,16 +109,21 @@ impl Open {
         size_of::<Self>() + size_of_val(&*self.lasting)
     }
 
-    fn renew(&mut self, scene: &Scene<'_>, count: u64, advice: &mut Shared<[String]>) -> Claim {
-        let mut claim = Claim { since: self.since, ..(self.condition.claim)(scene, count) };
+    fn renew(&mut self, scene: &Scene<'_>, count: u64, advice: &mut Shared<[String]>) -> Grounds {
+        let mut grounds = Grounds { since: self.since, ..(self.condition.grounds)(scene, count) };
         // How long it has lasted is known from its beginning even where the event does not tell.
-        if tells_stalled(&self.lasting) && !tells_stalled(&claim.evidence) {
-            claim.evidence.push((STALLED_MS, in_ms(scene.at.since(self.since))));
+        if tells_stalled(&self.lasting) && !tells_stalled(&grounds.evidence) {
+            grounds.evidence.push((STALLED_MS, in_ms(scene.at.since(self.since))));
         }
-        self.lasting = lasting(self.condition, &claim);
-        self.advice = advice.of(claim.advice.as_slice());
-        claim
+        self.lasting = lasting(self.condition, &grounds);
+        self.advice = advice.of(grounds.advice.as_slice());
+        grounds
     }
+}
+
+fn put_into_words(condition: &Condition, grounds: Grounds, scene: &Scene<'_>, count: u64) -> Claim {
+    let Grounds { since, evidence, advice } = grounds;
+    Claim { since, evidence, summary: (condition.summary)(scene, count), advice }
 }
 
 /// How long it lasts, where what is counted is something else.
@@ -127,9 +133,9 @@ const STALLED_MS: &str = "stalled_ms";
 const AHEAD: [&str; 3] = ["gives_up_in_ms", "next_ms", "would_be_noticed_ms"];
 
 /// The evidence without what lies ahead and without the count, which has a field of its own.
-fn lasting(condition: &Condition, claim: &Claim) -> Box<[(&'static str, Value)]> {
+fn lasting(condition: &Condition, grounds: &Grounds) -> Box<[(&'static str, Value)]> {
     let lasts = |name: &str| name != condition.counts && !AHEAD.contains(&name);
-    claim.evidence.iter().filter(|(name, _)| lasts(name)).cloned().collect()
+    grounds.evidence.iter().filter(|(name, _)| lasts(name)).cloned().collect()
 }
 
 fn tells_stalled(evidence: &[(&'static str, Value)]) -> bool {

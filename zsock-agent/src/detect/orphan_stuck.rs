@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, ending, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, ending, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 3: the kernel's own bound for orphans is 8 by default, and 1 to 7 where `net.ipv4.tcp_orphan_retries` is set; nobody waits for an orphan, so
@@ -15,7 +15,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "attempts",
     noun: "the unfinished closing",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -37,10 +38,24 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     (scene.facts.moved || acknowledged).then_some(Outcome::Recovered)
 }
 
-fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
+fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
+    Grounds {
+        since: scene.stalled_since(),
+        evidence: evidence([
+            ("attempts", Some(attempts.into())),
+            ("owner_exited", scene.facts.socket.owner_exited.map(Into::into)),
+            ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
+            ("stalled_ms", scene.stalled().map(in_ms)),
+        ]),
+        advice: vec![format!(
+            "no process can act on it any more, and it goes by itself; if such sockets pile up, net.ipv4.tcp_orphan_retries={attempts} \
+             lets the kernel drop them after as many attempts as this one has made"
+        )],
+    }
+}
+
+fn summary(scene: &Scene<'_>, attempts: u64) -> String {
     let socket = &scene.facts.socket;
-    let stalled = scene.stalled();
-    let gives_up_in_ms = scene.gives_up_in_ms();
     let left =
         if socket.owner_exited == Some(true) { "which has exited" } else { "which no longer holds it" };
     let unacked = scene.facts.tcp.unacked_bytes.filter(|bytes| *bytes > 0);
@@ -48,27 +63,14 @@ fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
         || "the connection's end".to_owned(),
         |bytes| format!("{} and the connection's end", words::plural(bytes, "byte")),
     );
-    Claim {
-        since: scene.stalled_since(),
-        evidence: evidence([
-            ("attempts", Some(attempts.into())),
-            ("owner_exited", socket.owner_exited.map(Into::into)),
-            ("gives_up_in_ms", gives_up_in_ms.map(Value::from)),
-            ("stalled_ms", stalled.map(in_ms)),
-        ]),
-        summary: format!(
-            "the connection of {}, {left}, cannot be closed: {} has not acknowledged {unacked}{}, {} went unanswered{}",
-            words::owner(socket),
-            words::peer(socket),
-            words::lasting(stalled),
-            words::plural(attempts, "attempt"),
-            words::gives_up(gives_up_in_ms)
-        ),
-        advice: vec![format!(
-            "no process can act on it any more, and it goes by itself; if such sockets pile up, net.ipv4.tcp_orphan_retries={attempts} \
-             lets the kernel drop them after as many attempts as this one has made"
-        )],
-    }
+    format!(
+        "the connection of {}, {left}, cannot be closed: {} has not acknowledged {unacked}{}, {} went unanswered{}",
+        words::owner(socket),
+        words::peer(socket),
+        words::lasting(scene.stalled()),
+        words::plural(attempts, "attempt"),
+        words::gives_up(scene.gives_up_in_ms())
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Peer, Scene, Span, evidence, in_ms, words};
+use super::{Condition, Grounds, Peer, Scene, Span, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 30 s: longer than a garbage collection, a slow disk or a query in between; by then the peers' own time limits begin to strike.
@@ -19,7 +19,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "stalled_ms",
     noun: "the standstill in reading",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: Some(Span { at_a_look: |_, sample| sample.unread_for_ms, breaks: Outcome::Read }),
 };
@@ -43,32 +44,36 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     has_read.then_some(Outcome::Read).or(is_closed.then_some(Outcome::Closed))
 }
 
-fn claim(scene: &Scene<'_>, stalled_ms: u64) -> Claim {
-    let socket = &scene.facts.socket;
+fn grounds(scene: &Scene<'_>, stalled_ms: u64) -> Grounds {
     let stalled = Duration::from_millis(stalled_ms);
     let peer = scene.peer_under(VerdictName::ZeroWindowStall);
-    let unread_bytes = scene.facts.tcp.unread_bytes;
-    let unread = unread_bytes.map_or_else(|| "data".to_owned(), |bytes| words::plural(bytes, "byte"));
-    Claim {
+    Grounds {
         since: scene.at.before(stalled),
         evidence: evidence([
-            ("unread_bytes", unread_bytes.map(Value::from)),
+            ("unread_bytes", scene.facts.tcp.unread_bytes.map(Value::from)),
             ("stalled_ms", Some(in_ms(stalled))),
             ("peer_process", peer.and_then(Peer::process)),
             ("peer_socket", peer.map(Peer::socket)),
         ]),
-        summary: format!(
-            "{} has read nothing for {} on its connection with {}: {unread} of what came in stay unread{}",
-            words::owner(socket),
-            words::duration(stalled),
-            words::peer(socket),
-            peer.map_or_else(String::new, |peer| peer.clause("cannot send")),
-        ),
         advice: vec![
-            words::check_process(socket),
+            words::check_process(&scene.facts.socket),
             "a larger SO_RCVBUF or net.ipv4.tcp_rmem is no cure: it only fills later".to_owned(),
         ],
     }
+}
+
+fn summary(scene: &Scene<'_>, stalled_ms: u64) -> String {
+    let socket = &scene.facts.socket;
+    let peer = scene.peer_under(VerdictName::ZeroWindowStall);
+    let unread =
+        scene.facts.tcp.unread_bytes.map_or_else(|| "data".to_owned(), |bytes| words::plural(bytes, "byte"));
+    format!(
+        "{} has read nothing for {} on its connection with {}: {unread} of what came in stay unread{}",
+        words::owner(socket),
+        words::duration(Duration::from_millis(stalled_ms)),
+        words::peer(socket),
+        peer.map_or_else(String::new, |peer| peer.clause("cannot send")),
+    )
 }
 
 #[cfg(test)]

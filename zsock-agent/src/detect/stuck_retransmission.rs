@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, ending, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, ending, evidence, in_ms, words};
 use crate::record::{Outcome, Retransmit, Severity, State, VerdictName, What};
 
 /// 4: 3.0 s after the first sending at an RTO of 200 ms (0.2 + 0.4 + 0.8 + 1.6). Three in a row (1.4 s) come with bursts of loss that
@@ -20,7 +20,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "attempts",
     noun: "the stalled transmission",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -41,37 +42,40 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     ending(scene).or(recovered).or(let_go)
 }
 
-fn claim(scene: &Scene<'_>, attempts: u64) -> Claim {
-    let tcp = &scene.facts.tcp;
+fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
     let stalled = scene.stalled();
     let idle = scene.idle_before_stall();
-    let gives_up_in_ms = scene.gives_up_in_ms();
     let next_ms =
         if let What::Retransmit(Retransmit { next_ms, .. }) = scene.event.what { next_ms } else { None };
-    let idled = idle.map_or_else(String::new, |idle| format!(" after {} of idleness", words::duration(idle)));
-    let unacked = tcp.unacked_bytes.filter(|bytes| *bytes > 0);
-    let unacked = unacked.map_or_else(|| "what was sent".to_owned(), |bytes| words::plural(bytes, "byte"));
-
-    Claim {
+    Grounds {
         since: scene.stalled_since(),
         evidence: evidence([
             ("attempts", Some(attempts.into())),
             ("stalled_ms", stalled.map(in_ms)),
-            ("unacked_bytes", tcp.unacked_bytes.map(Value::from)),
+            ("unacked_bytes", scene.facts.tcp.unacked_bytes.map(Value::from)),
             ("next_ms", next_ms.map(Value::from)),
-            ("gives_up_in_ms", gives_up_in_ms.map(Value::from)),
+            ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
             ("idle_ms", idle.map(in_ms)),
         ]),
-        summary: format!(
-            "{} has been waiting for {} to acknowledge {unacked}{}: {} unanswered{idled}{}",
-            words::owner(&scene.facts.socket),
-            words::peer(&scene.facts.socket),
-            words::lasting(stalled),
-            words::plural(attempts, "retransmission"),
-            words::gives_up(gives_up_in_ms)
-        ),
         advice: advice(scene, stalled, idle),
     }
+}
+
+fn summary(scene: &Scene<'_>, attempts: u64) -> String {
+    let socket = &scene.facts.socket;
+    let idled = scene.idle_before_stall();
+    let idled =
+        idled.map_or_else(String::new, |idle| format!(" after {} of idleness", words::duration(idle)));
+    let unacked = scene.facts.tcp.unacked_bytes.filter(|bytes| *bytes > 0);
+    let unacked = unacked.map_or_else(|| "what was sent".to_owned(), |bytes| words::plural(bytes, "byte"));
+    format!(
+        "{} has been waiting for {} to acknowledge {unacked}{}: {} unanswered{idled}{}",
+        words::owner(socket),
+        words::peer(socket),
+        words::lasting(scene.stalled()),
+        words::plural(attempts, "retransmission"),
+        words::gives_up(scene.gives_up_in_ms())
+    )
 }
 
 fn advice(scene: &Scene<'_>, stalled: Option<Duration>, idle: Option<Duration>) -> Vec<String> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Claim, Condition, Scene, Span, ended, evidence, in_ms, words};
+use super::{Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
 use crate::record::{KeepaliveSettings, Outcome, Severity, State, VerdictName, What};
 
 /// 5 min: shortly before the path is assumed to forget. What idles for less is in use.
@@ -24,7 +24,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "idle_ms",
     noun: "the unguarded idling",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: Some(Span { at_a_look: |_, sample| sample.idle_ms, breaks: Outcome::Spoke }),
 };
@@ -77,12 +78,24 @@ fn is_segment(what: &What) -> bool {
     }
 }
 
-fn claim(scene: &Scene<'_>, idle_ms: u64) -> Claim {
-    let socket = &scene.facts.socket;
-    let tcp = &scene.facts.tcp;
+fn grounds(scene: &Scene<'_>, idle_ms: u64) -> Grounds {
     let idle = Duration::from_millis(idle_ms);
     let noticed_in = scene.facts.gives_up_in(scene.at);
-    let first_probe = tcp.keepalive.filter(|keepalive| keepalive.enabled);
+    Grounds {
+        since: scene.at.before(idle),
+        evidence: evidence([("idle_ms", Some(in_ms(idle))), ("would_be_noticed_ms", noticed_in.map(in_ms))]),
+        advice: if is_local(scene) {
+            vec![LOCAL_ADVICE.to_owned()]
+        } else {
+            advice(scene, first_probe(scene))
+        },
+    }
+}
+
+fn summary(scene: &Scene<'_>, idle_ms: u64) -> String {
+    let socket = &scene.facts.socket;
+    let tcp = &scene.facts.tcp;
+    let first_probe = first_probe(scene);
     let why = first_probe.map_or_else(
         || "SO_KEEPALIVE is off".to_owned(),
         |keepalive| {
@@ -91,32 +104,36 @@ fn claim(scene: &Scene<'_>, idle_ms: u64) -> Claim {
         },
     );
     let nothing_sent = tcp.unacked_bytes == Some(0) && tcp.unsent_bytes == Some(0);
-    let noticed = match noticed_in {
+    let noticed = match scene.facts.gives_up_in(scene.at) {
         Some(noticed_in) => {
             format!(", and a death would be noticed only after {}", words::duration(noticed_in))
         }
         None if first_probe.is_none() && nothing_sent => ", and a death would never be noticed".to_owned(),
         None => String::new(),
     };
-    let is_local = socket.remote.is_some_and(|remote| remote.ip().is_loopback());
-    let but = if is_local {
+    let but = if is_local(scene) {
         format!(
             ": {why}; both ends are on this host, where no path forgets it: only a peer that hangs goes unnoticed"
         )
     } else {
         format!(" and nothing keeps the path from forgetting it: {why}{noticed}")
     };
-    Claim {
-        since: scene.at.before(idle),
-        evidence: evidence([("idle_ms", Some(in_ms(idle))), ("would_be_noticed_ms", noticed_in.map(in_ms))]),
-        summary: format!(
-            "the connection of {} with {} has carried nothing for {}{but}",
-            words::owner(socket),
-            words::peer(socket),
-            words::duration(idle),
-        ),
-        advice: if is_local { vec![LOCAL_ADVICE.to_owned()] } else { advice(scene, first_probe) },
-    }
+    format!(
+        "the connection of {} with {} has carried nothing for {}{but}",
+        words::owner(socket),
+        words::peer(socket),
+        words::duration(Duration::from_millis(idle_ms)),
+    )
+}
+
+/// Keepalive, where it is on.
+fn first_probe(scene: &Scene<'_>) -> Option<KeepaliveSettings> {
+    scene.facts.tcp.keepalive.filter(|keepalive| keepalive.enabled)
+}
+
+/// Whether both ends are on this host.
+fn is_local(scene: &Scene<'_>) -> bool {
+    scene.facts.socket.remote.is_some_and(|remote| remote.ip().is_loopback())
 }
 
 fn advice(scene: &Scene<'_>, first_probe: Option<KeepaliveSettings>) -> Vec<String> {

@@ -1,7 +1,9 @@
 //! The words of summaries and advice. Names that a process chose are made printable here.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::append;
 use crate::record::{Outcome, Socket, printable};
 
 /// The process that holds a socket, or held it last.
@@ -18,14 +20,20 @@ pub(crate) fn owner(socket: &Socket) -> String {
 pub(crate) fn peer(socket: &Socket) -> String {
     let remote = remote(socket);
     match socket.local {
-        Some(local) => format!("{remote} (from {local})"),
+        Some(local) => format!("{remote} (from {})", address(local)),
         None => remote,
     }
 }
 
 /// The peer's address.
 pub(super) fn remote(socket: &Socket) -> String {
-    socket.remote.map_or_else(|| "an address that is not known".to_owned(), |remote| remote.to_string())
+    socket.remote.map_or_else(|| "an address that is not known".to_owned(), address)
+}
+
+fn address(address: SocketAddr) -> String {
+    let mut text = String::with_capacity(24);
+    append::address(&mut text, address);
+    text
 }
 
 /// A duration as a person says it: `850 ms`, `7.0 s`, `15 min 24 s`, `3 h 12 min`.
@@ -67,29 +75,32 @@ pub(super) fn lasting(known: Option<Duration>) -> String {
 /// no half of it would be a setting.
 pub(super) fn keep_awake(idle: Duration) -> Option<String> {
     let at_most = half_in_seconds(idle);
-    let said = format!(
-        "it had been idle for {}: if something on the path forgets idle connections, set SO_KEEPALIVE with TCP_KEEPIDLE at most {at_most} s \
-         on the socket, or close pooled connections after at most {at_most} s without use",
-        duration(idle)
-    );
-    (idle >= Duration::from_secs(2)).then_some(said)
+    (idle >= Duration::from_secs(2)).then(|| {
+        format!(
+            "it had been idle for {}: if something on the path forgets idle connections, set SO_KEEPALIVE with TCP_KEEPIDLE at most \
+             {at_most} s on the socket, or close pooled connections after at most {at_most} s without use",
+            duration(idle)
+        )
+    })
 }
 
 /// How to hear of a dead peer within `bound` instead of the `limit` that holds now; nothing where that is no gain.
 pub(super) fn hear_within(bound: Duration, limit: Option<Duration>) -> Vec<String> {
     // Shorter ones end connections that a lossy path would have recovered.
     let bound = Duration::from_secs(bound.as_secs()).max(Duration::from_secs(10));
-    let user_timeout = format!(
-        "set TCP_USER_TIMEOUT to {} (milliseconds) on the socket, so that its process hears of a silent peer after about {}",
-        bound.as_millis(),
-        duration(bound)
-    );
+    let user_timeout = || {
+        format!(
+            "set TCP_USER_TIMEOUT to {} (milliseconds) on the socket, so that its process hears of a silent peer after about {}",
+            bound.as_millis(),
+            duration(bound)
+        )
+    };
     // 8 is the least with which the kernel waits as long as RFC 1122 wants.
     let retries2 =
         "or net.ipv4.tcp_retries2=8, which bounds every connection of the network namespace at about 100 s";
     let mut advice = Vec::new();
     if limit.is_none_or(|limit| limit > bound) {
-        advice.push(user_timeout);
+        advice.push(user_timeout());
     }
     if limit.is_none_or(|limit| limit > Duration::from_mins(2)) {
         advice.push(retries2.to_owned());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Scene, ending, evidence, in_ms, silent_death, words};
+use super::{Condition, Grounds, Scene, ending, evidence, in_ms, silent_death, words};
 use crate::record::{Outcome, Severity, VerdictName};
 
 /// 3: 1.4 s after the window closed at an RTO of 200 ms (0.2 + 0.4 + 0.8). A reader that is merely busy opens it within one or two.
@@ -19,7 +19,8 @@ pub(super) const CONDITION: Condition = Condition {
     counts: "probes",
     noun: "the wait at the closed window",
     holds,
-    claim,
+    grounds,
+    summary,
     ends,
     span: None,
 };
@@ -44,14 +45,28 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
     (scene.lives() && opened).then_some(Outcome::OpenedWindow)
 }
 
-fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
-    let socket = &scene.facts.socket;
-    let told = &scene.facts.window_probes;
+fn grounds(scene: &Scene<'_>, probes: u64) -> Grounds {
     let peer = scene.peer_under(VerdictName::ReceiverStall);
-    let since_first_probe = || told.closed_since.map(|since| scene.at.since(since));
-    let stalled = scene.stalled().or_else(since_first_probe);
-    let gives_up_in_ms = scene.gives_up_in_ms();
+    let stalled = stalled(scene);
+    Grounds {
+        since: stalled.map_or(scene.at, |stalled| scene.at.before(stalled)),
+        evidence: evidence([
+            ("probes", Some(probes.into())),
+            ("answered", scene.facts.window_probes.answered.map(Value::from)),
+            ("stalled_ms", stalled.map(in_ms)),
+            ("unsent_bytes", scene.facts.tcp.unsent_bytes.map(Value::from)),
+            ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
+            ("peer_process", peer.and_then(super::Peer::process)),
+            ("peer_socket", peer.map(super::Peer::socket)),
+        ]),
+        advice: advice(scene, stalled),
+    }
+}
+
+fn summary(scene: &Scene<'_>, probes: u64) -> String {
+    let socket = &scene.facts.socket;
     let tcp = &scene.facts.tcp;
+    let peer = scene.peer_under(VerdictName::ReceiverStall);
     let (owner, remote) = (words::owner(socket), words::peer(socket));
     let what = if socket.orphan {
         format!("what {owner} has left to send does not get to {remote}")
@@ -63,27 +78,21 @@ fn claim(scene: &Scene<'_>, probes: u64) -> Claim {
         .map(|(unsent, unacked)| unsent.saturating_add(unacked))
         .filter(|bytes| *bytes > 0)
         .map_or_else(String::new, |bytes| format!(" while {} of ours wait", words::plural(bytes, "byte")));
-    let answered = told.answered.map_or_else(String::new, |answered| format!(", {answered} answered"));
-    Claim {
-        since: stalled.map_or(scene.at, |stalled| scene.at.before(stalled)),
-        evidence: evidence([
-            ("probes", Some(probes.into())),
-            ("answered", told.answered.map(Value::from)),
-            ("stalled_ms", stalled.map(in_ms)),
-            ("unsent_bytes", tcp.unsent_bytes.map(Value::from)),
-            ("gives_up_in_ms", gives_up_in_ms.map(Value::from)),
-            ("peer_process", peer.and_then(super::Peer::process)),
-            ("peer_socket", peer.map(super::Peer::socket)),
-        ]),
-        summary: format!(
-            "{what}: its window has been closed{}{waiting} ({}{answered}){}{}",
-            words::lasting(stalled),
-            words::plural(probes, "probe"),
-            words::gives_up(gives_up_in_ms),
-            peer.map_or_else(String::new, |peer| peer.clause("does not read")),
-        ),
-        advice: advice(scene, stalled),
-    }
+    let answered = scene.facts.window_probes.answered;
+    let answered = answered.map_or_else(String::new, |answered| format!(", {answered} answered"));
+    format!(
+        "{what}: its window has been closed{}{waiting} ({}{answered}){}{}",
+        words::lasting(stalled(scene)),
+        words::plural(probes, "probe"),
+        words::gives_up(scene.gives_up_in_ms()),
+        peer.map_or_else(String::new, |peer| peer.clause("does not read")),
+    )
+}
+
+/// How long data has waited for the window.
+fn stalled(scene: &Scene<'_>) -> Option<Duration> {
+    let closed_since = scene.facts.window_probes.closed_since;
+    scene.stalled().or_else(|| closed_since.map(|since| scene.at.since(since)))
 }
 
 fn advice(scene: &Scene<'_>, stalled: Option<Duration>) -> Vec<String> {

@@ -3,11 +3,14 @@
 use crate::record::{Event, State, Tcp, What};
 use crate::time::Time;
 
-/// A socket keeps no more entries than these.
+/// A socket's reader is shown no more entries than these.
 const KEPT: usize = 64;
 
 /// The first of them are never dropped: how a connection came about explains more than the middle of a storm.
 const KEPT_FIRST: usize = 16;
+
+/// So many more may be there that are not shown any longer: to drop one moves all that came after it, so they are dropped together.
+const SURPLUS: usize = 8;
 
 /// So many are left of a timeline that makes room: half of them the first, half the latest.
 const KEPT_WITHOUT_ROOM: usize = 4;
@@ -67,8 +70,9 @@ impl Timeline {
     /// The first entries, how many are missing after them, and the last ones. Nothing is missing while the last ones are empty.
     #[must_use]
     pub fn parts(&self) -> (&[TimelineEntry], u64, &[TimelineEntry]) {
-        let (first, last) = self.entries.split_at(self.entries.len().min(self.kept_first()));
-        (first, self.omitted, last)
+        let (first, others) = self.entries.split_at(self.entries.len().min(self.kept_first()));
+        let surplus = self.surplus();
+        (first, self.omitted + surplus as u64, &others[surplus..])
     }
 
     /// Puts an event in its place, and drops the oldest after the first ones where there are too many.
@@ -85,14 +89,19 @@ impl Timeline {
         let earlier = |entries: &[TimelineEntry]| entries.partition_point(|earlier| earlier.at <= at);
         let place = if is_latest { self.entries.len() } else { earlier(&self.entries) };
         self.latest = self.latest.max(Some(at));
-        // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end.
+        // Most sockets have few entries for most of their life, seldom only one, and more of them in quick succession at its end. To make
+        // room for more moves all of them: where there are many, it is made for many.
         if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(if self.entries.is_empty() { 2 } else { 3 });
+            self.entries.reserve_exact(if self.entries.is_empty() {
+                2
+            } else {
+                3.max(self.entries.len() / 3)
+            });
         }
         self.entries.insert(place, entry);
-        if self.entries.len() > KEPT {
-            self.entries.remove(self.kept_first());
-            self.omitted += 1;
+        if self.surplus() > SURPLUS {
+            let first = self.kept_first();
+            self.omitted += self.entries.drain(first..first + self.surplus()).len() as u64;
         }
     }
 
@@ -118,6 +127,11 @@ impl Timeline {
         self.entries.capacity() * size_of::<TimelineEntry>()
     }
 
+    /// How many of those that come after the first ones are too many.
+    fn surplus(&self) -> usize {
+        self.entries.len().saturating_sub(KEPT)
+    }
+
     /// How many entries at the beginning are never dropped.
     fn kept_first(&self) -> usize {
         if self.is_short { KEPT_WITHOUT_ROOM / 2 } else { KEPT_FIRST }
@@ -126,6 +140,9 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::detect::story::{at, resent};
 
@@ -161,6 +178,25 @@ mod tests {
         timeline.add(at(77), &resent(77));
         let (first, omitted, last) = timeline.parts();
         assert_eq!((attempts(first), omitted, attempts(last)), (vec![1, 2], 72, vec![75, 76, 77]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_what_would_be_if_each_surplus_entry_were_dropped_at_once(times in vec(0_u64..400, 0..200)) {
+            let mut timeline = Timeline::default();
+            let mut shown: Vec<(u64, u32)> = Vec::new();
+            for (ms, attempt) in times.iter().copied().zip(1..) {
+                timeline.add(at(ms), &resent(attempt));
+                shown.insert(shown.partition_point(|(earlier, _)| *earlier <= ms), (ms, attempt));
+                if shown.len() > KEPT {
+                    shown.remove(KEPT_FIRST);
+                }
+                let (first, omitted, last) = timeline.parts();
+                let told = [attempts(first), attempts(last)].concat();
+                prop_assert_eq!(told, shown.iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>());
+                prop_assert_eq!(omitted + shown.len() as u64, u64::from(attempt));
+            }
+        }
     }
 
     #[test]

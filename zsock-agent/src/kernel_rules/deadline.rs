@@ -264,6 +264,11 @@ impl Stopwatch {
     fn elapsed(&self, clock: &Clock) -> Duration {
         self.before.saturating_add(clock.jiffies.duration(clock.at - self.from))
     }
+
+    /// Whether so much time has passed. Asked at every firing, so without the divisions that it takes to say how much it is.
+    fn has_reached(&self, limit: Duration, clock: &Clock) -> bool {
+        limit.checked_sub(self.before).is_none_or(|left| clock.jiffies.reach(clock.at - self.from, left))
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::time::nanoseconds;
-
 /// The rates that kernels are built with: those of the common architectures first, then those that patched kernels and
 /// rarer architectures offer (`kernel/Kconfig.hz`, `arch/*/Kconfig`).
 const RATES: [u32; 17] = [100, 250, 300, 1000, 500, 600, 750, 24, 32, 48, 64, 128, 200, 256, 512, 1024, 1200];
@@ -94,6 +92,11 @@ impl Jiffies {
         Duration::from_secs(ticks / hz) + Duration::from_nanos(rest_ns)
     }
 
+    /// Whether so many ticks make up `duration`: what [`Jiffies::duration`] says of them, compared.
+    pub(super) fn reach(self, ticks: u64, duration: Duration) -> bool {
+        u128::from(ticks) * 1_000_000_000 >= duration.as_nanos() * u128::from(self.hz.get())
+    }
+
     /// The whole ticks of a duration that the kernel keeps in ticks.
     pub(super) fn ticks(self, duration: Duration) -> u64 {
         let half_tick_ns = 500_000_000 / self.hz.get();
@@ -107,10 +110,10 @@ impl Jiffies {
     }
 
     fn full_ticks(self, duration: Duration) -> u64 {
-        let hz = u128::from(self.hz.get());
-        let ticks = u128::from(nanoseconds(duration)) * hz / 1_000_000_000;
+        let hz = u64::from(self.hz.get());
+        let of_rest = u64::from(duration.subsec_nanos()) * hz / 1_000_000_000;
         // Bounded, so that sums of ticks stay far from overflow whatever is given.
-        u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::from(u32::MAX))
+        duration.as_secs().saturating_mul(hz).saturating_add(of_rest).min(u64::from(u32::MAX))
     }
 }
 
@@ -154,7 +157,25 @@ fn only(fits: impl Fn(u32) -> bool) -> Option<NonZeroU32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn ticks_and_durations_are_compared_as_they_are_converted(
+            hz in sample::select(&RATES),
+            ticks in 0_u64..1 << 33,
+            off_ns in 0_u64..3,
+        ) {
+            let jiffies = at_hz(hz);
+            let duration = (jiffies.duration(ticks) + Duration::from_nanos(off_ns)).saturating_sub(Duration::from_nanos(1));
+            prop_assert_eq!(jiffies.reach(ticks, duration), jiffies.duration(ticks) >= duration);
+            let full = duration.as_nanos() * u128::from(hz) / 1_000_000_000;
+            prop_assert_eq!(u128::from(jiffies.full_ticks(duration)), full.min(u32::MAX.into()));
+        }
+    }
 
     fn at_hz(hz: u32) -> Jiffies {
         Jiffies::new(NonZeroU32::new(hz).expect("a rate in a test is not zero"))

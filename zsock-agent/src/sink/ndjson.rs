@@ -11,11 +11,12 @@ use crate::record::{Body, Record, printable};
 
 mod event;
 mod line;
+mod verdict;
 
 /// Room for the line of an event, so that it need not grow bit by bit.
 const USUAL_BYTES: usize = 1024;
 
-/// Appends the line of a record, the bytes of [`render`]: of an event several times as fast.
+/// Appends the line of a record, the bytes of [`render`]: of an event or a verdict several times as fast.
 ///
 /// # Panics
 /// As [`render`].
@@ -25,11 +26,14 @@ pub fn append(record: &Record, lines: &mut Vec<u8>) {
             event::append(record, event, lines);
             lines.push(b'\n');
         }
+        Body::Verdict(verdict) => {
+            verdict::append(record, verdict, lines);
+            lines.push(b'\n');
+        }
         Body::Start(_)
         | Body::End(_)
         | Body::Lost(_)
         | Body::Shed(_)
-        | Body::Verdict(_)
         | Body::Process(_)
         | Body::Destination(_)
         | Body::Tick(_) => lines.extend_from_slice(&render(record)),
@@ -83,8 +87,11 @@ impl Formatter for Printable {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::samples;
     use super::*;
+    use crate::record::{Phase, Severity, Verdict, VerdictName};
 
     #[test]
     fn every_record_is_one_line_of_json() {
@@ -93,9 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn events_are_written_fast_as_every_record_is() {
+    fn events_and_verdicts_are_written_fast_as_every_record_is() {
+        let facts = json!({"share": 0.5, "below": -3, "is": true, "none": null, "a\u{1b}\"b": "\u{202e}"});
+        let verdict = samples::verdict(VerdictName::StaleReset, Phase::Closed, None, Severity::Info);
+        let odd = Verdict { evidence: facts.as_object().unwrap().clone(), advice: Vec::new(), ..verdict };
+        let odd = Record::new(odd.since, &"web-1".into(), Body::Verdict(Box::new(odd)));
         let mut lines = Vec::new();
-        for record in samples::all() {
+        for record in samples::all().into_iter().chain([odd]) {
             lines.clear();
             append(&record, &mut lines);
             assert_eq!(String::from_utf8_lossy(&lines), String::from_utf8_lossy(&render(&record)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::append;
+use crate::append;
 use crate::record::printable;
 
 /// What stands for a value that is not known.

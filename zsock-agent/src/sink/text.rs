@@ -156,7 +156,7 @@ impl Text {
         let ran = milliseconds(end.duration_ms);
         let (events, sockets) = (count(end.events, "event"), count(end.sockets_seen, "socket"));
         let (lost, verdicts, open) = (end.lost_events, count(end.verdicts, "verdict"), end.open_verdicts);
-        let let_go = match end.sockets_dropped + end.sockets_forgotten {
+        let let_go = match end.sockets_dropped.saturating_add(end.sockets_forgotten) {
             0 => String::new(),
             some => format!("; for want of memory {some} let go, see --max-memory"),
         };

@@ -2,6 +2,7 @@
 //!
 //! What a record says is decided here, what it means in the engine.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -223,8 +224,9 @@ impl Assembler {
         }
         let before = tracked.stall.observe(kind, record, at, units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
-        let scene =
-            what::Scene { kind, record, owner: story.socket.pid, look, at, live_state, units, reset_reasons };
+        let owner = story.socket.pid;
+        let forecast = OnceCell::new();
+        let scene = what::Scene { kind, record, owner, look, at, live_state, units, reset_reasons, forecast };
         let tcp = scene.tcp(&tracked.stall);
         for happened in before {
             story.tell(at, happened, tcp.clone());

@@ -1,4 +1,4 @@
-//! Connections that all send at once when nothing gets through any more, so that all of them send again.
+//! Connections that all send at once when nothing gets through any more, so that all of them send again; once, or in waves.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 use socket2::SockRef;
 
+use super::super::compare::number;
 use super::{now, say_and_wait};
 use crate::command;
 
@@ -21,7 +22,11 @@ const SERVER: &str = "10.66.0.2:9066";
 /// How often the kernel's count is looked at.
 const EVERY: Duration = Duration::from_millis(100);
 
-pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result<()> {
+/// In waves everything vanishes for so many looks, in which most connections send again three times, and then gets through for as many:
+/// long enough for what they send again once more.
+const LOOKS: usize = 2;
+
+pub(super) fn run(server: &Path, connections: usize, length: Duration, in_waves: bool) -> Result<()> {
     let server = File::open(server).with_context(|| format!("cannot open {}", server.display()))?;
     let accepted = thread::scope(|scope| -> Result<_> {
         let listener = inside(&server, || Ok(TcpListener::bind(SERVER)?))?;
@@ -34,26 +39,43 @@ pub(super) fn run(server: &Path, connections: usize, length: Duration) -> Result
     let (clients, _accepted): (Result<Vec<_>>, _) = accepted?;
     let mut clients = clients.context("cannot connect")?;
     say_and_wait("ready")?;
-    // A rule of nftables would do, but what is dropped there waits in a queue before, and the kernel sends nothing again that
-    // is still on its way.
-    command::output(Command::new("tc").args(["qdisc", "replace", "dev", "cable", "root", "blackhole"]))
-        .context("cannot have everything vanish")?;
     let before = sent_again()?;
-    for client in &mut clients {
-        client.write_all(&[66; 100]).context("cannot write")?;
-    }
-    let until = now() + length;
-    let (mut last, mut worst) = (before, 0);
-    while now() < until {
-        thread::sleep(EVERY);
+    let began = now();
+    let (mut last, mut looked, mut next, mut worst) = (before, began, began, 0.0);
+    // Waves are whole ones: they end when everything gets through.
+    let begins_wave = |look: usize| in_waves && look.is_multiple_of(2 * LOOKS);
+    let goes_on = |look: &usize| began.elapsed() < length || in_waves && !begins_wave(*look);
+    for look in (0..).take_while(goes_on) {
+        if look == 0 || begins_wave(look) {
+            vanish(true)?;
+            for client in &mut clients {
+                client.write_all(&[66; 100]).context("cannot write")?;
+            }
+        } else if in_waves && look.is_multiple_of(LOOKS) {
+            vanish(false)?;
+        }
+        next += EVERY;
+        thread::sleep(next.saturating_duration_since(now()));
         let current = sent_again()?;
-        worst = worst.max(current - last);
-        last = current;
+        worst = f64::max(worst, number(current - last) / looked.elapsed().as_secs_f64());
+        (last, looked) = (current, now());
     }
-    // It goes on while the tools work off what they have.
+    // What is stuck for good goes on while the tools work off what they have.
     say_and_wait("done")?;
-    println!("{} {}", sent_again()? - before, worst * 10);
+    println!("{} {worst:.0}", sent_again()? - before);
     Ok(())
+}
+
+/// Has everything vanish that is sent to the server, or lets it through again. A rule of nftables would do, but what is dropped there waits
+/// in a queue before, and the kernel sends nothing again that is still on its way.
+fn vanish(does_vanish: bool) -> Result<()> {
+    let words: &[&str] = if does_vanish {
+        &["qdisc", "add", "dev", "cable", "root", "blackhole"]
+    } else {
+        &["qdisc", "delete", "dev", "cable", "root"]
+    };
+    let changed = command::output(Command::new("tc").args(words));
+    changed.map(drop).context("cannot have everything vanish, or get through")
 }
 
 /// A connection that is gone when it is closed: else it would go on to send again, in a namespace that it keeps alive.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Clock, Forecast, MAX_FIRINGS, Moment, Peer, Pending, RTO_MIN, Stopwatch, Timers};
 use crate::record::State;
+use crate::time::nanoseconds;
 
 /// `TCP_TIMEOUT_INIT`: the first timeout of a handshake.
 const SYN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,6 +48,8 @@ struct Episode<'a> {
     rto: u64,
     rto_max: u64,
     rto_without_backoff: u64,
+    /// How long the kernel goes on where no user timeout says it; of an orphan that changes from firing to firing.
+    limit: Option<Duration>,
     since_first_retransmission: Option<Stopwatch>,
 }
 
@@ -55,13 +58,20 @@ impl<'a> Episode<'a> {
     fn at_first_firing(timers: &'a Timers) -> Option<(Duration, Self)> {
         let clock = Clock::start(timers);
         let rto = timers.jiffies.ticks(timers.rto).max(1);
+        let rto_max = timers.jiffies.ticks(timers.rto_max).max(1);
+        let longest = timers.jiffies.duration(rto_max);
         let mut episode = Self {
             timers,
             clock,
             retransmits: timers.retransmits,
             rto,
-            rto_max: timers.jiffies.ticks(timers.rto_max).max(1),
+            rto_max,
             rto_without_backoff: rto.checked_shr(timers.backoff).unwrap_or(0).max(1),
+            limit: if timers.state == State::SYN_SENT {
+                Some(model(timers.syn_retries, SYN_TIMEOUT, longest))
+            } else {
+                (!timers.orphan).then(|| model(timers.retries2, RTO_MIN, longest))
+            },
             since_first_retransmission: timers
                 .since_first_retransmission
                 .map(|since| Stopwatch::started(&clock, since)),
@@ -98,18 +108,19 @@ impl<'a> Episode<'a> {
             return self.closed_window_timed_out();
         }
         let timers = self.timers;
-        let limit = if timers.state == State::SYN_SENT {
-            let tries = timers.syn_retries.saturating_add(timers.syn_linear_timeouts);
-            if self.retransmits >= tries {
-                return true;
-            }
-            self.model(timers.syn_retries, SYN_TIMEOUT)
-        } else if timers.orphan {
-            self.model(timers.orphan_limit(self.rto < self.rto_max), RTO_MIN)
-        } else {
-            self.model(timers.retries2, RTO_MIN)
+        let tries = timers.syn_retries.saturating_add(timers.syn_linear_timeouts);
+        if timers.state == State::SYN_SENT && self.retransmits >= tries {
+            return true;
+        }
+        let limit = timers.user_timeout().or(self.limit).unwrap_or_else(|| {
+            let retries = timers.orphan_limit(self.rto < self.rto_max);
+            model(retries, RTO_MIN, timers.jiffies.duration(self.rto_max))
+        });
+        let has_passed = match self.since_first_retransmission {
+            Some(stopwatch) => stopwatch.has_reached(limit, &self.clock),
+            None => limit.is_zero(),
         };
-        self.retransmits > 0 && self.retransmitting_for() >= timers.user_timeout().unwrap_or(limit)
+        self.retransmits > 0 && has_passed
     }
 
     fn retransmit(&mut self) {
@@ -168,12 +179,11 @@ impl<'a> Episode<'a> {
     fn retransmitting_for(&self) -> Duration {
         self.since_first_retransmission.map_or(Duration::ZERO, |stopwatch| stopwatch.elapsed(&self.clock))
     }
+}
 
-    /// How long `retries` retransmissions take that back off from `base`: the kernel's limits are times, not counts.
-    fn model(&self, retries: u32, base: Duration) -> Duration {
-        let rto_max = self.timers.jiffies.duration(self.rto_max);
-        let doublings = (rto_max.as_nanos() / base.as_nanos()).checked_ilog2().unwrap_or(0);
-        let backing_off = base.saturating_mul((2 << retries.min(doublings)) - 1);
-        backing_off.saturating_add(rto_max.saturating_mul(retries.saturating_sub(doublings)))
-    }
+/// How long `retries` retransmissions take that back off from `base` to `rto_max`: the kernel's limits are times, not counts.
+fn model(retries: u32, base: Duration, rto_max: Duration) -> Duration {
+    let doublings = (nanoseconds(rto_max) / nanoseconds(base)).checked_ilog2().unwrap_or(0);
+    let backing_off = base.saturating_mul((2 << retries.min(doublings)) - 1);
+    backing_off.saturating_add(rto_max.saturating_mul(retries.saturating_sub(doublings)))
 }

@@ -11,9 +11,9 @@ use crate::source::assemble::Need;
 use crate::source::decode::Raw;
 use crate::time::nanoseconds;
 
-/// Looks that only refresh what is known take at most a twentieth of the time: after one that took a millisecond the next
-/// waits for twenty. Those that a socket's first trouble asks for come once in its life and wait less.
-const REFRESH_WAIT: u64 = 20;
+/// Looks that only refresh what is known take at most a fiftieth of the time: after one that took a millisecond the next
+/// waits for fifty. Those that a socket's first trouble asks for come once in its life and wait less.
+const REFRESH_WAIT: u64 = 50;
 const FIRST_WAIT: u64 = 3;
 
 /// Records wait this long for a look at who holds their socket; later ones go out without.

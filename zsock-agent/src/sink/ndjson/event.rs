@@ -132,7 +132,7 @@ fn append_sample(sample: &Sample, line: &mut Line<'_>) {
     }
 }
 
-fn append_socket(socket: &Socket, line: &mut Line<'_>) {
+pub(super) fn append_socket(socket: &Socket, line: &mut Line<'_>) {
     let Socket {
         id,
         family,
@@ -179,7 +179,7 @@ fn append_socket(socket: &Socket, line: &mut Line<'_>) {
     }
 }
 
-fn append_tcp(tcp: &Tcp, line: &mut Line<'_>) {
+pub(super) fn append_tcp(tcp: &Tcp, line: &mut Line<'_>) {
     let Tcp {
         state,
         rto_ms,

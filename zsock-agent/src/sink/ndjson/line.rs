@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::append;
 use crate::record::{SocketId, State};
-use crate::sink::append;
 use crate::time::Time;
 
 /// A field's name with the comma before it and the colon after it. Its length is known when this is compiled, which makes it quick to copy.
@@ -83,11 +84,8 @@ impl<'a> Line<'a> {
     /// A string that somebody else chose.
     #[inline]
     pub(super) fn text<const N: usize>(&mut self, key: &[u8; N], text: &str) {
-        if text.bytes().fold(true, |is_plain, byte| is_plain & IS_PLAIN[usize::from(byte)]) {
-            self.word(key, text);
-        } else {
-            self.any(key, text);
-        }
+        self.key(key);
+        self.string(text);
     }
 
     /// The same, or nothing.
@@ -95,6 +93,30 @@ impl<'a> Line<'a> {
     pub(super) fn known_text<const N: usize>(&mut self, key: &[u8; N], text: Option<&str>) {
         if let Some(text) = text {
             self.text(key, text);
+        }
+    }
+
+    /// Several of them.
+    pub(super) fn texts<const N: usize>(&mut self, key: &[u8; N], texts: &[String]) {
+        self.key(key);
+        self.0.push(b'[');
+        for (place, text) in texts.iter().enumerate() {
+            if place > 0 {
+                self.0.push(b',');
+            }
+            self.string(text);
+        }
+        self.0.push(b']');
+    }
+
+    /// A field whose name is not known before, which is a number in most cases.
+    pub(super) fn fact(&mut self, name: &str, value: &Value) {
+        self.0.push(b',');
+        self.string(name);
+        self.0.push(b':');
+        match value.as_u64() {
+            Some(number) => append::number(self.0, number),
+            None => super::write(value, self.0, super::Printable),
         }
     }
 
@@ -133,6 +155,15 @@ impl<'a> Line<'a> {
         self.0.push(b'"');
         append::address(self.0, address);
         self.0.push(b'"');
+    }
+
+    #[inline]
+    fn string(&mut self, text: &str) {
+        if text.bytes().fold(true, |is_plain, byte| is_plain & IS_PLAIN[usize::from(byte)]) {
+            self.quoted(text.as_bytes());
+        } else {
+            super::write(text, self.0, super::Printable);
+        }
     }
 
     #[inline]

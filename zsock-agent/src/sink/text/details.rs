@@ -1,11 +1,11 @@
 //! The words for what an event says. There may be many events: their words are put where they are wanted, one after the other.
 
+use crate::append;
 use crate::engine::Standing;
 use crate::record::{
     AcceptQueue, Cause, Closed, Errno, Fact, Keepalive, Progress, Request, Retransmit, Sample, State, What,
     ZeroWindowProbe, printable,
 };
-use crate::sink::append;
 use crate::sink::quantity::{UNKNOWN, append_bytes, append_count, append_milliseconds, milliseconds};
 
 /// The numbers of an event, and those of TCP that matter with it.

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::append;
 use crate::record::{
     End, KeepaliveSettings, Process, ProcessSample, Shed, Socket, State, Subject, Tcp, Tick, printable,
 };
-use crate::sink::append;
 use crate::sink::quantity::{UNKNOWN, bytes, count, duration, known, milliseconds};
 
 /// How the host stood at a tick: `42 sockets (40 ESTABLISHED, 2 LISTEN), 9000 connections established, 8960 closed`.

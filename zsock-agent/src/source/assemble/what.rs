@@ -1,5 +1,6 @@
 //! What an event is, in the records' words.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(super) struct Scene<'a> {
     pub(super) live_state: State,
     pub(super) units: &'a Units,
     pub(super) reset_reasons: &'a BTreeMap<u32, String>,
+    /// What the timers will do, once that was asked for: to tell it takes longer than most of the rest.
+    pub(super) forecast: OnceCell<Forecast>,
 }
 
 impl Scene<'_> {
@@ -149,7 +152,12 @@ impl Scene<'_> {
         self.kind == Kind::Retransmit && heard_at.is_some() && heard_at < stall.previous_timeout()
     }
 
+    /// What the timers will do. What a probe changes in `stall` between one question and the next has no part in it.
     fn forecast(&self, stall: &Stall) -> Forecast {
+        *self.forecast.get_or_init(|| self.foresee(stall))
+    }
+
+    fn foresee(&self, stall: &Stall) -> Forecast {
         let (head, tcp) = (&self.record.head, &self.record.tcp);
         // An attempt that failed, or that no timer and no ACK made, is repeated by other rules.
         let is_out_of_turn = tcp.pending != 0 && tcp.retransmits > 0 && self.lacks_ack(stall);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 /// What text is appended to.
-pub(super) trait Append {
+pub(crate) trait Append {
     /// Appends a text.
     fn append(&mut self, text: &str);
 
@@ -52,7 +52,7 @@ impl Append for Vec<u8> {
 /// A number in decimal. Digits go in pieces of a length that is known when this is compiled, which takes a quarter of what it takes to copy them
 /// as a text of any length.
 #[inline]
-pub(super) fn number(to: &mut impl Append, value: impl Into<u64>) {
+pub(crate) fn number(to: &mut impl Append, value: impl Into<u64>) {
     match value.into() {
         // Most counters of a healthy connection are zero.
         value @ 0..10 => to.append_digits::<1>(&digits(value)),
@@ -81,7 +81,7 @@ fn digits<const N: usize>(mut value: u64) -> [u8; N] {
 
 /// A number in hexadecimal.
 #[inline]
-pub(super) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
+pub(crate) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let value = value.into();
     let length = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
@@ -93,7 +93,7 @@ pub(super) fn hexadecimal(to: &mut impl Append, value: impl Into<u64>) {
 
 /// An address and port: `10.0.1.4:443`, `[2001:db8::1]:443`.
 #[inline]
-pub(super) fn address(to: &mut impl Append, address: SocketAddr) {
+pub(crate) fn address(to: &mut impl Append, address: SocketAddr) {
     match address {
         SocketAddr::V4(address) => ipv4(to, *address.ip()),
         SocketAddr::V6(address) => {
