@@ -53,6 +53,10 @@ const CLOCKS_APART: Duration = Duration::from_millis(600);
 /// Where a virtual machine is not let run for some ticks the two tell nothing, and others are taken, so many times.
 const CLOCK_TRIES: u32 = 8;
 
+/// The ring buffer is read again after so many records of a batch, some milliseconds: it may be full before thousands of them are told, where
+/// each brings or ends a verdict.
+const READ_EVERY: usize = 256;
+
 /// Everything between the kernel and stdout.
 struct Trace {
     host: Arc<str>,
@@ -244,7 +248,10 @@ impl Trace {
         }
         let batch = self.take_batch(now_ns, is_end);
         self.look_up_holders(&batch);
-        for raw in batch {
+        for (number, raw) in batch.into_iter().enumerate() {
+            if number % READ_EVERY == READ_EVERY - 1 && !self.is_crowded() {
+                self.read();
+            }
             for record in self.assembler.assemble(&raw) {
                 self.tell(&raw, record);
             }
