@@ -67,7 +67,7 @@ pub(crate) type Ends = (SocketAddr, SocketAddr);
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Boxed, for a table that grows has up to twice the room that it needs, and moves what it holds. Whoever wrote a recording chose its
-    /// ids: the hash has a key that nobody knows.
+    /// ids: the hash has a key that they do not know.
     entries: HashMap<SocketId, Box<Entry>, QuickState>,
     /// Who makes room next. An event moves nobody here, for there is one after the other and seldom a need for room: who had one since
     /// is sent back to its turn when it comes up.

@@ -22,7 +22,7 @@ pub struct Shed {
     /// The hooks that were taken off, by their names in `start.hooks`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Arc<str>>,
-    /// Passes over all sockets come so often from here on; only with `passes`.
+    /// From one pass over all sockets to the next from here on, if they take as long as the last one; only with `passes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u64>,
     /// What zsock used of one processor before, in percent, rounded up.

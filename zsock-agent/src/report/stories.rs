@@ -49,7 +49,7 @@ type Turn = (Severity, Reverse<u64>, usize);
 #[derive(Debug)]
 pub(super) struct Stories {
     kept: Vec<Option<Kept>>,
-    /// Whoever wrote the recordings chose the keys: the hash has a key that nobody knows.
+    /// Whoever wrote the recordings chose the keys: the hash has a key that they do not know.
     by_key: HashMap<(usize, Key), usize, RandomState>,
     turns: BTreeSet<Turn>,
     bytes: usize,

@@ -201,8 +201,11 @@ impl Output {
         self.flush(at);
         self.metrics.note_dropped(self.loss, self.writer.dropped());
         if self.writer.has_room() {
+            // What fails is tried again with the next event.
             self.is_full = false;
-            self.tell_all_losses(at);
+            if !self.writer.is_failing() {
+                self.tell_all_losses(at);
+            }
         }
     }
 
@@ -335,90 +338,4 @@ fn add(untold: &mut Vec<Lost>, lost: Lost) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::record::Shed;
-
-    /// Gives out what is pushed to a writer whose queue has no room, as it is written.
-    fn output_without_room() -> (Output, mpsc::Receiver<Vec<u8>>) {
-        let (written, lines) = mpsc::channel();
-        let work = move |intake: &crate::sink::writer::Intake| {
-            let mut records = Vec::new();
-            while intake.next(Duration::ZERO, &mut records) {
-                intake.written(records.len());
-                written.send(records.clone()).map_err(std::io::Error::other)?;
-            }
-            Ok(())
-        };
-        let facts = Facts { kernel: "6.18.0".into(), max_memory_bytes: 1 << 30, max_cpu_percent: Some(1) };
-        let output = Output {
-            host: "web-1".into(),
-            engine: Engine::new(Thresholds::default()),
-            renderer: Renderer::Ndjson,
-            batch: Batch::default(),
-            writer: Writer::spawn("zsock-test", 0, 1, work).expect("a thread can be started"),
-            is_full: false,
-            loss: "output",
-            taker: "the reader of stdout",
-            failure: String::new(),
-            selectors: Selectors::default(),
-            events: Events::All,
-            counted: End::default(),
-            untold: Vec::new(),
-            blocked: BlockedThreads::new(),
-            metrics: Metrics::new(facts),
-        };
-        (output, lines)
-    }
-
-    #[test]
-    fn that_zsock_does_without_something_is_told_where_there_is_no_room_for_anything() {
-        let (mut output, lines) = output_without_room();
-        let at = Time::from_unix_ns(1);
-        let told = |body| Record::new(at, &"web-1".into(), body);
-        let shed = told(Body::Shed(Box::new(Shed { what: "timers".into(), ..Shed::default() })));
-        output.push(&told(Body::Tick(Box::default())));
-        output.push(&shed);
-        output.hand_over();
-        assert_eq!(output.writer.take_dropped(), Some(Dropped { count: 1, since: at }), "the tick");
-        drop(output.writer.finish(END_PATIENCE));
-        let written: Vec<Record> = lines.iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
-        assert_eq!(written, [shed]);
-    }
-
-    #[test]
-    fn events_are_not_even_rendered_while_there_is_no_room_and_are_again_once_there_is() {
-        let (mut output, _lines) = output_without_room();
-        let event = |second| {
-            let event = crate::detect::story::resent(1);
-            Record::new(Time::from_unix_ns(second), &"web-1".into(), Body::Event(Box::new(event)))
-        };
-        output.push(&event(1));
-        assert!(!output.batch.is_empty(), "nobody knows yet that there is no room");
-        output.hand_over();
-        output.push(&event(2));
-        assert!(output.batch.is_empty());
-        assert_eq!(output.counted.events, 2, "it is judged and counted all the same");
-        assert_eq!(output.writer.dropped(), 2);
-        // Nothing waits for the reader any more.
-        output.tell_losses(Time::from_unix_ns(3));
-        output.push(&event(4));
-        assert!(!output.batch.is_empty());
-    }
-
-    #[test]
-    fn losses_that_cannot_be_told_yet_add_up_by_their_place() {
-        let lost = |place: &str, count, since_ns| Lost {
-            count,
-            since: Time::from_unix_ns(since_ns),
-            place: Arc::from(place),
-        };
-        let mut untold = Vec::new();
-        for one in [lost("kernel", 3, 10), lost("hook", 1, 20), lost("kernel", 4, 30)] {
-            add(&mut untold, one);
-        }
-        assert_eq!(untold, [lost("kernel", 7, 10), lost("hook", 1, 20)]);
-    }
-}
+mod tests;

@@ -156,11 +156,16 @@ impl Writer {
         batch.clear();
     }
 
-    /// Whether at least half of the queue is free and nothing fails: the time to tell of drops.
+    /// Whether at least half of the queue is free.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let queue = self.shared.lock();
-        !queue.failing && queue.unwritten_bytes <= self.capacity_bytes / 2
+        self.shared.lock().unwritten_bytes <= self.capacity_bytes / 2
+    }
+
+    /// Whether what the thread does with records failed the last time. It tries again with the next.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.lock().failing
     }
 
     /// What was dropped since this was last called.

@@ -58,6 +58,11 @@ pub(crate) fn await_probes(namespace: &Namespace, port: u16, count: u32) {
     await_row(namespace, port, &format!("{count} probes"), |row| row.probes_out == count);
 }
 
+/// Waits until the socket has at least this many probes out without an answer.
+pub(crate) fn await_unanswered(namespace: &Namespace, port: u16, count: u32) {
+    await_row(namespace, port, &format!("{count} probes or more"), |row| row.probes_out >= count);
+}
+
 /// Waits until all that was sent is acknowledged and nothing times out any more.
 pub(crate) fn await_recovery(namespace: &Namespace, port: u16) {
     await_row(namespace, port, "recovery", |row| row.retransmits == 0);

@@ -146,7 +146,7 @@ impl Trace {
                 }
                 let interval = self.schedule.halve();
                 let lost = format!(
-                    "passes come every {} at most, and what they find comes later",
+                    "passes come every {} unless they become quicker or slower, and what they find comes later",
                     duration(interval)
                 );
                 Shed { interval_ms: Some(milliseconds(interval)), ..given_up("passes", &OF_PASSES, &lost) }

@@ -192,7 +192,7 @@ struct Table {
     /// Nanoseconds since 1970-01-01T00:00:00Z.
     base: u64,
     strings: Vec<String>,
-    /// Others chose them: the hash has a key that nobody knows.
+    /// Others chose them: the hash has a key that they do not know.
     places: HashMap<String, Text, RandomState>,
 }
 

@@ -223,7 +223,7 @@ fn what_cannot_be_stored_is_counted_and_the_time_to_tell_is_when_it_works_again(
         push(&writer, 1);
         order.send(works).unwrap();
         done.recv().unwrap();
-        assert_eq!(writer.has_room(), works);
+        assert_eq!(writer.is_failing(), !works);
         assert_eq!(writer.take_dropped(), dropped);
     }
     assert_eq!(writer.finish(END_PATIENCE).unwrap(), 0);

@@ -17,7 +17,7 @@ use zsock_common::settings::Filter;
 use super::{Client, echo_server};
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
-use crate::proc::{await_probes, await_recovery, await_timeouts};
+use crate::proc::{await_recovery, await_timeouts, await_unanswered};
 use crate::story::Recording;
 use crate::zsock::Zsock;
 
@@ -151,7 +151,7 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
 
     net.block();
     client.peer.ask("keepalive 1 1 60").expect("set");
-    await_probes(&net.client, client.port, 1);
+    await_unanswered(&net.client, client.port, 1);
     let probes_seen = |kernel: &mut Kernel| {
         let mut pass = kernel.begin_pass(&namespaces).expect("begun");
         while pass.step() {}
@@ -172,7 +172,7 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
     // The first two know of no pass before them by which to tell whether something has moved.
     probes_seen(&mut kernel);
     probes_seen(&mut kernel);
-    await_probes(&net.client, client.port, 3);
+    await_unanswered(&net.client, client.port, 3);
     let seen = probes_seen(&mut kernel);
     assert!(seen.len() == 1 && seen[0] >= 3, "{seen:?} instead of three probes, or one more since");
 }
