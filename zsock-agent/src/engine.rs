@@ -7,7 +7,7 @@ use crate::detect::{
     CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
 };
 use crate::record::{
-    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, Socket, SocketId, State,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Severity, Socket, SocketId, State,
     Subject, Tcp, Verdict, VerdictName, What,
 };
 use crate::shared::Shared;
@@ -241,7 +241,7 @@ impl Engine {
         let Some(Entry { facts, timeline, open, .. }) = self.table.get_mut(there) else { return Vec::new() };
         // How TCP stands there at this moment was not told.
         let tcp = Tcp { state: facts.state, ..Tcp::default() };
-        let what = What::Sample(Sample::default());
+        let what = What::Sample(Box::default());
         let event = Event { what, socket: facts.socket.clone(), tcp, replayed: false, inferred: false };
         let scene = Scene {
             at: record.at,
@@ -327,7 +327,7 @@ fn comes_after_the_end(event: &Event) -> bool {
 
 /// Whether the event is of the past: it belongs into the timeline, what it says holds no longer.
 fn tells_the_past(event: &Event) -> bool {
-    event.replayed || matches!(event.what, What::Sample(Sample { fact: Some(_), .. }))
+    event.replayed || matches!(&event.what, What::Sample(sample) if sample.fact.is_some())
 }
 
 /// The verdicts that an event brings: conditions first, then what is said of a connection that has ended.

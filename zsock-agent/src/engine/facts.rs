@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::window::WindowProbes;
-use crate::record::{Event, Fact, Keepalive, Sample, Socket, State, StateChange, Tcp, What};
+use crate::record::{Event, Fact, Keepalive, Socket, State, StateChange, Tcp, What};
 use crate::time::Time;
 
 /// What the detectors judge from. Replayed events and inferred facts have no part in `tcp`: their times are of the past.
@@ -91,7 +91,9 @@ impl Facts {
         if event.replayed {
             return;
         }
-        if let What::Sample(Sample { fact: Some(fact), .. }) = event.what {
+        if let What::Sample(sample) = &event.what
+            && let Some(fact) = sample.fact
+        {
             self.note_past(at, fact);
             return;
         }

@@ -10,7 +10,7 @@ use zsock_common::wire::{
     Head, HolderRecord, Kind, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, flag, past_flag,
 };
 
-use crate::record::{Body, Cause, Closed, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
+use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::{Cgroups, Processes};
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
@@ -237,7 +237,9 @@ impl Assembler {
         let ends = scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true);
         let closed = ends.then(|| scene.closed(tracked));
         let is_done_with = tracked.is_closed && !tracked.is_announced;
-        if let (Some(What::Closed(Closed { fd_open: true, .. })), Some(pid)) = (&closed, story.socket.pid) {
+        if let (Some(What::Closed(closed)), Some(pid)) = (&closed, story.socket.pid)
+            && closed.fd_open
+        {
             sockets.died(id, pid);
         }
         if is_done_with {

@@ -103,6 +103,7 @@ pub(super) fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord
     for (at, fact) in known {
         let retransmits = (fact == Fact::RetransmittingSince).then_some(tcp.retransmits.into());
         let tcp = Tcp { state: Some(state), retransmits, ..Tcp::default() };
-        story.add(at, What::Sample(Sample { fact: Some(fact), ..Sample::default() }), tcp, false, true);
+        let sample = Sample { fact: Some(fact), ..Sample::default() };
+        story.add(at, What::Sample(Box::new(sample)), tcp, false, true);
     }
 }

@@ -254,7 +254,7 @@ fn window_probes_are_counted_from_the_closing_of_the_window_although_the_kernels
 /// How a connection ended.
 fn ended(raws: &[Raw]) -> Closed {
     let What::Closed(closed) = last_event(&mut assembler(), raws).what else { panic!("it has not ended") };
-    closed
+    *closed
 }
 
 #[test]
