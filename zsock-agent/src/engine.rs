@@ -7,8 +7,8 @@ use crate::detect::{
     CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
 };
 use crate::record::{
-    Body, Cause, Destination, Event, Outcome, Phase, Record, Severity, Socket, SocketId, State,
-    Subject, Tcp, Verdict, VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Severity, Socket, SocketId, State, Subject, Tcp,
+    Verdict, VerdictName, What,
 };
 use crate::shared::Shared;
 
@@ -46,6 +46,8 @@ pub struct Engine {
     /// What open verdicts advise: most of them the same.
     advice: Shared<[String]>,
     lost: u64,
+    /// Somebody is shown what happened to a socket.
+    keeps_timelines: bool,
     /// The probes of closed windows are told.
     sees_window_probes: bool,
     verdicts: u64,
@@ -57,7 +59,7 @@ pub struct Engine {
 pub struct Finding {
     /// The verdict, as a record of the time of the event that brought it.
     pub record: Record,
-    /// What happened to the socket, that event included.
+    /// What happened to the socket, that event included; empty from an engine [without timelines](Engine::without_timelines).
     pub timeline: Timeline,
 }
 
@@ -93,6 +95,12 @@ impl Engine {
         Self::with_room(thresholds, Room { sockets: usize::MAX, bytes })
     }
 
+    /// The same engine, which does not keep what happened to sockets where nobody is shown it: its verdicts come without.
+    #[must_use]
+    pub fn without_timelines(self) -> Self {
+        Self { keeps_timelines: false, ..self }
+    }
+
     fn with_room(thresholds: Thresholds, room: Room) -> Self {
         Self {
             thresholds,
@@ -101,6 +109,7 @@ impl Engine {
             processes: Processes::default(),
             advice: Shared::default(),
             lost: 0,
+            keeps_timelines: true,
             sees_window_probes: true,
             verdicts: 0,
             open_verdicts: 0,
@@ -109,9 +118,15 @@ impl Engine {
 
     /// The same run's engine without all that it knows of sockets and processes: what is told in this run and what is not it still knows.
     pub(crate) fn anew(self) -> Self {
-        let Self { thresholds, table, processes, lost, sees_window_probes, .. } = self;
+        let Self { thresholds, table, processes, lost, keeps_timelines, sees_window_probes, .. } = self;
         let processes = processes.anew();
-        Self { processes, lost, sees_window_probes, ..Self::with_room(thresholds, table.room()) }
+        Self {
+            processes,
+            lost,
+            keeps_timelines,
+            sees_window_probes,
+            ..Self::with_room(thresholds, table.room())
+        }
     }
 
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
@@ -182,11 +197,6 @@ impl Engine {
     fn happened(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let mut findings = self.end_predecessor(record, event);
         self.push_event(record, event, &mut findings);
-        // Nearly always nothing is found, and there is nothing to be said of it.
-        if !findings.is_empty() {
-            let inferred = self.destinations.note_deaths(record, &findings, &self.thresholds, self.lost);
-            findings.extend(inferred);
-        }
         let change = findings.iter().map(change_of_open).sum();
         findings.extend(self.push_to_processes(record, change));
         findings
@@ -201,7 +211,9 @@ impl Engine {
         let peer = peer_id.and_then(|id| self.table.get(id)).and_then(as_peer);
         let Some(entry) = self.table.take_in(event, self.lost) else { return };
         entry.facts.apply(record.at, event, self.lost);
-        entry.timeline.add(record.at, event);
+        if self.keeps_timelines {
+            entry.timeline.add(record.at, event);
+        }
         if tells_the_past(event) {
             self.table.settle(id);
             return;
@@ -215,6 +227,7 @@ impl Engine {
             peer: peer.as_ref(),
         };
         judge(record, &scene, &entry.timeline, &mut entry.open, &mut self.advice, findings);
+        let was_accepted = entry.facts.was_accepted;
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
@@ -226,6 +239,11 @@ impl Engine {
             self.table.remove(id);
         } else {
             self.table.settle(id);
+        }
+        // Nearly always nothing is found, and there is nothing to be said of it.
+        if !findings.is_empty() && !was_accepted {
+            let inferred = self.destinations.note_deaths(record, findings, &self.thresholds, self.lost);
+            findings.extend(inferred);
         }
     }
 
