@@ -55,9 +55,9 @@ fn told_judged_and_read_back(raw: &Raw, is_looked_at: bool, assembler: &mut Asse
         assembler.begin_look();
         assembler.end_look(raw);
     }
-    for record in assembler.assemble(raw) {
-        reader.push(&record);
-    }
+    let mut told = Vec::new();
+    assembler.assemble(raw, &mut told);
+    told.iter().for_each(|record| reader.push(record));
 }
 
 /// An assembler of a kernel whose clock ticks a thousand times a second and has every field.
