@@ -5,18 +5,21 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 /// More are not remembered at once: then those in use live on with their users, and new ones are shared among the new.
 const KEPT: usize = 4096;
 
 /// Values, each of them once.
 #[derive(Debug)]
 pub(crate) struct Shared<T: ?Sized> {
-    known: HashSet<Arc<T>>,
+    /// Whoever wrote a recording, or a peer, may have chosen some of it: the hash has a key that they do not know.
+    known: HashSet<Arc<T>, RandomState>,
 }
 
 impl<T: ?Sized> Default for Shared<T> {
     fn default() -> Self {
-        Self { known: HashSet::new() }
+        Self { known: HashSet::default() }
     }
 }
 
