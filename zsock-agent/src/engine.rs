@@ -10,7 +10,6 @@ use crate::record::{
     Body, Cause, Destination, Event, Outcome, Phase, Record, Severity, Socket, SocketId, State, Subject, Tcp,
     Verdict, VerdictName, What,
 };
-use crate::shared::Shared;
 
 mod destinations;
 mod facts;
@@ -43,8 +42,6 @@ pub struct Engine {
     table: Table,
     destinations: Destinations,
     processes: Processes,
-    /// What open verdicts advise: most of them the same.
-    advice: Shared<[String]>,
     lost: u64,
     /// Somebody is shown what happened to a socket.
     keeps_timelines: bool,
@@ -107,7 +104,6 @@ impl Engine {
             table: Table::new(room),
             destinations: Destinations::default(),
             processes: Processes::default(),
-            advice: Shared::default(),
             lost: 0,
             keeps_timelines: true,
             sees_window_probes: true,
@@ -226,7 +222,7 @@ impl Engine {
             sees_window_probes: self.sees_window_probes,
             peer: peer.as_ref(),
         };
-        judge(record, &scene, &entry.timeline, &mut entry.open, &mut self.advice, findings);
+        judge(record, &scene, &entry.timeline, &mut entry.open, findings);
         let was_accepted = entry.facts.was_accepted;
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
@@ -272,7 +268,7 @@ impl Engine {
         let open = open.iter_mut().filter(|open| stalls.contains(&open.condition.name));
         open.map(|open| {
             let name = (open.condition.name, open.condition.severity);
-            let claim = open.say_anew(&scene, &mut self.advice);
+            let claim = open.say_anew(&scene);
             finding(record, &scene, timeline, name, (Phase::Updated, None), claim)
         })
         .collect()
@@ -354,14 +350,13 @@ fn judge(
     scene: &Scene<'_>,
     timeline: &Timeline,
     open: &mut Vec<Open>,
-    advice: &mut Shared<[String]>,
     findings: &mut Vec<Finding>,
 ) {
     for condition in CONDITIONS {
         let held = (condition.holds)(scene).filter(|_| !scene.event.inferred);
         // Of nearly all of them there is nothing to begin or to end.
         if held.is_some() || !open.is_empty() {
-            findings.extend(judge_condition((condition, held), record, scene, timeline, open, advice));
+            findings.extend(judge_condition((condition, held), record, scene, timeline, open));
         }
     }
     for verdict in FINALS {
@@ -379,14 +374,13 @@ fn judge_condition(
     scene: &Scene<'_>,
     timeline: &Timeline,
     open: &mut Vec<Open>,
-    advice: &mut Shared<[String]>,
 ) -> Vec<Finding> {
     let name = (condition.name, condition.severity);
     let tell = |phase, claim| finding(record, scene, timeline, name, (phase, None), claim);
     let mut findings = Vec::new();
     if let Some(place) = open.iter().position(|open| open.condition.name == condition.name) {
         let Some(outcome) = open[place].ends(scene) else {
-            let renewed = held.and_then(|count| open[place].update(scene, count, advice));
+            let renewed = held.and_then(|count| open[place].update(scene, count));
             return renewed.map(|claim| tell(Phase::Updated, claim)).into_iter().collect();
         };
         let is_over = open[place].broken_at(scene).is_none();
@@ -396,7 +390,7 @@ fn judge_condition(
         }
     }
     let Some(count) = held else { return findings };
-    let (opened, claim) = Open::new(condition, scene, count, advice);
+    let (opened, claim) = Open::new(condition, scene, count);
     findings.push(tell(Phase::Opened, claim));
     if let Some(outcome) = opened.ends(scene) {
         findings.push(close(record, scene, timeline, opened, outcome));
