@@ -57,7 +57,9 @@ fn told_judged_and_read_back(raw: &Raw, is_looked_at: bool, assembler: &mut Asse
     }
     let mut told = Vec::new();
     assembler.assemble(raw, &mut told);
-    told.iter().for_each(|record| reader.push(record));
+    for record in &told {
+        reader.push(record);
+    }
 }
 
 /// An assembler of a kernel whose clock ticks a thousand times a second and has every field.
