@@ -95,7 +95,9 @@ fn main() -> Result<()> {
             // As many at once as stay in the cache, where each is when it goes through alone.
             for raws in raws.chunks(64) {
                 let mut records: Vec<Record> = Vec::new();
-                raws.iter().for_each(|raw| assembler.assemble(raw, &mut records));
+                for raw in raws {
+                    assembler.assemble(raw, &mut records);
+                }
                 lap(2)?;
                 let found: Vec<_> = records.iter().flat_map(|record| engine.push(record)).collect();
                 ensure!(retransmissions > 0 || found.is_empty(), "they are healthy");
@@ -165,7 +167,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// What is the same in all of it.
+/// What is the same in all of it, with numbers as a host has them.
 fn bytes(id: u64, kind: Kind, state: State, at_ns: u64) -> Vec<u8> {
     let mut bytes = vec![0; SocketRecord::SIZE_BYTES];
     let mut put = |at: usize, value: &[u8]| put(&mut bytes, at, value);
@@ -175,6 +177,22 @@ fn bytes(id: u64, kind: Kind, state: State, at_ns: u64) -> Vec<u8> {
     put(TCP + offset_of!(TcpFacts, state), &[state.0]);
     put(TCP + offset_of!(TcpFacts, has_socket), &[1]);
     put(TCP + offset_of!(TcpFacts, inode), &(3_000_000 + id).to_ne_bytes());
+    put(offset_of!(Head, jiffies), &5_000_u32.to_ne_bytes());
+    for (field, value) in [
+        (offset_of!(TcpFacts, rcv_tstamp), 4_988_u32),
+        (offset_of!(TcpFacts, lrcvtime), 4_988),
+        (offset_of!(TcpFacts, snd_wnd), 65_536),
+        (offset_of!(TcpFacts, snd_cwnd), 10),
+        (offset_of!(TcpFacts, icsk_rto), 204),
+        (offset_of!(TcpFacts, srtt_us), 8 * 420),
+        (offset_of!(TcpFacts, sysctl_keepalive_time), 7_200_000),
+        (offset_of!(TcpFacts, sysctl_keepalive_intvl), 75_000),
+    ] {
+        put(TCP + field, &value.to_ne_bytes());
+    }
+    put(TCP + offset_of!(TcpFacts, sysctl_keepalive_probes), &[9]);
+    put(ENDS + offset_of!(Endpoints, netns), &4_026_531_840_u32.to_ne_bytes());
+    put(ENDS + offset_of!(Endpoints, uid), &1_000_u32.to_ne_bytes());
     let mapped = |last: u8| std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets();
     put(ENDS + offset_of!(Endpoints, local), &mapped(1));
     put(ENDS + offset_of!(Endpoints, remote), &mapped(2));
