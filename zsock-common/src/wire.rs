@@ -6,7 +6,9 @@
 pub use crate::bits::{DROPPED_HERE, condition, flag, watch_flag};
 pub use crate::census::{CensusHolder, CensusRecord};
 pub use crate::codec::{Input, Wire};
-pub use crate::maps::{AcceptFailures, Control, Counters, Remote, STATES, States, accept_key, look, timer};
+pub use crate::maps::{
+    AcceptFailures, Control, Counters, Remote, Rest, STATES, States, accept_key, look, timer, walk,
+};
 
 impl Wire for [Transition; MAX_TRANSITIONS] {
     const SIZE_BYTES: usize = MAX_TRANSITIONS * Transition::SIZE_BYTES;

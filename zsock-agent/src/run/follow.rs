@@ -67,6 +67,8 @@ struct Trace {
     assembler: Assembler,
     output: Output,
     schedule: Schedule,
+    /// The network namespaces that are selected; empty for all.
+    netns: Vec<u32>,
     beside: Beside,
     /// How often a tick is told, and when the last one was.
     ticks_every: Option<Duration>,
@@ -123,6 +125,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
+    let netns = selectors.netns.clone();
     let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
     privileges::give_up(|| kernel.can_look())?;
     let output =
@@ -137,6 +140,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         assembler,
         output,
         schedule: Schedule::every(follow.scan_interval),
+        netns,
         beside,
         ticks_every: outlet.ticks_every(),
         ticked_ns: began_ns,
@@ -374,13 +378,18 @@ impl Trace {
     /// Begins a pass over all sockets, or goes on with it by a step.
     fn pass(&mut self) {
         if !self.schedule.begins() {
-            if self.schedule.step() {
+            if self.schedule.step(&mut self.kernel) {
                 self.end_pass();
             }
             return;
         }
         let (began, before) = (Instant::now(), clock::thread_cpu());
-        match self.kernel.begin_pass(&namespaces::all()) {
+        let now_ns = self.clock.monotonic_ns();
+        let mut namespaces = namespaces::all();
+        namespaces.retain(|inode, _| {
+            self.netns.is_empty() || u32::try_from(*inode).is_ok_and(|inode| self.netns.contains(&inode))
+        });
+        match self.kernel.begin_pass(&namespaces, now_ns) {
             Ok(pass) => self.schedule.begun(pass, began, clock::thread_cpu().saturating_sub(before)),
             Err(error) => {
                 log::warn!("{error:#}");

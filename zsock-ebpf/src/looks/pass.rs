@@ -16,12 +16,12 @@ use crate::rodata::offset;
 /// A stamp may be so many ticks ahead of the clock as it was read.
 const AHEAD: u32 = 1 << 16;
 
-const ESTABLISHED: u8 = 1;
+pub(super) const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
-const LISTEN: u8 = 10;
+pub(super) const LISTEN: u8 = 10;
 
 /// The state of the socket at `tp`. Read anew wherever it is asked for: what the verifier knows of a number
 /// that it has seen compared has it look at all that follows once for each outcome.
@@ -63,7 +63,7 @@ impl Now {
         clippy::cast_possible_truncation,
         reason = "compared with jiffies and counters cut the same way"
     )]
-    fn of(tp: *const c_void) -> Self {
+    pub(super) fn of(tp: *const c_void) -> Self {
         let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
         let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
         let fin = u32::from(flags & sk_flag::DONE != 0);
@@ -108,7 +108,7 @@ impl Now {
 
     /// Data received and not read.
     #[inline(always)]
-    fn unread(&self) -> u32 {
+    pub(super) fn unread(&self) -> u32 {
         self.rcv_nxt.wrapping_sub(self.fin).wrapping_sub(self.copied_seq)
     }
 
