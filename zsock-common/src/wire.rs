@@ -320,8 +320,9 @@ wire! {
         passed: u32,
         /// [`condition`] bits that held at the last pass.
         holds: u32,
-        /// No meaning.
-        reserved: u32,
+        /// How the time-outs and probes of a socket in trouble stood at the last pass: `icsk_retransmits`, `icsk_probes_out`,
+        /// `icsk_backoff` and whether a process holds it, a byte each.
+        trouble: u32,
     }
 
     /// A SYN-ACK sent again. No full socket exists yet.

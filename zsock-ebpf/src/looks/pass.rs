@@ -197,17 +197,22 @@ fn remember(now: &Now, watch: &mut Watch) {
 /// A time-out, an unanswered probe, a window that had to be probed.
 #[inline(always)]
 fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
+    let retransmits = read::field::<Direct, u8>(tp, offset!(icsk_retransmits));
     let probes_out = read::field::<Direct, u8>(tp, offset!(icsk_probes_out));
+    let backoff = read::field::<Direct, u8>(tp, offset!(icsk_backoff));
     let is_waiting = now.write_seq != now.snd_una;
-    let is_in_trouble = read::field::<Direct, u8>(tp, offset!(icsk_retransmits)) >= 1
-        || probes_out >= 2
-        || probes_out >= 1 && is_waiting;
+    let is_in_trouble = retransmits >= 1 || probes_out >= 2 || probes_out >= 1 && is_waiting;
     let is_window_closed = is_waiting
         && state(tp) != SYN_SENT
         && read::field::<Direct, u32>(tp, offset!(snd_wnd)) == 0
-        && read::field::<Direct, u8>(tp, offset!(icsk_backoff)) >= 1;
+        && backoff >= 1;
     if is_in_trouble {
         holds(watch, condition::TROUBLE);
+        let standing = u32::from_le_bytes([retransmits, probes_out, backoff, now.has_socket.into()]);
+        if watch.trouble != standing || watch.snd_una != now.snd_una {
+            watch.trouble = standing;
+            watch.flags |= watch_flag::RESTLESS;
+        }
     }
     if is_window_closed {
         holds(watch, condition::WINDOW);
@@ -216,7 +221,7 @@ fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
 
 /// No segment for long, and no keepalive probe that would come in time.
 #[inline(always)]
-fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
+pub(super) fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
     if now.since(now.active()) < control.idle {
         return false;
     }

@@ -6,14 +6,14 @@ use core::ffi::c_void;
 use zsock_common::offsets::ABSENT;
 use zsock_common::wire::{Control, Rest, walk};
 
-use crate::looks::pass::{ESTABLISHED, LISTEN, Now, later, state};
+use crate::looks::pass::{self, ESTABLISHED, LISTEN, Now, later, state};
 use crate::looks::quiet;
 use crate::maps;
 use crate::read::{self, Direct};
 use crate::rodata::offset;
 
-/// What a process can change without a segment, keepalive of a connection that idles, is looked for in one pass of these, and so is whether a
-/// request that waits has waited for long where answers are slow.
+/// Whether a connection that idled is guarded by keepalive now, which shows in no segment, is looked for in one pass of these, and so is whether
+/// a request waits for too long where answers are slow.
 const SELDOM: u32 = 4;
 
 /// Notes that the namespace is not at rest.
@@ -47,7 +47,13 @@ pub(super) fn note(tp: *const c_void, control: &Control) {
         rest.restless = 1;
         return;
     }
-    lasts(rest, now.since(now.active()), control.idle);
+    let idle = now.since(now.active());
+    if idle >= control.idle && !pass::is_idle(tp, &now, control) {
+        // Keepalive guards it, and may be switched off.
+        rest.restless = 1;
+        return;
+    }
+    lasts(rest, idle, control.idle);
     if quiet::may_wait(tp, now.received) {
         lasts(rest, now.since(later(now.received, now.heard)), control.silence);
     }

@@ -134,7 +134,7 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
     let is_unannounced =
         maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();
-    if holds == told && holds & condition::TROUBLE == 0 && !is_restless && !is_unannounced {
+    if holds == told && !is_restless && !is_unannounced {
         return false;
     }
     let mut event = Event::now(Kind::Look, cookie);
