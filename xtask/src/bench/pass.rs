@@ -88,7 +88,10 @@ pub(crate) fn namespaces(bench: &Bench) -> Result<Table> {
             }
             Err(why) => Err(why),
         };
-        rows.push(Row { name: format!("{count} network namespaces, {connections} idle connections in each"), cells });
+        rows.push(Row {
+            name: format!("{count} network namespaces, {connections} idle connections in each"),
+            cells,
+        });
     }
     Ok(Table {
         question: "idle",
