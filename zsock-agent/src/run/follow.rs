@@ -24,7 +24,7 @@ use crate::run::{facts, filter};
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
-use crate::source::clock::{self, Clock};
+use crate::source::clock::Clock;
 use crate::source::decode::{Boxes, Raw};
 use crate::source::kernel::looks::Limits;
 use crate::source::kernel::runs::Runs;
@@ -38,6 +38,7 @@ use thrift::Thrift;
 mod cost;
 mod limit;
 mod owners;
+mod passes;
 mod standing;
 mod start;
 mod thrift;
@@ -373,29 +374,6 @@ impl Trace {
 
     fn sort_in(&mut self, raw: Raw) {
         sort_in(raw, &mut self.order, &mut self.assembler);
-    }
-
-    /// Begins a pass over all sockets, or goes on with it by a step.
-    fn pass(&mut self) {
-        if !self.schedule.begins() {
-            if self.schedule.step(&mut self.kernel) {
-                self.end_pass();
-            }
-            return;
-        }
-        let (began, before) = (Instant::now(), clock::thread_cpu());
-        let now_ns = self.clock.monotonic_ns();
-        let mut namespaces = namespaces::all();
-        namespaces.retain(|inode, _| {
-            self.netns.is_empty() || u32::try_from(*inode).is_ok_and(|inode| self.netns.contains(&inode))
-        });
-        match self.kernel.begin_pass(&namespaces, now_ns) {
-            Ok(pass) => self.schedule.begun(pass, began, clock::thread_cpu().saturating_sub(before)),
-            Err(error) => {
-                log::warn!("{error:#}");
-                self.schedule.failed();
-            }
-        }
     }
 
     /// Notes what the kernel side could not hand over since the last count.
