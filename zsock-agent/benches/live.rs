@@ -26,7 +26,7 @@ use zsock_agent::source::clock::Clock;
 use zsock_agent::source::decode::{Boxes, Raw};
 use zsock_agent::source::order::Order;
 use zsock_common::offsets::Offsets;
-use zsock_common::wire::{Endpoints, Head, Kind, Process, SocketRecord, TcpFacts, Wire as _};
+use zsock_common::wire::{Endpoints, Head, Kind, Process, SocketRecord, TcpFacts};
 
 /// Connections that live at once, and events in a batch.
 const AT_ONCE: u64 = 1_000;
@@ -169,7 +169,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// What is the same in all of it, with numbers as a host has them.
 fn bytes(id: u64, kind: Kind, state: State, at_ns: u64) -> Vec<u8> {
-    let mut bytes = vec![0; SocketRecord::SIZE_BYTES];
+    let mut bytes = vec![0; size_of::<SocketRecord>()];
     let mut put = |at: usize, value: &[u8]| put(&mut bytes, at, value);
     put(offset_of!(Head, time_ns), &at_ns.to_ne_bytes());
     put(offset_of!(Head, cookie), &id.to_ne_bytes());

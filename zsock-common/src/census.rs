@@ -1,6 +1,5 @@
 //! The rows of a census, which go to whoever reads the iterators.
 
-use crate::codec::{Input, Wire};
 use crate::wire::{Endpoints, Head, Process, TcpFacts, wire};
 
 wire! {

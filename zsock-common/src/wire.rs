@@ -1,26 +1,13 @@
 //! The records that the kernel side writes to the ring buffer.
 //!
 //! Every struct is `repr(C)` without padding (proved at compile time), starts with a [`Head`] that names its kind, and is
-//! read back field by field through [`Wire::decode`], so neither side casts bytes to structs.
+//! read back by `zerocopy`, which proves that any bytes are one.
 
 pub use crate::bits::{DROPPED_HERE, condition, flag, watch_flag};
 pub use crate::census::{CensusHolder, CensusRecord};
-pub use crate::codec::{Input, Wire};
 pub use crate::maps::{
     AcceptFailures, Control, Counters, Remote, Rest, STATES, States, accept_key, look, timer, walk,
 };
-
-impl Wire for [Transition; MAX_TRANSITIONS] {
-    const SIZE_BYTES: usize = MAX_TRANSITIONS * Transition::SIZE_BYTES;
-
-    fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
-        let mut all = [Transition::EMPTY; MAX_TRANSITIONS];
-        for one in &mut all {
-            *one = Transition::decode(input)?;
-        }
-        Ok(all)
-    }
-}
 
 macro_rules! wire {
     ($($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),+ $(,)? })+) => {
@@ -28,18 +15,11 @@ macro_rules! wire {
             $(#[$doc])*
             #[repr(C)]
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            #[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes))]
             pub struct $name { $($(#[$field_doc])* pub $field: $kind),+ }
 
-            impl Wire for $name {
-                const SIZE_BYTES: usize = 0 $(+ <$kind as Wire>::SIZE_BYTES)+;
-
-                fn decode<I: Input>(input: &mut I) -> Result<Self, I::Short> {
-                    Ok(Self { $($field: Wire::decode(input)?),+ })
-                }
-            }
-
             const _: () = assert!(
-                size_of::<$name>() == <$name as Wire>::SIZE_BYTES,
+                size_of::<$name>() == 0 $(+ size_of::<$kind>())+,
                 concat!(stringify!($name), " has padding: reorder its fields or name the gap"),
             );
         )+

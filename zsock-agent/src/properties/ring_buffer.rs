@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use zsock_common::offsets::Offsets;
-use zsock_common::wire::{Kind, LookRecord, PastRecord, SocketRecord, Wire as _};
+use zsock_common::wire::{Kind, LookRecord, PastRecord, SocketRecord};
 
 use super::Reader;
 use crate::kernel_rules::Jiffies;
@@ -39,7 +39,7 @@ pub fn ring_buffer(bytes: &[u8]) {
 
 /// A record of this kind and socket with this content.
 fn raw(kind: usize, cookie: u64, content: &[u8]) -> Option<Raw> {
-    const LONGEST: [usize; 3] = [SocketRecord::SIZE_BYTES, PastRecord::SIZE_BYTES, LookRecord::SIZE_BYTES];
+    const LONGEST: [usize; 3] = [size_of::<SocketRecord>(), size_of::<PastRecord>(), size_of::<LookRecord>()];
     let mut bytes = vec![0; LONGEST.into_iter().max()?];
     let length = content.len().min(bytes.len());
     bytes[..length].copy_from_slice(&content[..length]);
@@ -87,7 +87,7 @@ mod tests {
     /// and differences take badly.
     fn raws() -> impl Strategy<Value = Raw> {
         let words = prop_oneof![4 => Just(0_u32), 2 => 1_u32..9, 1 => Just(u32::MAX), 1 => Just(1 << 31), 3 => any::<u32>()];
-        let size_words = SocketRecord::SIZE_BYTES.max(PastRecord::SIZE_BYTES) / size_of::<u32>();
+        let size_words = size_of::<SocketRecord>().max(size_of::<PastRecord>()) / size_of::<u32>();
         (0..Kind::ALL.len(), 0_u64..4, vec(words, size_words)).prop_filter_map(
             "every kind is shorter than the longest",
             |(kind, cookie, words)| {

@@ -1,8 +1,9 @@
 //! Bytes of the ring buffer into records of the wire: no `unsafe`, no panic.
 
 use thiserror::Error;
+use zerocopy::FromBytes;
 use zsock_common::wire::{
-    ClockRecord, Head, HolderRecord, Input, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord, Wire,
+    ClockRecord, Head, HolderRecord, Kind, LookRecord, PastRecord, SocketRecord, SynAckRecord,
 };
 
 use crate::spare::Spare;
@@ -72,7 +73,7 @@ impl Raw {
     /// # Errors
     /// As [`Raw::decode`].
     pub fn decode_into(bytes: &[u8], boxes: &mut Boxes) -> Result<Self, DecodeError> {
-        let head = Head::decode(&mut Bytes(bytes))?;
+        let head = read::<Head>(bytes)?;
         let kind = Kind::from_number(head.kind).ok_or(DecodeError::UnknownKind(head.kind))?;
         Ok(match kind {
             Kind::SynAckRetransmit => Self::SynAck(boxed(bytes)?),
@@ -119,37 +120,21 @@ impl Raw {
     }
 }
 
-fn boxed<T: Wire>(bytes: &[u8]) -> Result<Box<T>, DecodeError> {
+fn boxed<T: FromBytes>(bytes: &[u8]) -> Result<Box<T>, DecodeError> {
     read(bytes).map(Box::new)
 }
 
-/// Cut to its length first, which is looked at once then, and not for each field.
-fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let bytes = bytes.get(..T::SIZE_BYTES).ok_or(DecodeError::Short)?;
-    T::decode(&mut Bytes(bytes))
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_prefix(bytes).map(|(record, _)| record).map_err(|_| DecodeError::Short)
 }
 
 /// The rows of an iterator, one after the other. What is left over at the end is no row.
-pub fn rows<T: Wire>(bytes: &[u8]) -> impl Iterator<Item = T> {
-    let mut input = Bytes(bytes);
-    std::iter::from_fn(move || T::decode(&mut input).ok())
-}
-
-struct Bytes<'a>(&'a [u8]);
-
-impl Input for Bytes<'_> {
-    type Short = DecodeError;
-
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "there are dozens of fields, and without a call for each all are looked at once"
-    )]
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Short)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
+pub fn rows<T: FromBytes>(mut bytes: &[u8]) -> impl Iterator<Item = T> {
+    std::iter::from_fn(move || {
+        let (row, rest) = T::read_from_prefix(bytes).ok()?;
+        bytes = rest;
+        Some(row)
+    })
 }
 
 #[cfg(test)]
@@ -168,14 +153,14 @@ mod tests {
     fn every_kind_is_read_at_its_size_and_no_shorter() {
         for kind in Kind::ALL {
             let others = [
-                (Kind::Look, LookRecord::SIZE_BYTES),
-                (Kind::SynAckRetransmit, SynAckRecord::SIZE_BYTES),
-                (Kind::Past, PastRecord::SIZE_BYTES),
-                (Kind::Holder, HolderRecord::SIZE_BYTES),
-                (Kind::Clock, ClockRecord::SIZE_BYTES),
+                (Kind::Look, size_of::<LookRecord>()),
+                (Kind::SynAckRetransmit, size_of::<SynAckRecord>()),
+                (Kind::Past, size_of::<PastRecord>()),
+                (Kind::Holder, size_of::<HolderRecord>()),
+                (Kind::Clock, size_of::<ClockRecord>()),
             ];
             let other = others.into_iter().find(|(other, _)| other == kind);
-            let size = other.map_or(SocketRecord::SIZE_BYTES, |(_, size)| size);
+            let size = other.map_or(size_of::<SocketRecord>(), |(_, size)| size);
             let bytes = bytes_of_kind(*kind as u16, size);
             assert!(Raw::decode(&bytes).is_ok(), "{kind:?}");
             for short in 0..size {

@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 
 use zsock_common::wire::{
-    self, HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, Wire as _,
-    sk_flag,
+    self, HolderRecord, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, Transition, sk_flag,
 };
 
 use super::*;
@@ -36,7 +35,7 @@ fn happens(ms: u32, kind: Kind, set: impl FnOnce(&mut SocketRecord)) -> Raw {
     if kind == Kind::Look {
         return finds(ms, |look| set(&mut look.event));
     }
-    let Raw::Socket(kind, mut record) = zeroes(kind, SocketRecord::SIZE_BYTES) else {
+    let Raw::Socket(kind, mut record) = zeroes(kind, size_of::<SocketRecord>()) else {
         panic!("{kind:?} is no event of a socket")
     };
     stands(ms, &mut record);
@@ -46,7 +45,7 @@ fn happens(ms: u32, kind: Kind, set: impl FnOnce(&mut SocketRecord)) -> Raw {
 
 /// What a look at that connection finds at `ms`.
 fn finds(ms: u32, set: impl FnOnce(&mut LookRecord)) -> Raw {
-    let Raw::Look(mut look) = zeroes(Kind::Look, LookRecord::SIZE_BYTES) else { panic!("no look") };
+    let Raw::Look(mut look) = zeroes(Kind::Look, size_of::<LookRecord>()) else { panic!("no look") };
     stands(ms, &mut look.event);
     set(&mut look);
     Raw::Look(look)
@@ -101,7 +100,7 @@ const fn named(tgid: u32, name: &str) -> Process {
 }
 
 fn past(transitions: &[(u32, State, State)]) -> Raw {
-    let Raw::Past(mut past) = zeroes(Kind::Past, PastRecord::SIZE_BYTES) else {
+    let Raw::Past(mut past) = zeroes(Kind::Past, size_of::<PastRecord>()) else {
         panic!("a past was asked for")
     };
     past.head.cookie = 7;
@@ -116,7 +115,7 @@ fn past(transitions: &[(u32, State, State)]) -> Raw {
 }
 
 fn holds(holder: Process) -> Raw {
-    let Raw::Holder(mut record) = zeroes(Kind::Holder, HolderRecord::SIZE_BYTES) else {
+    let Raw::Holder(mut record) = zeroes(Kind::Holder, size_of::<HolderRecord>()) else {
         panic!("a holder was asked for")
     };
     (record.head.cookie, record.holder, record.inode) = (7, holder, 99_120);
@@ -391,7 +390,7 @@ fn a_connection_that_nobody_has_accepted_has_no_owner() {
 #[test]
 fn every_syn_ack_of_a_handshake_has_the_same_id_and_names_its_listener() {
     let again = |ms: u32, timeouts| {
-        let Raw::SynAck(mut record) = zeroes(Kind::SynAckRetransmit, SynAckRecord::SIZE_BYTES) else {
+        let Raw::SynAck(mut record) = zeroes(Kind::SynAckRetransmit, size_of::<SynAckRecord>()) else {
             panic!("a SYN-ACK was asked for")
         };
         record.head.time_ns = u64::from(START_MS + ms) * MS;

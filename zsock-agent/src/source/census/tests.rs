@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use serde_json::json;
 use zsock_common::offsets::{ABSENT, Offsets};
-use zsock_common::wire::{CensusRecord, Wire as _, sk_flag};
+use zsock_common::wire::{CensusRecord, sk_flag};
 
 use super::found::Finder;
 use super::*;
@@ -20,7 +20,7 @@ const COOKIE: u64 = 0x1e1d;
 
 /// An idle connection of pid 812 to 10.0.0.9:5432: an answer came `ms` ago.
 fn idle_for(ms: u32) -> CensusRecord {
-    let zeroes = vec![0; CensusRecord::SIZE_BYTES];
+    let zeroes = vec![0; size_of::<CensusRecord>()];
     let mut row: CensusRecord = rows(&zeroes).next().expect("zeroes are a row");
     row.head.time_ns = u64::from(NOW) * 1_000_000;
     row.head.jiffies = NOW;
@@ -176,7 +176,7 @@ fn what_a_kernel_cannot_tell_is_absent() {
 fn of_several_holders_the_one_that_started_first_is_told() {
     let mut holders = Holders { processes: Vec::new(), by_cookie: FxHashMap::default() };
     for (tgid, start_ns, fd) in [(30, 300, 3), (10, 100, 1), (20, 200, 2)] {
-        let zeroes = vec![0; CensusHolder::SIZE_BYTES];
+        let zeroes = vec![0; size_of::<CensusHolder>()];
         let mut row: CensusHolder = rows(&zeroes).next().expect("zeroes are a row");
         (row.cookie, row.fd, row.process.tgid, row.process.start_ns) = (COOKIE, fd, tgid, start_ns);
         holders.note(&row);
@@ -188,7 +188,7 @@ fn of_several_holders_the_one_that_started_first_is_told() {
 proptest! {
     /// The kernel side is trusted, its numbers are not.
     #[test]
-    fn any_row_is_a_socket(bytes in prop::collection::vec(any::<u8>(), CensusRecord::SIZE_BYTES)) {
+    fn any_row_is_a_socket(bytes in prop::collection::vec(any::<u8>(), size_of::<CensusRecord>())) {
         let row: CensusRecord = rows(&bytes).next().expect("so many bytes are a row");
         let counted = find(&row);
         prop_assert_eq!(counted.found.noticed_in_ms.is_some(), matches!(counted.found.noticed, Some(noticed) if noticed != Noticed::Never));

@@ -10,9 +10,10 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf};
+use zerocopy::FromBytes;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::Filter;
-use zsock_common::wire::{CensusHolder, CensusRecord, Wire};
+use zsock_common::wire::{CensusHolder, CensusRecord};
 
 use super::attach::load_iterator;
 use super::{Options, hooks, load, looks};
@@ -135,14 +136,14 @@ impl Census {
 }
 
 /// Hands over rows until there are no more. The kernel makes them on a thread of its own while those before are looked at.
-fn read_all<T: Wire>(mut file: File, mut each: impl FnMut(T)) -> Result<()> {
+fn read_all<T: FromBytes>(mut file: File, mut each: impl FnMut(T)) -> Result<()> {
     let (filled, to_look_at) = sync_channel::<Vec<u8>>(BUFFERS);
     let (seen, to_fill) = channel();
     for _ in 0..BUFFERS {
         seen.send(Vec::new()).context("hand over a buffer")?;
     }
     thread::scope(|scope| {
-        let read = move || fill_all(&mut file, T::SIZE_BYTES, &to_fill, &filled);
+        let read = move || fill_all(&mut file, size_of::<T>(), &to_fill, &filled);
         let reader = thread::Builder::new().spawn_scoped(scope, read).context("start a thread")?;
         for buffer in to_look_at {
             rows(&buffer).for_each(&mut each);

@@ -74,7 +74,7 @@ pub(super) fn story(has_own: bool, has_user_timeout: bool, usec_ts: u8) -> Vec<R
     };
     let as_look = |raw: Raw, set: &dyn Fn(&mut LookRecord)| {
         let Raw::Socket(_, event) = raw else { panic!("an event") };
-        let Raw::Look(mut look) = zeroes(Kind::Look, LookRecord::SIZE_BYTES) else { panic!("a look") };
+        let Raw::Look(mut look) = zeroes(Kind::Look, size_of::<LookRecord>()) else { panic!("a look") };
         look.event = *event;
         look.event.head.kind = Kind::Look as u16;
         look.watch.active = jiffies(600);
@@ -83,7 +83,7 @@ pub(super) fn story(has_own: bool, has_user_timeout: bool, usec_ts: u8) -> Vec<R
         Raw::Look(look)
     };
     let look = |ms, set: &dyn Fn(&mut LookRecord)| as_look(event(ms, Kind::Error, &|_| ()), set);
-    let Raw::SynAck(mut syn_ack) = zeroes(Kind::SynAckRetransmit, SynAckRecord::SIZE_BYTES) else {
+    let Raw::SynAck(mut syn_ack) = zeroes(Kind::SynAckRetransmit, size_of::<SynAckRecord>()) else {
         panic!("no SYN-ACK")
     };
     (syn_ack.head.time_ns, syn_ack.head.cookie) = (u64::from(START_MS + 9_500) * MS, 3);
