@@ -224,7 +224,12 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
 fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
     let reading = |raw: &Raw| match raw {
         Raw::Clock(clock) => Some((clock.jiffies, clock.head.time_ns)),
-        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
+        Raw::Socket(..)
+        | Raw::Look(_)
+        | Raw::SynAck(_)
+        | Raw::Destroyed(_)
+        | Raw::Past(_)
+        | Raw::Holder(_) => None,
     };
     arrived.iter().filter_map(reading).collect()
 }
@@ -311,6 +316,7 @@ impl Trace {
             Raw::Socket(..)
             | Raw::Look(_)
             | Raw::SynAck(_)
+            | Raw::Destroyed(_)
             | Raw::Past(_)
             | Raw::Holder(_)
             | Raw::Clock(_) => None,
@@ -426,7 +432,7 @@ impl Trace {
 fn sort_in(raw: Raw, order: &mut Order, assembler: &mut Assembler) {
     assembler.learn(&raw);
     match raw {
-        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) => order.push(raw),
+        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Destroyed(_) => order.push(raw),
         Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
     }
 }

@@ -16,6 +16,8 @@ pub enum Raw {
     Look(Box<LookRecord>),
     /// A SYN-ACK sent again.
     SynAck(Box<SynAckRecord>),
+    /// A socket is gone.
+    Destroyed(Box<Head>),
     /// What a socket did before its first sign of trouble.
     Past(Box<PastRecord>),
     /// A process that holds a socket.
@@ -53,7 +55,12 @@ impl Boxes {
     pub fn take_back(&mut self, raw: Raw) {
         match raw {
             Raw::Socket(_, record) => self.0.take_back(record),
-            Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
+            Raw::Look(_)
+            | Raw::SynAck(_)
+            | Raw::Destroyed(_)
+            | Raw::Past(_)
+            | Raw::Holder(_)
+            | Raw::Clock(_) => {}
         }
     }
 }
@@ -77,6 +84,7 @@ impl Raw {
         Ok(match kind {
             Kind::SynAckRetransmit => Self::SynAck(boxed(bytes)?),
             Kind::Look => Self::Look(boxed(bytes)?),
+            Kind::Destroyed => Self::Destroyed(Box::new(head)),
             Kind::Past => Self::Past(boxed(bytes)?),
             Kind::Holder => Self::Holder(boxed(bytes)?),
             Kind::Clock => Self::Clock(boxed(bytes)?),
@@ -90,7 +98,6 @@ impl Raw {
             | Kind::Error
             | Kind::ResetReceived
             | Kind::ResetSent
-            | Kind::Destroyed
             | Kind::AcceptFailed => Self::Socket(kind, boxes.0.put(read(bytes)?)),
         })
     }
@@ -101,7 +108,7 @@ impl Raw {
         match self {
             Self::Socket(kind, record) => Some((*kind, record)),
             Self::Look(record) => Some((Kind::Look, &record.event)),
-            Self::SynAck(_) | Self::Past(_) | Self::Holder(_) | Self::Clock(_) => None,
+            Self::SynAck(_) | Self::Destroyed(_) | Self::Past(_) | Self::Holder(_) | Self::Clock(_) => None,
         }
     }
 
@@ -112,6 +119,7 @@ impl Raw {
             Self::Socket(_, record) => &record.head,
             Self::Look(record) => &record.event.head,
             Self::SynAck(record) => &record.head,
+            Self::Destroyed(head) => head,
             Self::Past(record) => &record.head,
             Self::Holder(record) => &record.head,
             Self::Clock(record) => &record.head,
@@ -170,6 +178,7 @@ mod tests {
             let others = [
                 (Kind::Look, LookRecord::SIZE_BYTES),
                 (Kind::SynAckRetransmit, SynAckRecord::SIZE_BYTES),
+                (Kind::Destroyed, Head::SIZE_BYTES),
                 (Kind::Past, PastRecord::SIZE_BYTES),
                 (Kind::Holder, HolderRecord::SIZE_BYTES),
                 (Kind::Clock, ClockRecord::SIZE_BYTES),
