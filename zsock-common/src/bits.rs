@@ -6,13 +6,13 @@ pub mod watch_flag {
     pub const SEEN: u64 = 1;
     /// The last data is ours, acknowledged and not answered.
     pub const WAITING: u64 = 2;
-    /// A hook saw trouble since the last pass.
+    /// A hook saw trouble since the last pass, or this one finds trouble that has changed.
     pub const RESTLESS: u64 = 4;
 }
 
 /// What a pass looks for: bits of a [`LookRecord`](crate::wire::LookRecord)'s `detail`.
 pub mod condition {
-    /// A time-out, an unanswered probe: told with every pass.
+    /// A time-out, an unanswered probe: told with every pass that finds more or fewer of them, or what they were about moved.
     pub const TROUBLE: u32 = 1;
     /// No segment for as long as [`crate::wire::Control::idle`] while nothing guards the connection.
     pub const IDLE: u32 = 1 << 1;

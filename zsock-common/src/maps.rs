@@ -4,6 +4,10 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
+    /// When this pass began and the one before, CLOCK_MONOTONIC nanoseconds; 0 where there was none.
+    pub began_ns: u64,
+    /// See `began_ns`.
+    pub previous_ns: u64,
     /// What the next look is for, a [`look`] value.
     pub look: u32,
     /// Timers that the timer tracepoints are for, [`timer`] bits.
@@ -32,6 +36,10 @@ pub struct Control {
     pub survival: u32,
     /// 1: no hook sees keepalive or window probes, so that passes look at every socket that waits for an answer to one.
     pub unwatched_probes: u32,
+    /// What is known of the network namespace that is walked, a [`walk`] value.
+    pub walk: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Values of [`Control::look`].
@@ -40,6 +48,26 @@ pub mod look {
     pub const SEED: u32 = 0;
     /// The periodic pass over sockets; of holders, those of the sockets whose owner is wanted.
     pub const PASS: u32 = 1;
+}
+
+/// Values of [`Control::walk`].
+pub mod walk {
+    /// Nothing: what is found is told.
+    pub const BUSY: u32 = 0;
+    /// No segment was sent or received in it since the pass before: whether it is at [`super::Rest`] is noted as well.
+    pub const QUIET: u32 = 1;
+    /// The same, and passes have left it out: every socket has its turn.
+    pub const RARE: u32 = 2;
+}
+
+/// Whether the network namespace that was walked is at rest, in the map `REST`. The agent writes it before a walk and reads it after.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// 1: the next pass may find something there although nothing is sent or received.
+    pub restless: u32,
+    /// Else it cannot for so many jiffies.
+    pub ticks: u32,
 }
 
 /// Bits of [`Control::timers`].

@@ -6,7 +6,9 @@
 pub use crate::bits::{DROPPED_HERE, condition, flag, watch_flag};
 pub use crate::census::{CensusHolder, CensusRecord};
 pub use crate::codec::{Input, Wire};
-pub use crate::maps::{AcceptFailures, Control, Counters, Remote, STATES, States, accept_key, look, timer};
+pub use crate::maps::{
+    AcceptFailures, Control, Counters, Remote, Rest, STATES, States, accept_key, look, timer, walk,
+};
 
 impl Wire for [Transition; MAX_TRANSITIONS] {
     const SIZE_BYTES: usize = MAX_TRANSITIONS * Transition::SIZE_BYTES;
@@ -318,8 +320,9 @@ wire! {
         passed: u32,
         /// [`condition`] bits that held at the last pass.
         holds: u32,
-        /// No meaning.
-        reserved: u32,
+        /// How the time-outs and probes of a socket in trouble stood at the last pass: `icsk_retransmits`, `icsk_probes_out`,
+        /// `icsk_backoff` and whether a process holds it, a byte each.
+        trouble: u32,
     }
 
     /// A SYN-ACK sent again. No full socket exists yet.

@@ -5,6 +5,7 @@ mod holders;
 mod pass;
 mod quiet;
 mod requests;
+mod rest;
 mod sockets;
 mod survivals;
 

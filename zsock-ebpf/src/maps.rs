@@ -9,7 +9,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use zsock_common::wire::{self, Control, Counters, Past, Remote, States};
+use zsock_common::wire::{self, Control, Counters, Past, Remote, Rest, States};
 
 use crate::by_address;
 use crate::read::Sock;
@@ -55,6 +55,10 @@ static TIMERS: PerCpuArray<TimerMark, 1> = PerCpuArray::new();
 /// What the agent wants now.
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
+
+/// Whether what is walked is at rest.
+#[btf_map]
+static REST: Array<Rest, 1> = Array::new();
 
 /// When the reader was last woken for trouble, CLOCK_MONOTONIC nanoseconds.
 pub(crate) static WOKEN_NS: Shared = Shared::new(0);
@@ -225,6 +229,13 @@ pub(crate) fn timer_mark() -> Option<&'static mut TimerMark> {
 #[inline(always)]
 pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
+}
+
+/// Whether what is walked is at rest.
+#[inline(always)]
+pub(crate) fn rest() -> Option<&'static mut Rest> {
+    // SAFETY: one walk at a time writes to it.
+    REST.get_ptr_mut(0).map(|rest| unsafe { &mut *rest })
 }
 
 /// Set once a timer has put a socket into [`TROUBLED`] whose memory it could not reach.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::crowd::Crowd;
 use super::namespace::Namespace;
 use super::table::{Column, Row, Table, median};
 use super::tool::{Count, Tool};
@@ -13,7 +14,8 @@ use crate::command;
 use crate::workspace::Workspace;
 
 const CONNECTIONS: [u32; 3] = [5_000, 25_000, 100_000];
-const NAMESPACES: [usize; 3] = [1, 50, 500];
+/// Network namespaces, and idle connections in each.
+const IDLE_SCENES: [(usize, usize); 4] = [(1, 0), (50, 0), (50, 3), (500, 0)];
 
 const ZSOCK: Tool = Tool {
     name: "`zsock trace`",
@@ -62,12 +64,14 @@ pub(crate) fn walk(workspace: &Workspace) -> Result<Table> {
 pub(crate) fn namespaces(bench: &Bench) -> Result<Table> {
     let mut rows = Vec::new();
     let mut made = Vec::new();
-    for count in NAMESPACES {
+    for (count, connections) in IDLE_SCENES {
         while made.len() < count {
             interrupted()?;
             made.push(Namespace::new()?);
         }
-        eprintln!("xtask: pass, {count} network namespaces");
+        let crowds = made.iter().map(|namespace| Crowd::new(namespace, 2 * connections));
+        let _crowds = crowds.collect::<Result<Vec<_>>>()?;
+        eprintln!("xtask: pass, {count} network namespaces, {connections} idle connections in each");
         let running = ZSOCK.start(bench, &made[0])?;
         let cells = match running {
             Ok(running) => {
@@ -84,7 +88,10 @@ pub(crate) fn namespaces(bench: &Bench) -> Result<Table> {
             }
             Err(why) => Err(why),
         };
-        rows.push(Row { name: format!("{count} network namespaces"), cells });
+        rows.push(Row {
+            name: format!("{count} network namespaces, {connections} idle connections in each"),
+            cells,
+        });
     }
     Ok(Table {
         question: "idle",

@@ -24,7 +24,7 @@ use crate::run::{facts, filter};
 use crate::source::accepts::Caller;
 use crate::source::assemble::Assembler;
 use crate::source::assemble::facts::Units;
-use crate::source::clock::{self, Clock};
+use crate::source::clock::Clock;
 use crate::source::decode::{Boxes, Raw};
 use crate::source::kernel::looks::Limits;
 use crate::source::kernel::runs::Runs;
@@ -38,6 +38,7 @@ use thrift::Thrift;
 mod cost;
 mod limit;
 mod owners;
+mod passes;
 mod standing;
 mod start;
 mod thrift;
@@ -67,6 +68,8 @@ struct Trace {
     assembler: Assembler,
     output: Output,
     schedule: Schedule,
+    /// The network namespaces that are selected; empty for all.
+    netns: Vec<u32>,
     beside: Beside,
     /// How often a tick is told, and when the last one was.
     ticks_every: Option<Duration>,
@@ -123,6 +126,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     kernel.set_limits(Limits::new(&thresholds, jiffies))?;
     let beside = Beside::new(thresholds.fd_pressure_percent, clock, units);
     let reset_reasons = kernel.reset_reasons().clone();
+    let netns = selectors.netns.clone();
     let assembler = Assembler::new(Arc::clone(&host), clock, units, reset_reasons, budget.tracked_sockets);
     privileges::give_up(|| kernel.can_look())?;
     let output =
@@ -137,6 +141,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
         assembler,
         output,
         schedule: Schedule::every(follow.scan_interval),
+        netns,
         beside,
         ticks_every: outlet.ticks_every(),
         ticked_ns: began_ns,
@@ -375,24 +380,6 @@ impl Trace {
 
     fn sort_in(&mut self, raw: Raw) {
         sort_in(raw, &mut self.order, &mut self.assembler);
-    }
-
-    /// Begins a pass over all sockets, or goes on with it by a step.
-    fn pass(&mut self) {
-        if !self.schedule.begins() {
-            if self.schedule.step() {
-                self.end_pass();
-            }
-            return;
-        }
-        let (began, before) = (Instant::now(), clock::thread_cpu());
-        match self.kernel.begin_pass(&namespaces::all()) {
-            Ok(pass) => self.schedule.begun(pass, began, clock::thread_cpu().saturating_sub(before)),
-            Err(error) => {
-                log::warn!("{error:#}");
-                self.schedule.failed();
-            }
-        }
     }
 
     /// Notes what the kernel side could not hand over since the last count.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::privileges::capabilities;
 use crate::sink::metrics::Passes;
 use crate::source::clock;
+use crate::source::kernel::Kernel;
 use crate::source::kernel::looks::Pass;
 
 /// A pass takes no more than a tenth of the time, by the processor's time: on a busy machine it may be long under way.
@@ -92,10 +93,10 @@ impl Schedule {
     }
 
     /// Takes one step of the pass that is under way. Returns whether that was the last.
-    pub(super) fn step(&mut self) -> bool {
+    pub(super) fn step(&mut self, kernel: &mut Kernel) -> bool {
         let Some(running) = &mut self.running else { return false };
         let before = clock::thread_cpu();
-        let goes_on = running.pass.step();
+        let goes_on = kernel.step(&mut running.pass);
         running.took += clock::thread_cpu().saturating_sub(before);
         if !goes_on && let Some(done) = self.running.take() {
             self.end(done);
@@ -118,11 +119,13 @@ impl Schedule {
             );
             self.told_refusal = true;
         }
-        self.took = took;
         let (interval, wanted) = (self.interval_of(took), self.interval_of(Duration::ZERO));
+        // The first one leaves out nothing, and may be slow alone.
+        let was_slow = self.interval_of(self.took) > wanted;
+        self.took = took;
         self.next = began + (interval * EARLY_PERCENT / 100).max(took * SHARE);
         let told = self.slowed.unwrap_or(wanted);
-        if interval > told * 2 || interval > told && self.slowed.is_none() {
+        if was_slow && (interval > told * 2 || interval > told && self.slowed.is_none()) {
             log::warn!(
                 "a pass over all sockets takes {took:.1?}: they come every {interval:.1?} instead of every {wanted:.1?}, so that zsock \
                  stays light; verdicts that time alone reveals come later"
@@ -131,7 +134,7 @@ impl Schedule {
         } else if interval == wanted && self.slowed.take().is_some() {
             log::warn!("passes over all sockets come every {interval:.1?} again");
         }
-        log::debug!("pass: {took:.1?}");
+        log::debug!("pass: {took:.1?} for {} network namespaces that are not at rest", pass.walked);
         self.passes = Passes {
             count: self.passes.count + 1,
             cpu: self.passes.cpu + took,

@@ -15,7 +15,7 @@ use caps::Capability;
 use tokio::io::unix::AsyncFd;
 use zsock_common::offsets::Offsets;
 use zsock_common::settings::{Filter, Settings};
-use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, accept_key};
+use zsock_common::wire::{AcceptFailures, Control, Counters, Remote, Rest, accept_key};
 
 use crate::budget::READ_BYTES;
 use crate::privileges::capabilities;
@@ -31,6 +31,7 @@ mod load;
 mod loader;
 pub mod looks;
 pub mod optional;
+mod rest;
 pub mod runs;
 pub mod states;
 mod tracefs;
@@ -68,6 +69,8 @@ pub struct Kernel {
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
+    rest: Array<MapData, Plain<Rest>>,
+    rests: rest::Rests,
     states: states::Count,
     wanted: HashMap<MapData, u64, u32>,
     survived: HashMap<MapData, Plain<Remote>, u32>,
@@ -102,6 +105,8 @@ unsafe impl Pod for Plain<Settings> {}
 unsafe impl Pod for Plain<Counters> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Control> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<Rest> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Remote> {}
 // SAFETY: as above.
@@ -154,6 +159,7 @@ impl Kernel {
         let events = ring(&mut ebpf)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let rest = Array::try_from(take_map(&mut ebpf, "REST")?)?;
         let states = states::Count::of(&mut ebpf)?;
         let wanted = HashMap::try_from(take_map(&mut ebpf, "WANTED")?)?;
         let survived = HashMap::try_from(take_map(&mut ebpf, "SURVIVED")?)?;
@@ -170,6 +176,8 @@ impl Kernel {
             buffer_bytes: options.buffer_bytes as usize,
             counters,
             control,
+            rest,
+            rests: rest::Rests::default(),
             states,
             wanted,
             survived,

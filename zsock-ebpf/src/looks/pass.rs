@@ -16,12 +16,12 @@ use crate::rodata::offset;
 /// A stamp may be so many ticks ahead of the clock as it was read.
 const AHEAD: u32 = 1 << 16;
 
-const ESTABLISHED: u8 = 1;
+pub(super) const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
-const LISTEN: u8 = 10;
+pub(super) const LISTEN: u8 = 10;
 
 /// The state of the socket at `tp`. Read anew wherever it is asked for: what the verifier knows of a number
 /// that it has seen compared has it look at all that follows once for each outcome.
@@ -63,7 +63,7 @@ impl Now {
         clippy::cast_possible_truncation,
         reason = "compared with jiffies and counters cut the same way"
     )]
-    fn of(tp: *const c_void) -> Self {
+    pub(super) fn of(tp: *const c_void) -> Self {
         let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
         let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
         let fin = u32::from(flags & sk_flag::DONE != 0);
@@ -108,7 +108,7 @@ impl Now {
 
     /// Data received and not read.
     #[inline(always)]
-    fn unread(&self) -> u32 {
+    pub(super) fn unread(&self) -> u32 {
         self.rcv_nxt.wrapping_sub(self.fin).wrapping_sub(self.copied_seq)
     }
 
@@ -197,17 +197,22 @@ fn remember(now: &Now, watch: &mut Watch) {
 /// A time-out, an unanswered probe, a window that had to be probed.
 #[inline(always)]
 fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
+    let retransmits = read::field::<Direct, u8>(tp, offset!(icsk_retransmits));
     let probes_out = read::field::<Direct, u8>(tp, offset!(icsk_probes_out));
+    let backoff = read::field::<Direct, u8>(tp, offset!(icsk_backoff));
     let is_waiting = now.write_seq != now.snd_una;
-    let is_in_trouble = read::field::<Direct, u8>(tp, offset!(icsk_retransmits)) >= 1
-        || probes_out >= 2
-        || probes_out >= 1 && is_waiting;
+    let is_in_trouble = retransmits >= 1 || probes_out >= 2 || probes_out >= 1 && is_waiting;
     let is_window_closed = is_waiting
         && state(tp) != SYN_SENT
         && read::field::<Direct, u32>(tp, offset!(snd_wnd)) == 0
-        && read::field::<Direct, u8>(tp, offset!(icsk_backoff)) >= 1;
+        && backoff >= 1;
     if is_in_trouble {
         holds(watch, condition::TROUBLE);
+        let standing = u32::from_le_bytes([retransmits, probes_out, backoff, now.has_socket.into()]);
+        if watch.trouble != standing || watch.snd_una != now.snd_una {
+            watch.trouble = standing;
+            watch.flags |= watch_flag::RESTLESS;
+        }
     }
     if is_window_closed {
         holds(watch, condition::WINDOW);
@@ -216,7 +221,7 @@ fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
 
 /// No segment for long, and no keepalive probe that would come in time.
 #[inline(always)]
-fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
+pub(super) fn is_idle(tp: *const c_void, now: &Now, control: &Control) -> bool {
     if now.since(now.active()) < control.idle {
         return false;
     }

@@ -6,7 +6,7 @@
 
 use core::ffi::c_void;
 
-use zsock_common::wire::{Control, Watch, sk_flag};
+use zsock_common::wire::{Control, Watch, sk_flag, walk};
 
 use crate::emit;
 use crate::looks::pass::{self, later};
@@ -17,13 +17,14 @@ use crate::rodata::offset;
 const ESTABLISHED: u8 = 1;
 
 /// A socket that comes to be idle, or a request to be old, is looked at for so many passes: the record of the first may find no room.
-const CHANCES: u32 = 4;
+pub(super) const CHANCES: u32 = 4;
 
 /// Where answers are slow, a request that waits for one becomes too old at a time of its own, and keepalive may be switched off on a
 /// connection that idles already: looked for in one pass of these.
 const SELDOM: u64 = 8;
 
-/// The pass under way, as the agent numbers it, and when it began and the one before, jiffies.
+/// The pass under way, as the agent numbers it, and when it began and the one before, jiffies: no later than the agent found out which
+/// namespaces are at rest.
 static NUMBER: Shared = Shared::new(0);
 static BEGAN: Shared = Shared::new(0);
 static PREVIOUS: Shared = Shared::new(0);
@@ -34,11 +35,25 @@ static STALLED_IN: Shared = Shared::new(0);
 /// Notes that a pass has begun, with its first socket.
 #[inline(always)]
 pub(super) fn begin(control: &Control) {
-    if NUMBER.load() != u64::from(control.pass) {
-        NUMBER.store(control.pass.into());
-        PREVIOUS.store(BEGAN.load());
-        BEGAN.store(emit::jiffies());
+    let (last, pass) = (NUMBER.load(), u64::from(control.pass));
+    if last == pass {
+        return;
     }
+    NUMBER.store(pass);
+    // Of one that left everything out the time is known, and not the jiffies, which may have been late then.
+    let is_next = last + 1 == pass;
+    PREVIOUS.store(if is_next { BEGAN.load() } else { tick_at(control.previous_ns, control.late, control) });
+    BEGAN.store(tick_at(control.began_ns, 1, control));
+}
+
+/// The tick that had come by then and `spare` before it, jiffies; 0 for 0.
+#[inline(always)]
+fn tick_at(time_ns: u64, spare: u32, control: &Control) -> u64 {
+    if time_ns == 0 || control.tick_ns == 0 {
+        return 0;
+    }
+    let ticks = emit::now_ns().wrapping_sub(time_ns) / u64::from(control.tick_ns);
+    emit::jiffies().wrapping_sub(ticks + u64::from(spare))
 }
 
 /// Notes whether the process of this socket does not read, now and as told before: what it reads later shows in no segment.
@@ -84,7 +99,7 @@ pub(super) fn is_settled(tp: *const c_void, cookie: u64, control: &Control) -> b
         return false;
     }
     let interval = now.wrapping_sub(previous);
-    let is_turn = (cookie + u64::from(control.pass)).is_multiple_of(SELDOM);
+    let is_turn = control.walk == walk::RARE || (cookie + u64::from(control.pass)).is_multiple_of(SELDOM);
     let is_idle = now.wrapping_sub(active) >= control.idle;
     if is_idle && (is_turn || may_change_while_idle(tp, before, interval, control)) {
         return false;
@@ -109,9 +124,16 @@ fn may_change_while_idle(tp: *const c_void, before: u32, interval: u32, control:
         || read::field::<Direct, u32>(tp, offset!(skc_flags)) & sk_flag::KEEPOPEN != 0
 }
 
+/// From the pass before to this one, jiffies.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
+pub(super) fn interval() -> u32 {
+    (BEGAN.load() as u32).wrapping_sub(PREVIOUS.load() as u32)
+}
+
 /// Whether the last data may be a request of ours without an answer.
 #[inline(always)]
-fn may_wait(tp: *const c_void, received: u32) -> bool {
+pub(super) fn may_wait(tp: *const c_void, received: u32) -> bool {
     let sent = read::field::<Direct, u32>(tp, offset!(lsndtime));
     if sent == received {
         return read::field::<Direct, u32>(tp, offset!(snd_wl1))

@@ -11,7 +11,7 @@ use zsock_common::wire::{Control, Kind, LookRecord, Watch, condition, look, watc
 use crate::emit::{self, Event};
 use crate::looks::Row;
 use crate::looks::pass::{self, Queue};
-use crate::looks::quiet;
+use crate::looks::{quiet, rest};
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
 use crate::rodata::setting;
@@ -78,6 +78,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     let Some(control) = maps::control() else { return false };
     if tp.is_null() {
         count_small(sk);
+        rest::ends(control);
         return false;
     }
     let is_wanted = filter::wants::<Direct>(tp);
@@ -95,7 +96,16 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
         maps::count(|counters| &mut counters.existed);
         return false;
     }
-    if is_wanted { passed(ctx, sk, tp, cookie, control) } else { false }
+    if !is_wanted {
+        return false;
+    }
+    let is_handed_over = passed(ctx, sk, tp, cookie, control);
+    if is_handed_over {
+        rest::ends(control);
+    } else {
+        rest::note(tp, control);
+    }
+    is_handed_over
 }
 
 /// Counts a `TIME_WAIT` or request socket, of which there is nothing more to know.
@@ -124,7 +134,7 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let is_restless = past.watch.flags & watch_flag::RESTLESS != 0;
     let is_unannounced =
         maps::has_unannounced() && !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some();
-    if holds == told && holds & condition::TROUBLE == 0 && !is_restless && !is_unannounced {
+    if holds == told && !is_restless && !is_unannounced {
         return false;
     }
     let mut event = Event::now(Kind::Look, cookie);

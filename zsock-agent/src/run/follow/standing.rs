@@ -4,14 +4,6 @@ use super::Trace;
 use crate::sink::metrics::Standing;
 
 impl Trace {
-    /// Takes over what a pass that is over has counted.
-    pub(super) fn end_pass(&mut self) {
-        if let Err(error) = self.kernel.end_pass() {
-            log::warn!("{error:#}");
-        }
-        self.tell_standing();
-    }
-
     /// Hands over to those who ask for metrics how it all stands.
     pub(super) fn tell_standing(&self) {
         let counters = self.kernel.counters().ok();

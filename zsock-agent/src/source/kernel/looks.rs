@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::Iter;
-use zsock_common::wire::{Control, Remote, look};
+use zsock_common::wire::{Control, Remote, Rest, STATES, look, walk};
 
 use super::hooks::Attachment;
+use super::rest::{self, Turn};
+use super::states::grown;
 use super::{Kernel, Plain};
 use crate::detect::Thresholds;
 use crate::kernel_rules::Jiffies;
@@ -51,6 +53,8 @@ impl Limits {
         // One tick more: what is told holds by the clock of the records, too, which is finer.
         let ticks = |duration| jiffies.at_least(duration).saturating_add(1);
         Self(Control {
+            began_ns: 0,
+            previous_ns: 0,
             look: look::PASS,
             timers: 0,
             pass: 0,
@@ -65,6 +69,8 @@ impl Limits {
             late: ticks(LATE),
             survival: ticks(SURVIVAL),
             unwatched_probes: 0,
+            walk: walk::BUSY,
+            reserved: 0,
         })
     }
 }
@@ -72,38 +78,40 @@ impl Limits {
 /// A pass over the sockets of all network namespaces, step by step.
 #[derive(Debug)]
 pub struct Pass {
-    walks: VecDeque<(u64, File)>,
+    walks: VecDeque<Walk>,
     step_bytes: usize,
+    /// How many network namespaces it walks.
+    pub walked: usize,
     /// The network namespaces that could not be looked into, and why.
     pub failed: Vec<(u64, anyhow::Error)>,
 }
 
-impl Pass {
-    /// Takes one step. Returns whether there is more to come.
-    pub fn step(&mut self) -> bool {
-        let Some((namespace, file)) = self.walks.front_mut() else { return false };
-        let mut nothing = [0; STEP_BYTES];
-        match file.read(&mut nothing[..self.step_bytes]) {
-            Ok(1..) => {}
-            Ok(0) => drop(self.walks.pop_front()),
-            Err(error) => {
-                self.failed.push((*namespace, anyhow!(error).context("walk its sockets")));
-                self.walks.pop_front();
-            }
-        }
-        !self.walks.is_empty()
-    }
+/// A walk over the sockets of one of them.
+#[derive(Debug)]
+struct Walk {
+    namespace: u64,
+    file: File,
+    /// What is known of it, a [`walk`] value.
+    known: u32,
+    /// What passes had found when it began.
+    found_before: Option<[u64; STATES]>,
 }
 
 impl Kernel {
-    /// Names every TCP socket of `namespaces` and counts them. Returns the namespaces that could not be looked at, with the reason.
+    /// Names every TCP socket of `namespaces` and counts them, and notes what has been sent and received there. Returns the namespaces that could not be looked at, with the reason.
     ///
     /// # Errors
     /// When the kernel side cannot be told what to look for.
     pub fn seed_sockets(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Vec<(u64, anyhow::Error)>> {
         self.announce(Control { look: look::SEED, ..Control::default() })?;
-        let mut pass = self.walk("look_at_sockets", namespaces)?;
-        while pass.step() {}
+        let mut rests = std::mem::take(&mut self.rests);
+        let pass = self.walks("look_at_sockets", namespaces, |namespace| {
+            rests.turn(namespace, rest::counters(), 0);
+            Some(walk::BUSY)
+        });
+        self.rests = rests;
+        let mut pass = pass?;
+        while self.step(&mut pass) {}
         Ok(pass.failed)
     }
 
@@ -123,16 +131,34 @@ impl Kernel {
         !self.hooks.iter().any(is_missing)
     }
 
-    /// Begins a pass over the sockets of `namespaces`, which [`Kernel::end_pass`] ends.
+    /// Begins a pass over the sockets of `namespaces`, which [`Kernel::end_pass`] ends. `now_ns` is CLOCK_MONOTONIC, read before: from then on a
+    /// namespace that is left out may have come to interest the next pass.
     ///
     /// # Errors
     /// When there is no iterator over sockets.
-    pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+    pub fn begin_pass(&mut self, namespaces: &BTreeMap<u64, File>, now_ns: u64) -> Result<Pass> {
         self.limits.0.pass = self.limits.0.pass.wrapping_add(1);
         self.limits.0.unwatched_probes = u32::from(!self.sees_probes());
+        self.limits.0.previous_ns = std::mem::replace(&mut self.limits.0.began_ns, now_ns);
         self.announce(self.limits.0)?;
         self.states.begin()?;
-        self.walk("look_at_sockets", namespaces)
+        let mut rests = std::mem::take(&mut self.rests);
+        rests.keep(namespaces);
+        let mut left_out = Vec::new();
+        let pass = self.walks("look_at_sockets", namespaces, |namespace| {
+            match rests.turn(namespace, rest::counters(), now_ns) {
+                Turn::Walk(known) => Some(known),
+                Turn::LeftOut(found) => {
+                    left_out.push(found);
+                    None
+                }
+            }
+        });
+        self.rests = rests;
+        for found in &left_out {
+            self.states.leave_out(found);
+        }
+        pass
     }
 
     /// Begins a walk over the same sockets that does nothing: what a pass costs is measured against it.
@@ -144,22 +170,77 @@ impl Kernel {
         if iterator.fd().is_err() {
             iterator.load("tcp", &aya::Btf::from_sys_fs().context("read the kernel's types")?)?;
         }
-        self.walk("walk_sockets", namespaces)
+        self.walks("walk_sockets", namespaces, |_| Some(walk::BUSY))
     }
 
-    fn walk(&mut self, program: &str, namespaces: &BTreeMap<u64, File>) -> Result<Pass> {
+    /// A walk of each of `namespaces` of which something is `known`, a [`walk`] value; called on a thread in that namespace.
+    fn walks(
+        &mut self,
+        program: &str,
+        namespaces: &BTreeMap<u64, File>,
+        mut known: impl FnMut(u64) -> Option<u32> + Send,
+    ) -> Result<Pass> {
         let step_bytes = (self.buffer_bytes / 2 / HANDED_OVER_BYTES * 4).clamp(4, STEP_BYTES);
         let iterator = self.iterator(program)?;
         // The iterator walks the namespace of the thread that opens it.
-        let opened = namespaces::in_each(namespaces, |_| open(iterator));
-        let mut pass = Pass { walks: VecDeque::new(), step_bytes, failed: Vec::new() };
+        let opened = namespaces::in_each(namespaces, |namespace| {
+            known(namespace).map(|known| Ok((known, open(iterator)?))).transpose()
+        });
+        let mut pass = Pass { walks: VecDeque::new(), step_bytes, walked: 0, failed: Vec::new() };
         for (namespace, result) in opened {
             match result.map_err(|errno| anyhow!(errno).context("enter the network namespace")).flatten() {
-                Ok(file) => pass.walks.push_back((namespace, file)),
+                Ok(Some((known, file))) => {
+                    pass.walks.push_back(Walk { namespace, file, known, found_before: None });
+                }
+                Ok(None) => {}
                 Err(error) => pass.failed.push((namespace, error)),
             }
         }
+        pass.walked = pass.walks.len();
         Ok(pass)
+    }
+
+    /// Takes one step of a pass. Returns whether there is more to come.
+    pub fn step(&mut self, pass: &mut Pass) -> bool {
+        let Some(walk) = pass.walks.front_mut() else { return false };
+        match self.step_of(walk, pass.step_bytes) {
+            Ok(true) => {}
+            Ok(false) => drop(pass.walks.pop_front()),
+            Err(error) => {
+                pass.failed.push((walk.namespace, error));
+                pass.walks.pop_front();
+            }
+        }
+        !pass.walks.is_empty()
+    }
+
+    /// Takes one step of a walk. Returns whether it goes on.
+    fn step_of(&mut self, walk: &mut Walk, step_bytes: usize) -> Result<bool> {
+        let notes_rest = walk.known != walk::BUSY;
+        if walk.found_before.is_none() {
+            if self.limits.0.walk != walk.known {
+                self.limits.0.walk = walk.known;
+                self.announce(self.limits.0)?;
+            }
+            if notes_rest {
+                let until_told = Rest { restless: 0, ticks: u32::MAX };
+                self.rest.set(0, Plain(until_told), 0).context("tell the kernel side to look for rest")?;
+            }
+            walk.found_before = Some(if notes_rest { self.states.found()? } else { [0; STATES] });
+        }
+        let mut nothing = [0; STEP_BYTES];
+        if walk.file.read(&mut nothing[..step_bytes]).context("walk its sockets")? > 0 {
+            return Ok(true);
+        }
+        if let Some(before) = walk.found_before
+            && notes_rest
+        {
+            let Plain(rest) = self.rest.get(&0, 0).context("read whether a network namespace is at rest")?;
+            let found = grown(&before, &self.states.found()?);
+            let Control { began_ns, tick_ns, .. } = self.limits.0;
+            self.rests.note(walk.namespace, began_ns, rest, tick_ns, found);
+        }
+        Ok(false)
     }
 
     /// Looks at every file of every process once, to learn who holds the sockets that exist.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
-use zsock_common::wire::States;
+use zsock_common::wire::{STATES, States};
 
 use super::{Kernel, Plain, take_map};
 use crate::record::State;
@@ -18,19 +18,32 @@ pub(super) struct Count {
     map: PerCpuArray<MapData, Plain<States>>,
     /// As they stood when the pass began that is under way.
     before: States,
+    /// The sockets of namespaces that it left out.
+    left_out: [u64; STATES],
     found: Option<BTreeMap<State, u64>>,
 }
 
 impl Count {
     pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self> {
         let map = PerCpuArray::try_from(take_map(ebpf, "STATES")?)?;
-        Ok(Self { map, before: States::default(), found: None })
+        Ok(Self { map, before: States::default(), left_out: [0; STATES], found: None })
     }
 
     /// Notes where the counts stand before a pass.
     pub(super) fn begin(&mut self) -> Result<()> {
         self.before = self.read()?;
+        self.left_out = [0; STATES];
         Ok(())
+    }
+
+    /// Counts the sockets of a namespace that the pass leaves out.
+    pub(super) fn leave_out(&mut self, found: &[u64; STATES]) {
+        add(&mut self.left_out, found);
+    }
+
+    /// The sockets that passes found since the start, by state.
+    pub(super) fn found(&self) -> Result<[u64; STATES]> {
+        Ok(self.read()?.found)
     }
 
     /// Summed over all CPUs.
@@ -43,6 +56,11 @@ impl Count {
         }
         Ok(sum)
     }
+}
+
+/// By how much these counts have grown.
+pub(super) fn grown(before: &[u64; STATES], now: &[u64; STATES]) -> [u64; STATES] {
+    std::array::from_fn(|state| now[state].saturating_sub(before[state]))
 }
 
 fn add(sum: &mut [u64], more: &[u64]) {
@@ -64,11 +82,9 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn end_pass(&mut self) -> Result<()> {
-        let now = self.states.read()?;
-        let before = self.states.before.found;
-        let found = (0..).map(State).zip(now.found.iter().zip(before));
-        self.states.found =
-            Some(found.map(|(state, (now, before))| (state, now.saturating_sub(before))).collect());
+        let mut found = grown(&self.states.before.found, &self.states.found()?);
+        add(&mut found, &self.states.left_out);
+        self.states.found = Some((0..).map(State).zip(found).collect());
         Ok(())
     }
 

@@ -1,20 +1,22 @@
 //! What zsock says that it costs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use zsock_agent::detect::Thresholds;
-use zsock_agent::kernel_rules::Jiffies;
+use zsock_agent::kernel_rules::{Jiffies, hz_from};
+use zsock_agent::source::clock::Clock;
 use zsock_agent::source::decode::Raw;
 use zsock_agent::source::kernel::looks::Limits;
 use zsock_agent::source::kernel::{Kernel, Options};
 use zsock_common::settings::Filter;
 
 use super::{Client, echo_server};
+use crate::await_some;
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
 use crate::proc::{await_recovery, await_timeouts, await_unanswered};
@@ -130,33 +132,17 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _within = runtime.enter();
-    let options = Options {
-        all_events: false,
-        buffer_bytes: 1 << 20,
-        stored_sockets: 1 << 16,
-        count_states: false,
-        filter: Filter::NONE,
-        has_log: false,
-        hooks: Vec::new(),
-    };
-    let mut kernel = Kernel::attach(&options).expect("attached");
-    let namespaces = BTreeMap::from([(net.client.inode(), net.client.file())]);
-    kernel.seed_holders().expect("looked at holders");
-    kernel.seed_sockets(&namespaces).expect("looked at sockets");
-    // Thresholds are minutes: how fast the kernel ticks does not matter here.
-    let jiffies = Jiffies::new(NonZeroU32::new(1_000).expect("not zero"));
-    kernel.set_limits(Limits::new(&Thresholds::default(), jiffies)).expect("set");
-    let timers = kernel.optional().into_iter().find(|optional| optional.name == "timers").expect("attached");
-    kernel.take_off(timers);
+    let mut looker = Looker::at(&net);
+    let timers = looker.kernel.optional().into_iter().find(|optional| optional.name == "timers");
+    looker.kernel.take_off(timers.expect("attached"));
 
     net.block();
     client.peer.ask("keepalive 1 1 60").expect("set");
     await_unanswered(&net.client, client.port, 1);
-    let probes_seen = |kernel: &mut Kernel| {
-        let mut pass = kernel.begin_pass(&namespaces).expect("begun");
-        while pass.step() {}
+    let probes_seen = |looker: &mut Looker| {
+        looker.pass();
         let mut seen = Vec::new();
-        kernel.drain(|bytes| match Raw::decode(bytes).expect("a record") {
+        looker.kernel.drain(|bytes| match Raw::decode(bytes).expect("a record") {
             Raw::Look(look) if look.event.endpoints.local_port == client.port => {
                 seen.push(look.event.tcp.probes_out);
             }
@@ -171,11 +157,89 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
         seen
     };
     // The first two know of no pass before them by which to tell whether something has moved.
-    probes_seen(&mut kernel);
-    probes_seen(&mut kernel);
+    probes_seen(&mut looker);
+    probes_seen(&mut looker);
     await_unanswered(&net.client, client.port, 3);
-    let seen = probes_seen(&mut kernel);
+    let seen = probes_seen(&mut looker);
     assert!(seen.len() == 1 && seen[0] >= 3, "{seen:?} instead of three probes, or one more since");
+}
+
+/// To walk a namespace takes time though there be nothing to find: where nothing is sent or received passes leave it out.
+pub(super) fn passes_leave_out_a_namespace_at_rest() {
+    let net = Net::routed();
+    let (_server, port) = echo_server(&net);
+    let mut client = Client::connect(&net, "rester", &Ip::V4.server(port));
+    if crate::zsock::is_left_out() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _within = runtime.enter();
+    let mut looker = Looker::at(&net);
+    let await_rest = |looker: &mut Looker| {
+        // The last acknowledgement comes a moment later.
+        await_some("rest", Duration::from_secs(30), || (looker.pass() == 0).then_some(()));
+    };
+    await_rest(&mut looker);
+    client.peer.exchange();
+    assert_eq!(looker.pass(), 1, "something was sent");
+    await_rest(&mut looker);
+    // Data waits for the process, which may read it without a segment.
+    client.peer.ask("write 10").expect("wrote");
+    client.peer.ask("poll").expect("ready");
+    assert_eq!([(); 5].map(|()| looker.pass()), [1; 5], "data waits");
+}
+
+/// Passes over the client's namespace, one by one.
+struct Looker {
+    kernel: Kernel,
+    clock: Clock,
+    namespaces: BTreeMap<u64, File>,
+}
+
+impl Looker {
+    fn at(net: &Net) -> Self {
+        let options = Options {
+            all_events: false,
+            buffer_bytes: 1 << 20,
+            stored_sockets: 1 << 16,
+            count_states: false,
+            filter: Filter::NONE,
+            has_log: false,
+            hooks: Vec::new(),
+        };
+        let clock = Clock::start().expect("a clock");
+        let mut kernel = Kernel::attach(&options).expect("attached");
+        let namespaces = BTreeMap::from([(net.client.inode(), net.client.file())]);
+        let jiffies = Jiffies::new(await_hz(&mut kernel));
+        kernel.seed_sockets(&namespaces).expect("looked at sockets");
+        kernel.set_limits(Limits::new(&Thresholds::default(), jiffies)).expect("set");
+        Self { kernel, clock, namespaces }
+    }
+
+    /// Makes one pass. Returns how many namespaces it walked.
+    fn pass(&mut self) -> usize {
+        let mut pass = self.kernel.begin_pass(&self.namespaces, self.clock.monotonic_ns()).expect("begun");
+        while self.kernel.step(&mut pass) {}
+        assert!(pass.failed.is_empty(), "{:?}", pass.failed);
+        pass.walked
+    }
+}
+
+/// How fast the kernel ticks.
+fn await_hz(kernel: &mut Kernel) -> NonZeroU32 {
+    loop {
+        kernel.seed_holders().expect("looked at holders");
+        let mut hz = None;
+        kernel.drain(|bytes| {
+            if let Raw::Clock(clock) = Raw::decode(bytes).expect("a record") {
+                hz = hz_from(clock.jiffies, clock.head.time_ns);
+            }
+        });
+        if let Some(hz) = hz {
+            return hz;
+        }
+        thread::sleep(Duration::from_millis(600));
+    }
 }
 
 /// Lets connections come and go until `wait` returns, or fails.

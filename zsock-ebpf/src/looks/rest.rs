@@ -1,0 +1,84 @@
+//! Whether a network namespace is at rest: as long as nobody in it sends or receives a segment, no pass would find anything there until some
+//! tick. To walk it takes the time that it takes to look through the one table in which the kernel has the sockets of all namespaces.
+
+use core::ffi::c_void;
+
+use zsock_common::offsets::ABSENT;
+use zsock_common::wire::{Control, Rest, walk};
+
+use crate::looks::pass::{self, ESTABLISHED, LISTEN, Now, later, state};
+use crate::looks::quiet;
+use crate::maps;
+use crate::read::{self, Direct};
+use crate::rodata::offset;
+
+/// Whether a connection that idled is guarded by keepalive now, which shows in no segment, is looked for in one pass of these, and so is whether
+/// a request waits for too long where answers are slow.
+const SELDOM: u32 = 4;
+
+/// Notes that the namespace is not at rest.
+#[inline(always)]
+pub(super) fn ends(control: &Control) {
+    if control.walk != walk::BUSY
+        && let Some(rest) = maps::rest()
+    {
+        rest.restless = 1;
+    }
+}
+
+/// Notes how long the socket at `tp`, of which this pass had nothing to tell, leaves the namespace at rest.
+#[inline(always)]
+pub(super) fn note(tp: *const c_void, control: &Control) {
+    if control.walk == walk::BUSY {
+        return;
+    }
+    let Some(rest) = maps::rest() else { return };
+    if rest.restless != 0 {
+        return;
+    }
+    if state(tp) == LISTEN {
+        if offset!(sk_ack_backlog) == ABSENT || read::field::<Direct, u32>(tp, offset!(sk_ack_backlog)) != 0 {
+            rest.restless = 1;
+        }
+        return;
+    }
+    let now = Now::of(tp);
+    if state(tp) != ESTABLISHED || is_under_way(tp, &now) {
+        rest.restless = 1;
+        return;
+    }
+    let idle = now.since(now.active());
+    if idle >= control.idle && !pass::is_idle(tp, &now, control) {
+        // Keepalive guards it, and may be switched off.
+        rest.restless = 1;
+        return;
+    }
+    lasts(rest, idle, control.idle);
+    if quiet::may_wait(tp, now.received) {
+        lasts(rest, now.since(later(now.received, now.heard)), control.silence);
+    }
+}
+
+/// Whether data or a probe is on its way, or data waits for the process.
+#[inline(always)]
+fn is_under_way(tp: *const c_void, now: &Now) -> bool {
+    now.write_seq != now.snd_una
+        || now.unread() != 0
+        || read::field::<Direct, u32>(tp, offset!(sk_receive_queue_length)) != 0
+        || read::field::<Direct, u8>(tp, offset!(icsk_probes_out)) != 0
+}
+
+/// The namespace is at rest until the socket, now for `waited` in some condition, is so for `enough`. Then every pass has to look at it
+/// for a while: the record of the first may find no room.
+#[inline(always)]
+fn lasts(rest: &mut Rest, waited: u32, enough: u32) {
+    let interval = quiet::interval();
+    let ticks = if waited < enough {
+        enough - waited
+    } else if waited - enough < interval.saturating_mul(quiet::CHANCES) {
+        0
+    } else {
+        interval.saturating_mul(SELDOM)
+    };
+    rest.ticks = rest.ticks.min(ticks);
+}
