@@ -369,13 +369,7 @@ impl Trace {
     /// Takes in what the kernel side has written.
     fn read(&mut self) {
         let Self { kernel, boxes, order, assembler, undecoded, .. } = self;
-        kernel.drain(|bytes| match Raw::decode_into(bytes, boxes) {
-            Ok(raw) => sort_in(raw, order, assembler),
-            Err(error) => {
-                *undecoded += 1;
-                log::debug!("{error}");
-            }
-        });
+        take_in(kernel, boxes, order, assembler, undecoded);
     }
 
     fn sort_in(&mut self, raw: Raw) {
@@ -413,6 +407,23 @@ impl Trace {
             log::info!("kernel side: {counters:?}");
         }
     }
+}
+
+/// Takes in what the kernel side has written.
+fn take_in(
+    kernel: &mut Kernel,
+    boxes: &mut Boxes,
+    order: &mut Order,
+    assembler: &mut Assembler,
+    undecoded: &mut u64,
+) {
+    kernel.drain(|bytes| match Raw::decode_into(bytes, boxes) {
+        Ok(raw) => sort_in(raw, order, assembler),
+        Err(error) => {
+            *undecoded += 1;
+            log::debug!("{error}");
+        }
+    });
 }
 
 /// What is known besides the events needs no order; events wait for their turn.
