@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench live [LIFE [CONNECTIONS]]`: makes up what the kernel side tells of that many connections (100,000 unless told
 //! otherwise) under `--events all`, in batches as large as a busy host has in the time that records are held back. `healthy` ones, as
-//! they are unless told otherwise, come and go; those of a `storm` send again and again until they are closed, and come under a verdict.
+//! they are unless told otherwise, come and go a thousand at once; `short` ones are over before the next begins; those of a `storm` send
+//! again and again until they are closed, and come under a verdict.
 //! Prints the processor time of each step and record. Who owns the sockets is asked of nobody: a look at holders is the kernel's work.
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use zsock_agent::source::order::Order;
 use zsock_common::offsets::Offsets;
 use zsock_common::wire::{Endpoints, Head, Kind, Process, SocketRecord, TcpFacts, Wire as _};
 
-/// Connections that live at once, one event of each in a batch.
+/// Connections that live at once, and events in a batch.
 const AT_ONCE: u64 = 1_000;
 
 /// The states of one, and what the kernel tells of its end.
@@ -42,11 +43,13 @@ const STEPS: [&str; 6] = ["decoded", "sorted", "assembled", "judged", "written",
 
 fn main() -> Result<()> {
     let mut given = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let retransmissions = match given.next().as_deref() {
-        None | Some("healthy") => 0,
-        Some("storm") => RETRANSMISSIONS,
-        Some(other) => bail!("connections are `healthy` or in a `storm`, not {other:?}"),
+    let (retransmissions, are_short) = match given.next().as_deref() {
+        None | Some("healthy") => (0, false),
+        Some("short") => (0, true),
+        Some("storm") => (RETRANSMISSIONS, false),
+        Some(other) => bail!("connections are `healthy`, `short` or in a `storm`, not {other:?}"),
     };
+    let steps = LIFE.len() + retransmissions;
     let connections: u64 =
         given.next().map_or(Ok(100_000), |given| given.parse()).context("a number of connections")?;
     let hz = NonZeroU32::new(1_000).context("ticks")?;
@@ -54,22 +57,25 @@ fn main() -> Result<()> {
     let units = Units::new(Jiffies::new(hz), &offsets);
     let host = Arc::from("web-1.example");
     let mut assembler = Assembler::new(host, Clock::start()?, units, BTreeMap::new(), 1 << 18);
-    let (mut order, mut engine) = (Order::default(), Engine::new(Thresholds::default()));
+    let (mut order, mut engine) = (Order::default(), Engine::new(Thresholds::default()).without_timelines());
     let mut boxes = Boxes::default();
     let mut took = [Duration::ZERO; STEPS.len()];
     let (mut told, mut verdicts, mut now_ns) = (0, 0, 3_600_000_000_000);
     let (mut lines, mut written) = (Vec::new(), 0);
     for first in (1..=connections).step_by(usize::try_from(AT_ONCE)?) {
-        for step in 0..LIFE.len() + retransmissions {
-            let batch: Vec<_> = (first..first + AT_ONCE)
-                .map(|id| match step.checked_sub(STANDS) {
-                    Some(sent_again) if sent_again < retransmissions => {
-                        retransmission(id, sent_again, now_ns)
-                    }
-                    Some(later) => change(id, STANDS + later - retransmissions, now_ns),
-                    None => change(id, step, now_ns),
-                })
-                .collect();
+        let ids = first..first + AT_ONCE;
+        let events: Vec<_> = if are_short {
+            ids.flat_map(|id| (0..steps).map(move |step| (id, step))).collect()
+        } else {
+            (0..steps).flat_map(|step| ids.clone().map(move |id| (id, step))).collect()
+        };
+        for events in events.chunks(usize::try_from(AT_ONCE)?) {
+            let event = |((id, step), at_ns): (&(u64, usize), u64)| match step.checked_sub(STANDS) {
+                Some(sent_again) if sent_again < retransmissions => retransmission(*id, sent_again, at_ns),
+                Some(later) => change(*id, STANDS + later - retransmissions, at_ns),
+                None => change(*id, *step, at_ns),
+            };
+            let batch: Vec<_> = events.iter().zip((now_ns..).step_by(1_000)).map(event).collect();
             now_ns += 10_000_000;
             let mut clock = clock()?;
             let mut lap = |step: usize| -> Result<()> {
@@ -88,7 +94,10 @@ fn main() -> Result<()> {
             lap(1)?;
             // As many at once as stay in the cache, where each is when it goes through alone.
             for raws in raws.chunks(64) {
-                let records: Vec<Record> = raws.iter().flat_map(|raw| assembler.assemble(raw)).collect();
+                let mut records: Vec<Record> = Vec::new();
+                for raw in raws {
+                    assembler.assemble(raw, &mut records);
+                }
                 lap(2)?;
                 let found: Vec<_> = records.iter().flat_map(|record| engine.push(record)).collect();
                 ensure!(retransmissions > 0 || found.is_empty(), "they are healthy");
@@ -119,10 +128,10 @@ fn main() -> Result<()> {
 }
 
 /// What the kernel side writes of a connection whose state changes, or that comes to its end.
-fn change(id: u64, step: usize, now_ns: u64) -> Vec<u8> {
+fn change(id: u64, step: usize, at_ns: u64) -> Vec<u8> {
     let is_last = step + 1 == LIFE.len();
     let kind = if is_last { Kind::Destroyed } else { Kind::State };
-    let mut bytes = bytes(id, kind, LIFE[step], now_ns);
+    let mut bytes = bytes(id, kind, LIFE[step], at_ns);
     let to = LIFE[(step + 1).min(LIFE.len() - 1)];
     put(&mut bytes, offset_of!(SocketRecord, detail), &u32::from(LIFE[step].0).to_ne_bytes());
     put(&mut bytes, offset_of!(SocketRecord, detail2), &u32::from(to.0).to_ne_bytes());
@@ -133,9 +142,9 @@ fn change(id: u64, step: usize, now_ns: u64) -> Vec<u8> {
 }
 
 /// What it writes where the timer has sent again what was sent `sent_again + 1` time-outs ago.
-fn retransmission(id: u64, sent_again: usize, now_ns: u64) -> Vec<u8> {
+fn retransmission(id: u64, sent_again: usize, at_ns: u64) -> Vec<u8> {
     const LOSS: u8 = 4;
-    let mut bytes = bytes(id, Kind::Retransmit, State::ESTABLISHED, now_ns);
+    let mut bytes = bytes(id, Kind::Retransmit, State::ESTABLISHED, at_ns);
     let mut put = |at: usize, value: &[u8]| put(&mut bytes, TCP + at, value);
     let attempt = u8::try_from(sent_again + 1).unwrap_or(u8::MAX);
     put(offset_of!(TcpFacts, retransmits), &[attempt]);
@@ -158,16 +167,32 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// What is the same in all of it.
-fn bytes(id: u64, kind: Kind, state: State, now_ns: u64) -> Vec<u8> {
+/// What is the same in all of it, with numbers as a host has them.
+fn bytes(id: u64, kind: Kind, state: State, at_ns: u64) -> Vec<u8> {
     let mut bytes = vec![0; SocketRecord::SIZE_BYTES];
     let mut put = |at: usize, value: &[u8]| put(&mut bytes, at, value);
-    put(offset_of!(Head, time_ns), &(now_ns + id % AT_ONCE * 1_000).to_ne_bytes());
+    put(offset_of!(Head, time_ns), &at_ns.to_ne_bytes());
     put(offset_of!(Head, cookie), &id.to_ne_bytes());
     put(offset_of!(Head, kind), &(kind as u16).to_ne_bytes());
     put(TCP + offset_of!(TcpFacts, state), &[state.0]);
     put(TCP + offset_of!(TcpFacts, has_socket), &[1]);
     put(TCP + offset_of!(TcpFacts, inode), &(3_000_000 + id).to_ne_bytes());
+    put(offset_of!(Head, jiffies), &5_000_u32.to_ne_bytes());
+    for (field, value) in [
+        (offset_of!(TcpFacts, rcv_tstamp), 4_988_u32),
+        (offset_of!(TcpFacts, lrcvtime), 4_988),
+        (offset_of!(TcpFacts, snd_wnd), 65_536),
+        (offset_of!(TcpFacts, snd_cwnd), 10),
+        (offset_of!(TcpFacts, icsk_rto), 204),
+        (offset_of!(TcpFacts, srtt_us), 8 * 420),
+        (offset_of!(TcpFacts, sysctl_keepalive_time), 7_200_000),
+        (offset_of!(TcpFacts, sysctl_keepalive_intvl), 75_000),
+    ] {
+        put(TCP + field, &value.to_ne_bytes());
+    }
+    put(TCP + offset_of!(TcpFacts, sysctl_keepalive_probes), &[9]);
+    put(ENDS + offset_of!(Endpoints, netns), &4_026_531_840_u32.to_ne_bytes());
+    put(ENDS + offset_of!(Endpoints, uid), &1_000_u32.to_ne_bytes());
     let mapped = |last: u8| std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets();
     put(ENDS + offset_of!(Endpoints, local), &mapped(1));
     put(ENDS + offset_of!(Endpoints, remote), &mapped(2));

@@ -2,6 +2,7 @@
 //!
 //! They judge from the facts of one socket and the event that was just applied to them, and from nothing else.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -123,7 +124,31 @@ pub(crate) struct Grounds {
     /// When the condition began.
     pub(crate) since: Time,
     pub(crate) evidence: Evidence,
-    pub(crate) advice: Vec<String>,
+    pub(crate) advice: Advice,
+}
+
+/// What is to be done. It is put into words where it is told, from what is known when it is given.
+pub(crate) struct Advice(Box<dyn Fn() -> Vec<String> + Send + Sync>);
+
+impl Advice {
+    fn new(words: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(words))
+    }
+
+    fn words(&self) -> Vec<String> {
+        (self.0)()
+    }
+
+    /// The memory that it takes beside its own size.
+    fn bytes_elsewhere(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}
+
+impl fmt::Debug for Advice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words().fmt(out)
+    }
 }
 
 /// Facts by their names.

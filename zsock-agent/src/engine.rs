@@ -3,17 +3,14 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
-use crate::detect::{
-    CONDITIONS, Claim, Condition, FINALS, Open, Peer, Scene, Thresholds, by_name, is_final, opposite,
-};
+use crate::detect::{Peer, Scene, Thresholds, is_final, opposite};
 use crate::record::{
-    Body, Cause, Destination, Event, Outcome, Phase, Record, Sample, Severity, Socket, SocketId, State,
-    Subject, Tcp, Verdict, VerdictName, What,
+    Body, Cause, Destination, Event, Outcome, Phase, Record, Socket, SocketId, State, Tcp, VerdictName, What,
 };
-use crate::shared::Shared;
 
 mod destinations;
 mod facts;
+mod judge;
 mod processes;
 #[cfg(test)]
 mod properties;
@@ -30,6 +27,7 @@ pub use timeline::{Standing, Timeline, TimelineEntry};
 
 use destinations::Destinations;
 use facts::is_birth;
+use judge::{close, finding, judge, opened};
 use processes::Processes;
 use table::{Entry, Room, Table};
 
@@ -43,9 +41,9 @@ pub struct Engine {
     table: Table,
     destinations: Destinations,
     processes: Processes,
-    /// What open verdicts advise: most of them the same.
-    advice: Shared<[String]>,
     lost: u64,
+    /// Somebody is shown what happened to a socket.
+    keeps_timelines: bool,
     /// The probes of closed windows are told.
     sees_window_probes: bool,
     verdicts: u64,
@@ -57,7 +55,7 @@ pub struct Engine {
 pub struct Finding {
     /// The verdict, as a record of the time of the event that brought it.
     pub record: Record,
-    /// What happened to the socket, that event included.
+    /// What happened to the socket, that event included; empty from an engine [without timelines](Engine::without_timelines).
     pub timeline: Timeline,
 }
 
@@ -93,14 +91,20 @@ impl Engine {
         Self::with_room(thresholds, Room { sockets: usize::MAX, bytes })
     }
 
+    /// The same engine, which does not keep what happened to sockets where nobody is shown it: its verdicts come without.
+    #[must_use]
+    pub fn without_timelines(self) -> Self {
+        Self { keeps_timelines: false, ..self }
+    }
+
     fn with_room(thresholds: Thresholds, room: Room) -> Self {
         Self {
             thresholds,
             table: Table::new(room),
             destinations: Destinations::default(),
             processes: Processes::default(),
-            advice: Shared::default(),
             lost: 0,
+            keeps_timelines: true,
             sees_window_probes: true,
             verdicts: 0,
             open_verdicts: 0,
@@ -109,9 +113,15 @@ impl Engine {
 
     /// The same run's engine without all that it knows of sockets and processes: what is told in this run and what is not it still knows.
     pub(crate) fn anew(self) -> Self {
-        let Self { thresholds, table, processes, lost, sees_window_probes, .. } = self;
+        let Self { thresholds, table, processes, lost, keeps_timelines, sees_window_probes, .. } = self;
         let processes = processes.anew();
-        Self { processes, lost, sees_window_probes, ..Self::with_room(thresholds, table.room()) }
+        Self {
+            processes,
+            lost,
+            keeps_timelines,
+            sees_window_probes,
+            ..Self::with_room(thresholds, table.room())
+        }
     }
 
     /// Takes in the next record and gives the verdicts that it brings, in order. Records of one socket must come in the order in
@@ -182,11 +192,6 @@ impl Engine {
     fn happened(&mut self, record: &Record, event: &Event) -> Vec<Finding> {
         let mut findings = self.end_predecessor(record, event);
         self.push_event(record, event, &mut findings);
-        // Nearly always nothing is found, and there is nothing to be said of it.
-        if !findings.is_empty() {
-            let inferred = self.destinations.note_deaths(record, &findings, &self.thresholds, self.lost);
-            findings.extend(inferred);
-        }
         let change = findings.iter().map(change_of_open).sum();
         findings.extend(self.push_to_processes(record, change));
         findings
@@ -201,7 +206,9 @@ impl Engine {
         let peer = peer_id.and_then(|id| self.table.get(id)).and_then(as_peer);
         let Some(entry) = self.table.take_in(event, self.lost) else { return };
         entry.facts.apply(record.at, event, self.lost);
-        entry.timeline.add(record.at, event);
+        if self.keeps_timelines {
+            entry.timeline.add(record.at, event);
+        }
         if tells_the_past(event) {
             self.table.settle(id);
             return;
@@ -214,7 +221,8 @@ impl Engine {
             sees_window_probes: self.sees_window_probes,
             peer: peer.as_ref(),
         };
-        judge(record, &scene, &entry.timeline, &mut entry.open, &mut self.advice, findings);
+        judge(record, &scene, &entry.timeline, &mut entry.open, findings);
+        let was_accepted = entry.facts.was_accepted;
         if let Some((peer_id, peer)) = peer_id.zip(peer) {
             let stalls = opened(findings).filter_map(opposite).filter(|stall| peer.is_under(*stall));
             let stalls: Vec<_> = stalls.collect();
@@ -226,6 +234,11 @@ impl Engine {
             self.table.remove(id);
         } else {
             self.table.settle(id);
+        }
+        // Nearly always nothing is found, and there is nothing to be said of it.
+        if !findings.is_empty() && !was_accepted {
+            let inferred = self.destinations.note_deaths(record, findings, &self.thresholds, self.lost);
+            findings.extend(inferred);
         }
     }
 
@@ -241,7 +254,7 @@ impl Engine {
         let Some(Entry { facts, timeline, open, .. }) = self.table.get_mut(there) else { return Vec::new() };
         // How TCP stands there at this moment was not told.
         let tcp = Tcp { state: facts.state, ..Tcp::default() };
-        let what = What::Sample(Sample::default());
+        let what = What::Sample(Box::default());
         let event = Event { what, socket: facts.socket.clone(), tcp, replayed: false, inferred: false };
         let scene = Scene {
             at: record.at,
@@ -254,7 +267,7 @@ impl Engine {
         let open = open.iter_mut().filter(|open| stalls.contains(&open.condition.name));
         open.map(|open| {
             let name = (open.condition.name, open.condition.severity);
-            let claim = open.say_anew(&scene, &mut self.advice);
+            let claim = open.say_anew(&scene);
             finding(record, &scene, timeline, name, (Phase::Updated, None), claim)
         })
         .collect()
@@ -327,115 +340,10 @@ fn comes_after_the_end(event: &Event) -> bool {
 
 /// Whether the event is of the past: it belongs into the timeline, what it says holds no longer.
 fn tells_the_past(event: &Event) -> bool {
-    event.replayed || matches!(event.what, What::Sample(Sample { fact: Some(_), .. }))
-}
-
-/// The verdicts that an event brings: conditions first, then what is said of a connection that has ended.
-fn judge(
-    record: &Record,
-    scene: &Scene<'_>,
-    timeline: &Timeline,
-    open: &mut Vec<Open>,
-    advice: &mut Shared<[String]>,
-    findings: &mut Vec<Finding>,
-) {
-    for condition in CONDITIONS {
-        let held = (condition.holds)(scene).filter(|_| !scene.event.inferred);
-        // Of nearly all of them there is nothing to begin or to end.
-        if held.is_some() || !open.is_empty() {
-            findings.extend(judge_condition((condition, held), record, scene, timeline, open, advice));
-        }
-    }
-    for verdict in FINALS {
-        if let Some(claim) = (verdict.judge)(scene).filter(|_| !scene.event.inferred) {
-            let name = (verdict.name, verdict.severity);
-            findings.push(finding(record, scene, timeline, name, (Phase::Closed, None), claim));
-        }
-    }
-}
-
-/// The findings on one condition, and at which count it is `held` to be there. What begins and ends with the same event is told as both, what ends and begins anew too.
-fn judge_condition(
-    (condition, held): (&'static Condition, Option<u64>),
-    record: &Record,
-    scene: &Scene<'_>,
-    timeline: &Timeline,
-    open: &mut Vec<Open>,
-    advice: &mut Shared<[String]>,
-) -> Vec<Finding> {
-    let name = (condition.name, condition.severity);
-    let tell = |phase, claim| finding(record, scene, timeline, name, (phase, None), claim);
-    let mut findings = Vec::new();
-    if let Some(place) = open.iter().position(|open| open.condition.name == condition.name) {
-        let Some(outcome) = open[place].ends(scene) else {
-            let renewed = held.and_then(|count| open[place].update(scene, count, advice));
-            return renewed.map(|claim| tell(Phase::Updated, claim)).into_iter().collect();
-        };
-        let is_over = open[place].broken_at(scene).is_none();
-        findings.push(close(record, scene, timeline, open.swap_remove(place), outcome));
-        if is_over {
-            return findings;
-        }
-    }
-    let Some(count) = held else { return findings };
-    let (opened, claim) = Open::new(condition, scene, count, advice);
-    findings.push(tell(Phase::Opened, claim));
-    if let Some(outcome) = opened.ends(scene) {
-        findings.push(close(record, scene, timeline, opened, outcome));
-    } else {
-        // Few sockets come to have a second one.
-        open.reserve_exact(1);
-        open.push(opened);
-    }
-    findings
+    event.replayed || matches!(&event.what, What::Sample(sample) if sample.fact.is_some())
 }
 
 /// The socket as the other end of a connection.
 fn as_peer(entry: &Entry) -> Option<Peer> {
     Peer::of(&entry.facts.socket, &entry.open)
-}
-
-/// The verdicts that open here.
-fn opened(findings: &[Finding]) -> impl Iterator<Item = VerdictName> {
-    findings.iter().filter_map(|finding| {
-        let Body::Verdict(verdict) = &finding.record.body else { return None };
-        (verdict.phase == Phase::Opened).then_some(verdict.verdict)
-    })
-}
-
-fn close(record: &Record, scene: &Scene<'_>, timeline: &Timeline, open: Open, outcome: Outcome) -> Finding {
-    let name = (open.condition.name, open.condition.severity);
-    let phase = (Phase::Closed, Some(outcome));
-    finding(record, scene, timeline, name, phase, open.close(scene, outcome))
-}
-
-fn finding(
-    record: &Record,
-    scene: &Scene<'_>,
-    timeline: &Timeline,
-    (verdict, severity): (VerdictName, Severity),
-    (phase, outcome): (Phase, Option<Outcome>),
-    claim: Claim,
-) -> Finding {
-    let Claim { since, mut evidence, summary, advice } = claim;
-    let lost = scene.facts.lost_in_its_life();
-    if lost > 0 {
-        evidence.push(("lost_before", lost.into()));
-    }
-    let verdict = Verdict {
-        verdict,
-        phase,
-        outcome,
-        severity,
-        subject: Subject::Socket {
-            socket: Box::new(scene.facts.socket.clone()),
-            tcp: Box::new(scene.event.tcp.clone()),
-        },
-        since,
-        evidence: by_name(evidence),
-        summary,
-        advice,
-    };
-    let body = Body::Verdict(Box::new(verdict));
-    Finding { record: Record::new(record.at, &record.host, body), timeline: timeline.clone() }
 }

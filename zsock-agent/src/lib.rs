@@ -31,7 +31,6 @@ pub mod recording;
 pub mod report;
 pub mod run;
 pub mod select;
-mod shared;
 pub mod sink;
 pub mod source;
 mod spare;

@@ -38,7 +38,8 @@ pub enum Renderer {
 
 impl Renderer {
     /// Adds a record to `batch`, line end included. JSON is there at once; text may wait for the end of the batch, [`Renderer::flush`].
-    /// `timeline` is what happened to the socket of a verdict until then; only text shows it: JSON has had its records already.
+    /// `timeline` is what happened to the socket of a verdict until then, where it [shows that](Renderer::shows_timelines): JSON has had
+    /// its records already.
     pub fn render(&mut self, record: &Record, timeline: Option<&Timeline>, batch: &mut Batch) {
         let (at, is_verdict) = (record.at, timeline.is_some());
         match self {
@@ -46,6 +47,15 @@ impl Renderer {
                 batch.add(at, is_verdict, |bytes| bytes.extend_from_slice(text.as_bytes()));
             }),
             Self::Ndjson => batch.add(at, is_verdict, |bytes| ndjson::append(record, bytes)),
+        }
+    }
+
+    /// Whether it shows what happened to the socket of a verdict.
+    #[must_use]
+    pub const fn shows_timelines(&self) -> bool {
+        match self {
+            Self::Text(_) => true,
+            Self::Ndjson => false,
         }
     }
 
@@ -62,3 +72,27 @@ impl Renderer {
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod samples;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Body, Phase, Severity, VerdictName};
+
+    #[test]
+    fn the_timeline_of_a_verdict_is_asked_for_where_it_makes_a_difference() {
+        let verdict =
+            samples::verdict(VerdictName::StuckRetransmission, Phase::Opened, None, Severity::Warning);
+        let at = verdict.since;
+        let record = Record::new(at, &"web-1".into(), Body::Verdict(Box::new(verdict)));
+        let rendered = |mut renderer: Renderer, timeline: &Timeline| {
+            let mut batch = Batch::default();
+            renderer.render(&record, Some(timeline), &mut batch);
+            renderer.flush(at, &mut batch);
+            batch.as_bytes().to_vec()
+        };
+        for new in [|| Renderer::Ndjson, || Renderer::Text(Text::new(Palette::PLAIN))] {
+            let [with, without] = [samples::timeline(), Timeline::default()].map(|it| rendered(new(), &it));
+            assert_eq!(new().shows_timelines(), with != without);
+        }
+    }
+}

@@ -136,7 +136,7 @@ impl Connection {
 }
 
 fn closed(from: State, errno: Option<Errno>) -> What {
-    What::Closed(Closed {
+    What::Closed(Box::new(Closed {
         from,
         lifetime_ms: Some(1_000),
         bytes_sent: Some(672),
@@ -146,7 +146,7 @@ fn closed(from: State, errno: Option<Errno>) -> What {
         reset: false,
         fd_open: false,
         fin_unacked: false,
-    })
+    }))
 }
 
 /// How TCP stands after so many time-outs in a row.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, evidence, words};
+use super::{Advice, Condition, Grounds, Scene, evidence, words};
 use crate::record::{AcceptQueue, Outcome, Severity, State, VerdictName};
 
 pub(super) const CONDITION: Condition = Condition {
@@ -68,15 +68,18 @@ fn summary(scene: &Scene<'_>, queue: u64) -> String {
     )
 }
 
-fn advice(scene: &Scene<'_>, queue: u64) -> Vec<String> {
+fn advice(scene: &Scene<'_>, queue: u64) -> Advice {
     let room = queue.saturating_mul(2).next_power_of_two();
-    vec![
-        format!("{}: one of them should be in accept", words::check_process(&scene.facts.socket)),
-        format!(
-            "only if it accepts steadily and what comes in bursts is too much, raise the backlog that it gives to listen() to {room}, with \
-             net.core.somaxconn at least as much"
-        ),
-    ]
+    let holder = words::Holder::of(&scene.facts.socket);
+    Advice::new(move || {
+        vec![
+            format!("{}: one of them should be in accept", holder.check()),
+            format!(
+                "only if it accepts steadily and what comes in bursts is too much, raise the backlog that it gives to listen() to {room}, with \
+                 net.core.somaxconn at least as much"
+            ),
+        ]
+    })
 }
 
 #[cfg(test)]

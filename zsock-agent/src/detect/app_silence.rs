@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
 use crate::record::{Outcome, Request, Sample, Severity, State, VerdictName};
 
 /// 30 s: the time limit of most clients that have one; whoever still waits has none, or a long one.
@@ -69,7 +69,7 @@ fn grounds(scene: &Scene<'_>, waiting_ms: u64) -> Grounds {
             ("usual_ms", usual.map(in_ms)),
             ("answered_before", answered_before.map(Value::from)),
         ]),
-        advice: request.map(|request| advice(scene, bound(scene, request))).unwrap_or_default(),
+        advice: request.map_or_else(|| Advice::new(Vec::new), |request| advice(scene, bound(scene, request))),
     }
 }
 
@@ -88,23 +88,28 @@ fn summary(scene: &Scene<'_>, waiting_ms: u64) -> String {
     )
 }
 
-fn advice(scene: &Scene<'_>, bound: Duration) -> Vec<String> {
-    let remote = words::remote(&scene.facts.socket);
-    let mut advice = vec![
-        format!("look at what the process behind {remote} does with the request: its host has received it"),
-        format!(
-            "give such requests a time limit of about {} in the client (a read time-out): no TCP timer runs while an answer is awaited",
-            words::duration(bound)
-        ),
-    ];
+fn advice(scene: &Scene<'_>, bound: Duration) -> Advice {
     let unguarded = scene.facts.tcp.keepalive.is_some_and(|keepalive| !keepalive.enabled);
-    advice.extend(unguarded.then(|| {
-        format!(
-            "set SO_KEEPALIVE with TCP_KEEPIDLE {} s on the socket: without it the wait never ends where {remote} dies meanwhile",
-            words::half_in_seconds(bound)
-        )
-    }));
-    advice
+    let remote = scene.facts.socket.remote;
+    Advice::new(move || {
+        let remote = words::remote(remote);
+        let mut advice = vec![
+            format!(
+                "look at what the process behind {remote} does with the request: its host has received it"
+            ),
+            format!(
+                "give such requests a time limit of about {} in the client (a read time-out): no TCP timer runs while an answer is awaited",
+                words::duration(bound)
+            ),
+        ];
+        advice.extend(unguarded.then(|| {
+            format!(
+                "set SO_KEEPALIVE with TCP_KEEPIDLE {} s on the socket: without it the wait never ends where {remote} dies meanwhile",
+                words::half_in_seconds(bound)
+            )
+        }));
+        advice
+    })
 }
 
 #[cfg(test)]

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, Span, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, Span, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 1 min: what ends in order closes within milliseconds of the peer; whoever answers slowly to a half-closed peer moves data within a minute.
 pub(super) const HALF_CLOSED: Duration = Duration::from_mins(1);
+
+const NO_SETTING: &str = "no kernel setting closes a descriptor that a process holds: until the program is mended, restarting it is \
+     what frees them";
 
 pub(super) const CONDITION: Condition = Condition {
     name: VerdictName::CloseWaitLeak,
@@ -38,20 +41,20 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
 
 fn grounds(scene: &Scene<'_>, waiting_ms: u64) -> Grounds {
     let waiting = Duration::from_millis(waiting_ms);
+    let holder = words::Holder::of(&scene.facts.socket);
     Grounds {
         since: scene.at.before(waiting),
         evidence: evidence([
             ("waiting_ms", Some(in_ms(waiting))),
             ("unread_bytes", scene.facts.tcp.unread_bytes.map(Value::from)),
         ]),
-        advice: vec![
-            format!(
+        advice: Advice::new(move || {
+            let close = format!(
                 "{}: where reading gives the end of file (0 bytes), the program has to close the socket",
-                words::check_process(&scene.facts.socket)
-            ),
-            "no kernel setting closes a descriptor that a process holds: until the program is mended, restarting it is what frees them"
-                .to_owned(),
-        ],
+                holder.check()
+            );
+            vec![close, NO_SETTING.to_owned()]
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, evidence, in_ms, words};
 use crate::record::{Cause, Errno, Outcome, Severity, State, VerdictName, What};
 
 /// 3: seven seconds of silence at 1, 2 and 4 s (three where the kernel's first SYN time-outs are linear), far beyond a lost
@@ -58,7 +58,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
 }
 
 fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
-    let remote = words::remote(&scene.facts.socket);
+    let remote = scene.facts.socket.remote;
     Grounds {
         since: scene.facts.connecting_since.unwrap_or_else(|| scene.stalled_since()),
         evidence: evidence([
@@ -66,16 +66,19 @@ fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
             ("stalled_ms", stalled(scene).map(in_ms)),
             ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
         ]),
-        advice: vec![
-            format!(
-                "check the way to {remote}: silence instead of a refusal points to a firewall or security group that drops, \
-                 a wrong address, or a host that is down"
-            ),
-            format!(
-                "bound the attempt: TCP_SYNCNT={attempts} on the socket, or net.ipv4.tcp_syn_retries={attempts} for the network namespace, \
-                 gives up after {attempts} SYNs sent again (plus net.ipv4.tcp_syn_linear_timeouts where the kernel has it)"
-            ),
-        ],
+        advice: Advice::new(move || {
+            vec![
+                format!(
+                    "check the way to {}: silence instead of a refusal points to a firewall or security group that drops, \
+                     a wrong address, or a host that is down",
+                    words::remote(remote)
+                ),
+                format!(
+                    "bound the attempt: TCP_SYNCNT={attempts} on the socket, or net.ipv4.tcp_syn_retries={attempts} for the network namespace, \
+                     gives up after {attempts} SYNs sent again (plus net.ipv4.tcp_syn_linear_timeouts where the kernel has it)"
+                ),
+            ]
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, ended, evidence, words};
+use super::{Advice, Condition, Grounds, Scene, ended, evidence, words};
 use crate::record::{Keepalive, KeepaliveSettings, Outcome, Severity, State, VerdictName, What};
 use crate::time::Time;
 
@@ -63,6 +63,7 @@ fn grounds(scene: &Scene<'_>, probes: u64) -> Grounds {
     let tcp = &scene.facts.tcp;
     let told = if let What::Keepalive(Keepalive { of, .. }) = scene.event.what { of } else { None };
     let of = told.or(tcp.keepalive.map(|keepalive| keepalive.probes));
+    let (keepalive, remote) = (tcp.keepalive, scene.facts.socket.remote);
     Grounds {
         since: probing_since(scene).unwrap_or(scene.at),
         evidence: evidence([
@@ -70,12 +71,9 @@ fn grounds(scene: &Scene<'_>, probes: u64) -> Grounds {
             ("of", of.map(Value::from)),
             ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
         ]),
-        advice: tcp
-            .keepalive
-            .map(advice)
-            .into_iter()
-            .chain([words::check_path(&scene.facts.socket)])
-            .collect(),
+        advice: Advice::new(move || {
+            keepalive.map(advice).into_iter().chain([words::check_path(remote)]).collect()
+        }),
     }
 }
 

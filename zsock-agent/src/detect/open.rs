@@ -1,13 +1,11 @@
 //! A verdict that is open, from its opening to its end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Claim, Condition, Grounds, Scene, in_ms, words};
+use super::{Advice, Claim, Condition, Evidence, Grounds, Scene, in_ms, words};
 use crate::record::Outcome;
-use crate::shared::Shared;
 use crate::time::{Time, milliseconds};
 
 /// The kernel's times are counted in ticks of at most 10 ms: two looks at one and the same beginning differ by no more than a few of them.
@@ -22,7 +20,7 @@ pub(crate) struct Open {
     /// Of the evidence when the condition was last found to hold, what will be said at its end too.
     lasting: Box<[(&'static str, Value)]>,
     /// The advice of that time.
-    advice: Arc<[String]>,
+    advice: Advice,
     /// The count at which it was said.
     said_at: u64,
     /// The highest count since.
@@ -31,47 +29,32 @@ pub(crate) struct Open {
 
 impl Open {
     /// Opens a verdict, with its first claim.
-    pub(crate) fn new(
-        condition: &'static Condition,
-        scene: &Scene<'_>,
-        count: u64,
-        advice: &mut Shared<[String]>,
-    ) -> (Self, Claim) {
-        let grounds = (condition.grounds)(scene, count);
-        let opened = Self {
-            condition,
-            since: grounds.since,
-            lasting: lasting(condition, &grounds),
-            advice: advice.of(grounds.advice.as_slice()),
-            said_at: count,
-            counted: count,
-        };
-        (opened, put_into_words(condition, grounds, scene, count))
+    pub(crate) fn new(condition: &'static Condition, scene: &Scene<'_>, count: u64) -> (Self, Claim) {
+        let Grounds { since, evidence, advice } = (condition.grounds)(scene, count);
+        let lasting = lasting(condition, &evidence);
+        let opened = Self { condition, since, lasting, advice, said_at: count, counted: count };
+        let claim = opened.claim(evidence, scene, count);
+        (opened, claim)
     }
 
     /// The renewed claim where the count has doubled since it was said last; more often would tell nobody anything new.
-    pub(crate) fn update(
-        &mut self,
-        scene: &Scene<'_>,
-        count: u64,
-        advice: &mut Shared<[String]>,
-    ) -> Option<Claim> {
+    pub(crate) fn update(&mut self, scene: &Scene<'_>, count: u64) -> Option<Claim> {
         self.counted = self.counted.max(count);
-        let grounds = self.renew(scene, count, advice);
+        let evidence = self.renew(scene, count);
         if count < self.said_at.saturating_mul(2) {
             return None;
         }
         self.said_at = count;
-        Some(put_into_words(self.condition, grounds, scene, count))
+        Some(self.claim(evidence, scene, count))
     }
 
     /// The claim renewed for a reason of another kind than its count.
-    pub(crate) fn say_anew(&mut self, scene: &Scene<'_>, advice: &mut Shared<[String]>) -> Claim {
+    pub(crate) fn say_anew(&mut self, scene: &Scene<'_>) -> Claim {
         let lasted = milliseconds(scene.at.since(self.since));
         let count = if self.condition.span.is_some() { lasted } else { self.counted };
         self.said_at = self.said_at.max(count);
-        let grounds = self.renew(scene, count, advice);
-        put_into_words(self.condition, grounds, scene, count)
+        let evidence = self.renew(scene, count);
+        self.claim(evidence, scene, count)
     }
 
     /// How the event ended it, if it did.
@@ -101,29 +84,30 @@ impl Open {
         let counted = if condition.span.is_some() { milliseconds(lasted) } else { counted };
         evidence.push((condition.counts, Value::from(counted)));
         let summary = words::ended(&scene.facts.socket, condition.noun, lasted, outcome);
-        Claim { since, evidence, summary, advice: advice.to_vec() }
+        Claim { since, evidence, summary, advice: advice.words() }
     }
 
     /// The memory that it takes, its share of a `Vec` included.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.lasting)
+        size_of::<Self>() + size_of_val(&*self.lasting) + self.advice.bytes_elsewhere()
     }
 
-    fn renew(&mut self, scene: &Scene<'_>, count: u64, advice: &mut Shared<[String]>) -> Grounds {
-        let mut grounds = Grounds { since: self.since, ..(self.condition.grounds)(scene, count) };
+    /// Takes in what the condition rests on now, and gives the evidence.
+    fn renew(&mut self, scene: &Scene<'_>, count: u64) -> Evidence {
+        let Grounds { mut evidence, advice, .. } = (self.condition.grounds)(scene, count);
         // How long it has lasted is known from its beginning even where the event does not tell.
-        if tells_stalled(&self.lasting) && !tells_stalled(&grounds.evidence) {
-            grounds.evidence.push((STALLED_MS, in_ms(scene.at.since(self.since))));
+        if tells_stalled(&self.lasting) && !tells_stalled(&evidence) {
+            evidence.push((STALLED_MS, in_ms(scene.at.since(self.since))));
         }
-        self.lasting = lasting(self.condition, &grounds);
-        self.advice = advice.of(grounds.advice.as_slice());
-        grounds
+        self.lasting = lasting(self.condition, &evidence);
+        self.advice = advice;
+        evidence
     }
-}
 
-fn put_into_words(condition: &Condition, grounds: Grounds, scene: &Scene<'_>, count: u64) -> Claim {
-    let Grounds { since, evidence, advice } = grounds;
-    Claim { since, evidence, summary: (condition.summary)(scene, count), advice }
+    fn claim(&self, evidence: Evidence, scene: &Scene<'_>, count: u64) -> Claim {
+        let summary = (self.condition.summary)(scene, count);
+        Claim { since: self.since, evidence, summary, advice: self.advice.words() }
+    }
 }
 
 /// How long it lasts, where what is counted is something else.
@@ -133,9 +117,9 @@ const STALLED_MS: &str = "stalled_ms";
 const AHEAD: [&str; 3] = ["gives_up_in_ms", "next_ms", "would_be_noticed_ms"];
 
 /// The evidence without what lies ahead and without the count, which has a field of its own.
-fn lasting(condition: &Condition, grounds: &Grounds) -> Box<[(&'static str, Value)]> {
+fn lasting(condition: &Condition, evidence: &Evidence) -> Box<[(&'static str, Value)]> {
     let lasts = |name: &str| name != condition.counts && !AHEAD.contains(&name);
-    grounds.evidence.iter().filter(|(name, _)| lasts(name)).cloned().collect()
+    evidence.iter().filter(|(name, _)| lasts(name)).cloned().collect()
 }
 
 fn tells_stalled(evidence: &[(&'static str, Value)]) -> bool {

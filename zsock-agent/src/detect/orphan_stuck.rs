@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, ending, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, ending, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 3: the kernel's own bound for orphans is 8 by default, and 1 to 7 where `net.ipv4.tcp_orphan_retries` is set; nobody waits for an orphan, so
@@ -47,10 +47,12 @@ fn grounds(scene: &Scene<'_>, attempts: u64) -> Grounds {
             ("gives_up_in_ms", scene.gives_up_in_ms().map(Value::from)),
             ("stalled_ms", scene.stalled().map(in_ms)),
         ]),
-        advice: vec![format!(
-            "no process can act on it any more, and it goes by itself; if such sockets pile up, net.ipv4.tcp_orphan_retries={attempts} \
-             lets the kernel drop them after as many attempts as this one has made"
-        )],
+        advice: Advice::new(move || {
+            vec![format!(
+                "no process can act on it any more, and it goes by itself; if such sockets pile up, net.ipv4.tcp_orphan_retries={attempts} \
+                 lets the kernel drop them after as many attempts as this one has made"
+            )]
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Peer, Scene, Span, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Peer, Scene, Span, evidence, in_ms, words};
 use crate::record::{Outcome, Severity, State, VerdictName};
 
 /// 30 s: longer than a garbage collection, a slow disk or a query in between; by then the peers' own time limits begin to strike.
@@ -47,6 +47,7 @@ fn ends(scene: &Scene<'_>) -> Option<Outcome> {
 fn grounds(scene: &Scene<'_>, stalled_ms: u64) -> Grounds {
     let stalled = Duration::from_millis(stalled_ms);
     let peer = scene.peer_under(VerdictName::ZeroWindowStall);
+    let holder = words::Holder::of(&scene.facts.socket);
     Grounds {
         since: scene.at.before(stalled),
         evidence: evidence([
@@ -55,10 +56,12 @@ fn grounds(scene: &Scene<'_>, stalled_ms: u64) -> Grounds {
             ("peer_process", peer.and_then(Peer::process)),
             ("peer_socket", peer.map(Peer::socket)),
         ]),
-        advice: vec![
-            words::check_process(&scene.facts.socket),
-            "a larger SO_RCVBUF or net.ipv4.tcp_rmem is no cure: it only fills later".to_owned(),
-        ],
+        advice: Advice::new(move || {
+            vec![
+                holder.check(),
+                "a larger SO_RCVBUF or net.ipv4.tcp_rmem is no cure: it only fills later".to_owned(),
+            ]
+        }),
     }
 }
 

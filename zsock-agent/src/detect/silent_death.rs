@@ -166,7 +166,7 @@ fn advice(scene: &Scene<'_>, cause: Option<Cause>) -> Vec<String> {
     let stalled = scene.stalled().filter(|_| matches!(cause, Some(Cause::Retransmission | Cause::Probe)));
     // A tenth of what the kernel took by itself.
     advice.extend(stalled.into_iter().flat_map(|stalled| words::hear_within(stalled / 10, Some(stalled))));
-    advice.push(words::check_path(&scene.facts.socket));
+    advice.push(words::check_path(scene.facts.socket.remote));
     advice
 }
 

@@ -71,7 +71,7 @@ fn claim(scene: &Scene<'_>, reset: &ResetReceived, since: Time, idle: Duration) 
         advice: vec![
             format!(
                 "close pooled connections to {} after at most {at_most} s without use",
-                words::remote(socket)
+                words::remote(socket.remote)
             ),
             format!("or keep them known: SO_KEEPALIVE with TCP_KEEPIDLE at most {at_most} s on the socket"),
         ],

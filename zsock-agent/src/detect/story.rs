@@ -155,18 +155,21 @@ pub(crate) fn progress(attempts: u32) -> Event {
 }
 
 pub(crate) fn look() -> Event {
-    event(What::Sample(Sample::default()))
+    event(What::Sample(Box::default()))
 }
 
 /// A look by the periodic pass, which found what `change` says.
 pub(crate) fn found(change: impl FnOnce(&mut Sample)) -> Event {
     let mut sample = Sample::default();
     change(&mut sample);
-    event(What::Sample(sample))
+    event(What::Sample(Box::new(sample)))
 }
 
 pub(crate) fn past(fact: Fact) -> Event {
-    Event { inferred: true, ..event(What::Sample(Sample { fact: Some(fact), ..Sample::default() })) }
+    Event {
+        inferred: true,
+        ..event(What::Sample(Box::new(Sample { fact: Some(fact), ..Sample::default() })))
+    }
 }
 
 /// A reset comes in while 24 bytes are unacknowledged that were sent just before.
@@ -201,7 +204,7 @@ pub(crate) fn closed_by(change: impl FnOnce(&mut Closed)) -> Event {
         fin_unacked: false,
     };
     change(&mut what);
-    with(event(What::Closed(what)), |tcp| {
+    with(event(What::Closed(Box::new(what))), |tcp| {
         tcp.state = Some(State::CLOSE);
         tcp.last_received_ms = None;
     })

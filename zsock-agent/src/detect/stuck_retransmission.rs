@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, ending, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, ending, evidence, in_ms, words};
 use crate::record::{Outcome, Retransmit, Severity, State, VerdictName, What};
 
 /// 4: 3.0 s after the first sending at an RTO of 200 ms (0.2 + 0.4 + 0.8 + 1.6). Three in a row (1.4 s) come with bursts of loss that
@@ -78,14 +78,17 @@ fn summary(scene: &Scene<'_>, attempts: u64) -> String {
     )
 }
 
-fn advice(scene: &Scene<'_>, stalled: Option<Duration>, idle: Option<Duration>) -> Vec<String> {
-    let mut advice: Vec<_> = idle.and_then(words::keep_awake).into_iter().collect();
-    if let Some(stalled) = stalled.filter(|_| scene.facts.tcp.user_timeout_ms.is_none()) {
-        let limit = scene.facts.gives_up_in(scene.at).map(|left| stalled + left);
-        advice.extend(words::hear_within(stalled * 2, limit));
-    }
-    advice.push(words::check_path(&scene.facts.socket));
-    advice
+fn advice(scene: &Scene<'_>, stalled: Option<Duration>, idle: Option<Duration>) -> Advice {
+    let unbounded = stalled.filter(|_| scene.facts.tcp.user_timeout_ms.is_none());
+    let (left, remote) = (scene.facts.gives_up_in(scene.at), scene.facts.socket.remote);
+    Advice::new(move || {
+        let mut advice: Vec<_> = idle.and_then(words::keep_awake).into_iter().collect();
+        if let Some(stalled) = unbounded {
+            advice.extend(words::hear_within(stalled * 2, left.map(|left| stalled + left)));
+        }
+        advice.push(words::check_path(remote));
+        advice
+    })
 }
 
 #[cfg(test)]

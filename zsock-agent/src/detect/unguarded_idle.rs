@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
+use super::{Advice, Condition, Grounds, Scene, Span, ended, evidence, in_ms, words};
 use crate::record::{KeepaliveSettings, Outcome, Severity, State, VerdictName, What};
 
 /// 5 min: shortly before the path is assumed to forget. What idles for less is in use.
@@ -85,7 +85,7 @@ fn grounds(scene: &Scene<'_>, idle_ms: u64) -> Grounds {
         since: scene.at.before(idle),
         evidence: evidence([("idle_ms", Some(in_ms(idle))), ("would_be_noticed_ms", noticed_in.map(in_ms))]),
         advice: if is_local(scene) {
-            vec![LOCAL_ADVICE.to_owned()]
+            Advice::new(|| vec![LOCAL_ADVICE.to_owned()])
         } else {
             advice(scene, first_probe(scene))
         },
@@ -136,29 +136,32 @@ fn is_local(scene: &Scene<'_>) -> bool {
     scene.facts.socket.remote.is_some_and(|remote| remote.ip().is_loopback())
 }
 
-fn advice(scene: &Scene<'_>, first_probe: Option<KeepaliveSettings>) -> Vec<String> {
+fn advice(scene: &Scene<'_>, first_probe: Option<KeepaliveSettings>) -> Advice {
     let assumed = scene.thresholds.assumed_idle_timeout;
-    let at_most = words::half_in_seconds(assumed);
-    let keepalive = if first_probe.is_some() {
-        format!(
-            "set TCP_KEEPIDLE at most {at_most} s on the socket, or net.ipv4.tcp_keepalive_time={at_most}"
-        )
-    } else {
-        format!("set SO_KEEPALIVE with TCP_KEEPIDLE at most {at_most} s on the socket")
-    };
-    let mut advice = vec![format!(
-        "{keepalive} (half of the {} after which the path is assumed to forget; a server sets it on its listener, from which accepted sockets \
-         inherit it)",
-        words::duration(assumed)
-    )];
-    advice.extend(scene.facts.tcp.user_timeout_ms.is_none().then(|| {
-        format!(
-            "and TCP_USER_TIMEOUT to {} (milliseconds), so that a dead peer is given up at the first probe or retransmission after {}",
-            assumed.as_millis(),
+    let is_unbounded = scene.facts.tcp.user_timeout_ms.is_none();
+    Advice::new(move || {
+        let at_most = words::half_in_seconds(assumed);
+        let keepalive = if first_probe.is_some() {
+            format!(
+                "set TCP_KEEPIDLE at most {at_most} s on the socket, or net.ipv4.tcp_keepalive_time={at_most}"
+            )
+        } else {
+            format!("set SO_KEEPALIVE with TCP_KEEPIDLE at most {at_most} s on the socket")
+        };
+        let mut advice = vec![format!(
+            "{keepalive} (half of the {} after which the path is assumed to forget; a server sets it on its listener, from which accepted sockets \
+             inherit it)",
             words::duration(assumed)
-        )
-    }));
-    advice
+        )];
+        advice.extend(is_unbounded.then(|| {
+            format!(
+                "and TCP_USER_TIMEOUT to {} (milliseconds), so that a dead peer is given up at the first probe or retransmission after {}",
+                assumed.as_millis(),
+                words::duration(assumed)
+            )
+        }));
+        advice
+    })
 }
 
 #[cfg(test)]

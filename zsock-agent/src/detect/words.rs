@@ -1,6 +1,7 @@
 //! The words of summaries and advice. Names that a process chose are made printable here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::append;
@@ -8,7 +9,11 @@ use crate::record::{Outcome, Socket, printable};
 
 /// The process that holds a socket, or held it last.
 pub(crate) fn owner(socket: &Socket) -> String {
-    match (socket.comm.as_deref().map(printable), socket.pid) {
+    named(socket.comm.as_deref(), socket.pid)
+}
+
+fn named(comm: Option<&str>, pid: Option<u32>) -> String {
+    match (comm.map(printable), pid) {
         (Some(comm), Some(pid)) => format!("{comm} (pid {pid})"),
         (Some(comm), None) => format!("{comm} (pid not known)"),
         (None, Some(pid)) => format!("process {pid}"),
@@ -18,7 +23,7 @@ pub(crate) fn owner(socket: &Socket) -> String {
 
 /// The peer's address, and ours where it is known.
 pub(crate) fn peer(socket: &Socket) -> String {
-    let remote = remote(socket);
+    let remote = remote(socket.remote);
     match socket.local {
         Some(local) => format!("{remote} (from {})", address(local)),
         None => remote,
@@ -26,8 +31,8 @@ pub(crate) fn peer(socket: &Socket) -> String {
 }
 
 /// The peer's address.
-pub(super) fn remote(socket: &Socket) -> String {
-    socket.remote.map_or_else(|| "an address that is not known".to_owned(), address)
+pub(super) fn remote(remote: Option<SocketAddr>) -> String {
+    remote.map_or_else(|| "an address that is not known".to_owned(), address)
 }
 
 fn address(address: SocketAddr) -> String {
@@ -109,23 +114,37 @@ pub(super) fn hear_within(bound: Duration, limit: Option<Duration>) -> Vec<Strin
 }
 
 /// Where to look when no setting is the reason.
-pub(super) fn check_path(socket: &Socket) -> String {
-    format!("check {} and the way to it: what is sent there, or its answers, are lost", remote(socket))
+pub(super) fn check_path(to: Option<SocketAddr>) -> String {
+    format!("check {} and the way to it: what is sent there, or its answers, are lost", remote(to))
 }
 
-/// Where to look when a process does not do its part.
-pub(super) fn check_process(socket: &Socket) -> String {
-    let found = match (socket.pid, socket.inode) {
-        (Some(pid), _) => {
-            return format!(
-                "look at what the threads of {} do, for instance with gdb -p {pid} or cat /proc/{pid}/task/*/stack",
-                owner(socket)
-            );
-        }
-        (None, Some(inode)) => format!("socket:[{inode}] in /proc/*/fd"),
-        (None, None) => "this socket in the output of ss -tanp".to_owned(),
-    };
-    format!("find the process that holds {found}, and look at what its threads do")
+/// Whose socket it is, as far as words say it.
+pub(super) struct Holder {
+    comm: Option<Arc<str>>,
+    pid: Option<u32>,
+    inode: Option<u64>,
+}
+
+impl Holder {
+    /// Who holds the socket.
+    pub(super) fn of(socket: &Socket) -> Self {
+        Self { comm: socket.comm.clone(), pid: socket.pid, inode: socket.inode }
+    }
+
+    /// Where to look when a process does not do its part.
+    pub(super) fn check(&self) -> String {
+        let found = match (self.pid, self.inode) {
+            (Some(pid), _) => {
+                return format!(
+                    "look at what the threads of {} do, for instance with gdb -p {pid} or cat /proc/{pid}/task/*/stack",
+                    named(self.comm.as_deref(), self.pid)
+                );
+            }
+            (None, Some(inode)) => format!("socket:[{inode}] in /proc/*/fd"),
+            (None, None) => "this socket in the output of ss -tanp".to_owned(),
+        };
+        format!("find the process that holds {found}, and look at what its threads do")
+    }
 }
 
 /// The sentence that tells the end of a condition.
@@ -198,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_process_is_looked_for_by_what_is_known_of_it() {
-        let with = |pid, inode| check_process(&Socket { pid, inode, ..socket() });
+        let with = |pid, inode| Holder::of(&Socket { pid, inode, ..socket() }).check();
         assert_eq!(
             [with(Some(812), None), with(None, Some(99_120)), with(None, None)],
             [

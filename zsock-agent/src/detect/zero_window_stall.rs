@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Condition, Grounds, Scene, ending, evidence, in_ms, silent_death, words};
+use super::{Advice, Condition, Grounds, Scene, ending, evidence, in_ms, silent_death, words};
 use crate::record::{Outcome, Severity, VerdictName};
 
 /// 3: 1.4 s after the window closed at an RTO of 200 ms (0.2 + 0.4 + 0.8). A reader that is merely busy opens it within one or two.
@@ -95,24 +95,27 @@ fn stalled(scene: &Scene<'_>) -> Option<Duration> {
     scene.stalled().or_else(|| closed_since.map(|since| scene.at.since(since)))
 }
 
-fn advice(scene: &Scene<'_>, stalled: Option<Duration>) -> Vec<String> {
-    let mut advice = vec![format!(
-        "look at the process behind {}: it reads nothing, or far less than is sent, and no setting on this side makes it read",
-        words::remote(&scene.facts.socket)
-    )];
+fn advice(scene: &Scene<'_>, stalled: Option<Duration>) -> Advice {
+    let remote = scene.facts.socket.remote;
     let bound = stalled.filter(|_| !scene.facts.socket.orphan && scene.facts.tcp.user_timeout_ms.is_none());
     // Shorter ones end connections whose reader is merely slow.
     let bound =
         bound.map(|stalled| Duration::from_secs((stalled * 2).as_secs()).max(Duration::from_secs(10)));
-    advice.extend(bound.map(|bound| {
+    let user_timeout = |bound: Duration| {
         format!(
             "if the process here shall not wait for as long, set TCP_USER_TIMEOUT to {} (milliseconds) on the socket: the kernel then gives \
              up after {} at a closed window, although the peer answers",
             bound.as_millis(),
             words::duration(bound)
         )
-    }));
-    advice
+    };
+    Advice::new(move || {
+        let look = format!(
+            "look at the process behind {}: it reads nothing, or far less than is sent, and no setting on this side makes it read",
+            words::remote(remote)
+        );
+        [look].into_iter().chain(bound.map(user_timeout)).collect()
+    })
 }
 
 #[cfg(test)]

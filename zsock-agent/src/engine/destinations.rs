@@ -20,8 +20,8 @@ use std::time::Duration;
 use super::{Finding, Timeline};
 use crate::detect::{Thresholds, by_name, idle_timeout_inferred};
 use crate::record::{
-    Body, Destination, DestinationSample, Event, Phase, Record, Severity, State, Subject, Tcp, Verdict,
-    VerdictName, What,
+    Body, Destination, DestinationSample, Event, Phase, Record, Severity, Subject, Tcp, Verdict, VerdictName,
+    What,
 };
 use crate::time::Time;
 
@@ -341,9 +341,6 @@ fn death(record: &Record, finding: &Finding, lost: u64) -> Option<(Destination, 
     } else {
         return None;
     };
-    if was_accepted(&finding.timeline) {
-        return None;
-    }
     let sent_at = heard_at.after(idle);
     Some((Destination::of(socket.remote?), how, Death { heard_at, sent_at, died_at: record.at, lost }))
 }
@@ -358,12 +355,6 @@ fn idle_before_silence(event: &Event, tcp: &Tcp, silent: Duration) -> Option<Dur
     let is_quiet = tcp.unacked_bytes == Some(0) && tcp.unsent_bytes == Some(0) && !closed.fin_unacked;
     let keepalive = tcp.keepalive.filter(|keepalive| keepalive.enabled && is_quiet)?;
     Some(Duration::from_millis(keepalive.idle_ms)).filter(|idle| *idle <= silent)
-}
-
-/// Whether this host did not open the connection; false where its beginning was not told.
-fn was_accepted(timeline: &Timeline) -> bool {
-    let begins = |what: &What| matches!(what, What::State(change) if change.to == State::SYN_RECV);
-    timeline.parts().0.iter().any(|entry| begins(&entry.what))
 }
 
 /// What deaths say together. `lost` counts the records lost so far.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::window::WindowProbes;
-use crate::record::{Event, Fact, Keepalive, Sample, Socket, State, StateChange, Tcp, What};
+use crate::record::{Event, Fact, Keepalive, Socket, State, StateChange, Tcp, What};
 use crate::time::Time;
 
 /// What the detectors judge from. Replayed events and inferred facts have no part in `tcp`: their times are of the past.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Facts {
     /// Who it is; owner facts once known are kept.
     pub(crate) socket: Socket,
@@ -37,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) reset_received: Option<Box<ResetReceived>>,
     /// We sent a reset.
     pub(crate) reset_sent: bool,
+    /// This host did not open the connection; false where its beginning was not told.
+    pub(crate) was_accepted: bool,
     /// When that state was told.
     state_told_at: Option<Time>,
     /// Records lost before the socket's birth was told; they are none of its own.
@@ -74,6 +77,7 @@ impl Facts {
             window_probes: WindowProbes::default(),
             reset_received: None,
             reset_sent: false,
+            was_accepted: false,
             state_told_at: None,
             lost_before_birth: 0,
             lost,
@@ -91,7 +95,9 @@ impl Facts {
         if event.replayed {
             return;
         }
-        if let What::Sample(Sample { fact: Some(fact), .. }) = event.what {
+        if let What::Sample(sample) = &event.what
+            && let Some(fact) = sample.fact
+        {
             self.note_past(at, fact);
             return;
         }
@@ -155,6 +161,7 @@ impl Facts {
         if change.to == State::SYN_SENT {
             self.connecting_since = Some(at);
         }
+        self.was_accepted |= change.to == State::SYN_RECV;
         if is_birth(change) {
             self.lost_before_birth = self.lost;
         }

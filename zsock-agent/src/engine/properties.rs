@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::Engine;
+use super::{Engine, Finding, Timeline};
 use crate::detect::Thresholds;
 use crate::detect::story::{
     closed_by, event, found, keepalive, look, lost, on, past, probe, probe_answered, progress, resent,
@@ -249,5 +249,17 @@ proptest! {
         }
         let counters = engine.counters();
         prop_assert_eq!((counters.verdicts, counters.open_verdicts), (opened, open.len() as u64));
+    }
+
+    #[test]
+    fn verdicts_are_the_same_whether_timelines_are_kept_or_not(records in vec(records(), 0..200)) {
+        let mut engine = Engine::new(Thresholds::default());
+        let mut without = Engine::new(Thresholds::default()).without_timelines();
+        for record in &records {
+            let (told, bare) = (engine.push(record), without.push(record));
+            prop_assert!(bare.iter().all(|finding| finding.timeline == Timeline::default()));
+            let records = |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.record);
+            prop_assert_eq!(records(told).collect::<Vec<_>>(), records(bare).collect::<Vec<_>>());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::record::{Cause, Event, Sample, What, ZeroWindowProbe};
+use crate::record::{Cause, Event, What, ZeroWindowProbe};
 use crate::time::Time;
 
 /// The longest tick of the kernel's clock: by it, what was received may seem as much older than it is.
@@ -54,7 +54,8 @@ impl WindowProbes {
             self.previous_at = self.last_at.replace(at);
             self.previous_answered = None;
         }
-        if let What::Sample(Sample { window_probes: Some(probes), .. }) = event.what
+        if let What::Sample(sample) = &event.what
+            && let Some(probes) = sample.window_probes
             && window == Some(0)
         {
             self.count_unseen(at, probes);

@@ -55,8 +55,10 @@ fn told_judged_and_read_back(raw: &Raw, is_looked_at: bool, assembler: &mut Asse
         assembler.begin_look();
         assembler.end_look(raw);
     }
-    for record in assembler.assemble(raw) {
-        reader.push(&record);
+    let mut told = Vec::new();
+    assembler.assemble(raw, &mut told);
+    for record in &told {
+        reader.push(record);
     }
 }
 

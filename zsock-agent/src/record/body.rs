@@ -174,7 +174,7 @@ pub struct Event {
     pub inferred: bool,
 }
 
-/// What can happen to a socket.
+/// What can happen to a socket. Boxed is what is seldom told and takes much room: events wait, and timelines keep many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum What {
@@ -199,9 +199,9 @@ pub enum What {
     /// Accepting connections failed; the socket is the listener.
     AcceptFailed(AcceptFailed),
     /// TCP is done with the socket.
-    Closed(Closed),
+    Closed(Box<Closed>),
     /// Facts of a socket that did not change state.
-    Sample(Sample),
+    Sample(Box<Sample>),
 }
 
 impl What {

@@ -10,7 +10,7 @@ use super::unjoined::unjoined;
 use super::words::time_of_day;
 use super::{ClockOffset, Join, Run, Story, stories};
 use crate::engine::Ends;
-use crate::record::{Closed, Socket, SocketId, State, StateChange, Subject, VerdictName, What, printable};
+use crate::record::{Socket, SocketId, State, StateChange, Subject, VerdictName, What, printable};
 use crate::time::{Time, nanoseconds};
 
 /// What is told of two ends may be apart by so much although it is one connection: the time that the last word of one takes to the other.
@@ -282,7 +282,7 @@ fn ending(story: &Story, ahead_ns: i64) -> Option<Ending> {
             {
                 "gave up"
             }
-            What::Closed(Closed { reset: true, .. }) => "was reset",
+            What::Closed(closed) if closed.reset => "was reset",
             What::ResetReceived(_) => "got a reset",
             What::ResetSent(_) => "sent a reset",
             What::Closed(_) => "ended it",

@@ -258,11 +258,13 @@ impl Trace {
         }
         let batch = self.take_batch(now_ns, is_end);
         self.look_up_holders(&batch);
+        let mut told = Vec::new();
         for (number, raw) in batch.into_iter().enumerate() {
             if number % READ_EVERY == READ_EVERY - 1 && !self.is_crowded() {
                 self.read();
             }
-            for record in self.assembler.assemble(&raw) {
+            self.assembler.assemble(&raw, &mut told);
+            for record in told.drain(..) {
                 self.tell(&raw, record);
             }
             self.boxes.take_back(raw);

@@ -98,6 +98,7 @@ impl Output {
             }
         };
         let engine = Engine::with_memory(thresholds, budget.engine_bytes);
+        let engine = if renderer.shows_timelines() { engine } else { engine.without_timelines() };
         let facts = Facts {
             kernel: facts::kernel_release()?,
             max_memory_bytes: follow.max_memory_bytes,

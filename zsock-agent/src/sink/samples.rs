@@ -172,17 +172,29 @@ fn whats() -> Vec<(What, Socket, Tcp)> {
         (What::Error(Errored { errno: Errno::named("ETIMEDOUT") }), nginx(), tcp()),
         (What::ResetReceived(reset(None)), nginx(), tcp()),
         (What::ResetSent(reset(Some("NOT_SPECIFIED"))), orphan(), tcp()),
-        (What::Closed(closed), nginx(), nothing()),
-        (What::Closed(forgotten), stranger(), nothing()),
-        (What::Sample(Sample::default()), nginx(), tcp()),
-        (What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() }), nginx(), nothing()),
-        (What::Sample(Sample { fact: Some(Fact::LastSent), ..Sample::default() }), nginx(), nothing()),
+        (What::Closed(Box::new(closed)), nginx(), nothing()),
+        (What::Closed(Box::new(forgotten)), stranger(), nothing()),
+        (What::Sample(Box::default()), nginx(), tcp()),
         (
-            What::Sample(Sample { fact: Some(Fact::RetransmittingSince), ..Sample::default() }),
+            What::Sample(Box::new(Sample { fact: Some(Fact::LastReceived), ..Sample::default() })),
             nginx(),
             nothing(),
         ),
-        (What::Sample(Sample { fact: Some(Fact::ProbingSince), ..Sample::default() }), nginx(), nothing()),
+        (
+            What::Sample(Box::new(Sample { fact: Some(Fact::LastSent), ..Sample::default() })),
+            nginx(),
+            nothing(),
+        ),
+        (
+            What::Sample(Box::new(Sample { fact: Some(Fact::RetransmittingSince), ..Sample::default() })),
+            nginx(),
+            nothing(),
+        ),
+        (
+            What::Sample(Box::new(Sample { fact: Some(Fact::ProbingSince), ..Sample::default() })),
+            nginx(),
+            nothing(),
+        ),
         (
             What::AcceptFailed(AcceptFailed { errno: Errno::named("EMFILE"), count: 3, process: None }),
             listener(),
@@ -190,7 +202,7 @@ fn whats() -> Vec<(What, Socket, Tcp)> {
         ),
     ]
     .into_iter()
-    .chain(looks().map(|(look, socket, tcp)| (What::Sample(look), socket, tcp)))
+    .chain(looks().map(|(look, socket, tcp)| (What::Sample(Box::new(look)), socket, tcp)))
     .collect()
 }
 
@@ -379,7 +391,7 @@ pub(crate) fn all() -> Vec<Record> {
     let events = whats().into_iter().map(|(what, socket, tcp)| {
         // Replayed and inferred records are those without TCP's counters.
         let (replayed, inferred) =
-            (tcp == Tcp::default(), matches!(what, What::Sample(Sample { fact: Some(_), .. })));
+            (tcp == Tcp::default(), matches!(&what, What::Sample(sample) if sample.fact.is_some()));
         Body::Event(Box::new(Event { what, socket, tcp, replayed, inferred }))
     });
     let host = Arc::from("web-1");
@@ -397,7 +409,7 @@ pub(crate) fn all() -> Vec<Record> {
 /// Two hours of peace, then a stall.
 pub(crate) fn timeline() -> Timeline {
     let birth = at(17_000).before(std::time::Duration::from_secs(7_203));
-    let heard = What::Sample(Sample { fact: Some(Fact::LastReceived), ..Sample::default() });
+    let heard = What::Sample(Box::new(Sample { fact: Some(Fact::LastReceived), ..Sample::default() }));
     let mut timeline = Timeline::default();
     let mut add = |at, what, tcp, replayed, inferred| {
         timeline.add(at, &Event { what, socket: nginx(), tcp, replayed, inferred });

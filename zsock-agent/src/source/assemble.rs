@@ -10,7 +10,7 @@ use zsock_common::wire::{
     Head, HolderRecord, Kind, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, flag, past_flag,
 };
 
-use crate::record::{Body, Cause, Closed, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
+use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::{Cgroups, Processes};
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
@@ -148,26 +148,24 @@ impl Assembler {
         self.sockets.len()
     }
 
-    /// The records of one event, in the order of time.
-    pub fn assemble(&mut self, raw: &Raw) -> Vec<Record> {
+    /// Adds the records of one event, in the order of time.
+    pub fn assemble(&mut self, raw: &Raw, told: &mut Vec<Record>) {
         match raw {
             Raw::Destroyed(head) => {
                 self.sockets.let_go(SocketId(head.cookie), head.time_ns);
-                Vec::new()
             }
             Raw::Socket(kind, record) => {
-                let is_accepted = record.head.flags & flag::ACCEPTED != 0;
-                let before = is_accepted.then(|| self.event(Kind::State, &acceptance(record), None));
-                let mut told = self.event(*kind, record, None);
-                told.splice(0..0, before.into_iter().flatten());
+                if record.head.flags & flag::ACCEPTED != 0 {
+                    self.event(Kind::State, &acceptance(record), None, told);
+                }
+                self.event(*kind, record, None, told);
                 if is_after_the_end(*kind, record) {
                     self.sockets.let_go(SocketId(record.head.cookie), record.head.time_ns);
                 }
-                told
             }
-            Raw::Look(look) => self.event(Kind::Look, &look.event, Some(look)),
-            Raw::SynAck(record) => vec![self.syn_ack(record)],
-            Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => Vec::new(),
+            Raw::Look(look) => self.event(Kind::Look, &look.event, Some(look), told),
+            Raw::SynAck(record) => told.push(self.syn_ack(record)),
+            Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
         }
     }
 
@@ -175,9 +173,9 @@ impl Assembler {
         let clock = self.clock;
         let id = SocketId(record.head.cookie);
         let past = &record.past;
-        let (opener, closer) = (self.processes.of(&past.opener), self.processes.of(&past.closer));
         let tracked = self.sockets.tracked(id);
-        tracked.owners.learn(opener, closer);
+        tracked.owners.opened_by(self.processes.of(&past.opener));
+        tracked.owners.closed_by(self.processes.of(&past.closer));
         tracked.is_announced = true;
         tracked.birth = tracked.birth.or_else(|| (past.birth_ns != 0).then(|| clock.at(past.birth_ns)));
         if !tracked.has_told_past {
@@ -202,16 +200,23 @@ impl Assembler {
         }
     }
 
-    fn event(&mut self, kind: Kind, record: &SocketRecord, look: Option<&LookRecord>) -> Vec<Record> {
+    fn event(
+        &mut self,
+        kind: Kind,
+        record: &SocketRecord,
+        look: Option<&LookRecord>,
+        told: &mut Vec<Record>,
+    ) {
         let id = SocketId(record.head.cookie);
         let at = self.clock.at(record.head.time_ns);
-        let Self { units, sockets, processes, cgroups, reset_reasons, .. } = self;
+        let Self { host, units, sockets, processes, cgroups, reset_reasons, .. } = self;
         // Who happens to run while something else is told need not have to do with it.
         let actor = if kind == Kind::State { processes.of(&record.actor) } else { None };
         let tracked = sockets.track(record, &units.known);
         tracked.apply(kind, record, actor, at);
         let socket = socket(id, tracked, record, cgroups);
-        let mut story = Story { host: Arc::clone(&self.host), socket, records: Vec::new() };
+        let first = told.len();
+        let mut story = Story { host, socket, records: told };
         // A timer's hook cannot reach the past; it may come later, with a look.
         let knows_past = tracked.past.is_some() || record.head.flags & flag::PAST_ELSEWHERE == 0;
         let is_first = knows_past && !std::mem::replace(&mut tracked.has_told_past, true);
@@ -220,7 +225,7 @@ impl Assembler {
             if tracked.birth.is_none() {
                 tell_inferred(&mut story, kind, record, at, units);
             }
-            story.records.sort_by_key(|record| record.at);
+            story.records[first..].sort_by_key(|record| record.at);
         }
         let before = tracked.stall.observe(kind, record, at, units);
         let live_state = tracked.last_state.unwrap_or(State::CLOSE);
@@ -237,7 +242,9 @@ impl Assembler {
         let ends = scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true);
         let closed = ends.then(|| scene.closed(tracked));
         let is_done_with = tracked.is_closed && !tracked.is_announced;
-        if let (Some(What::Closed(Closed { fd_open: true, .. })), Some(pid)) = (&closed, story.socket.pid) {
+        if let (Some(What::Closed(closed)), Some(pid)) = (&closed, story.socket.pid)
+            && closed.fd_open
+        {
             sockets.died(id, pid);
         }
         if is_done_with {
@@ -246,10 +253,10 @@ impl Assembler {
         match (what, closed) {
             (Some(what), Some(closed)) => {
                 story.tell(at, what, tcp.clone());
-                story.end(at, closed, tcp)
+                story.end(at, closed, tcp);
             }
             (Some(last), None) | (None, Some(last)) => story.end(at, last, tcp),
-            (None, None) => story.records,
+            (None, None) => {}
         }
     }
 

@@ -48,7 +48,7 @@ fn what(line: &mut Cursor<'_, '_>) -> Option<What> {
             from: line.required(key!("from"), Cursor::state)?,
             to: line.required(key!("to"), Cursor::state)?,
         }),
-        b"closed" => What::Closed(closed(line)?),
+        b"closed" => What::Closed(Box::new(closed(line)?)),
         b"retransmit" => What::Retransmit(Retransmit {
             cause: line.optional(key!("cause"), Cursor::cause)?,
             fin: line.flag(key!("fin"))?,
@@ -77,7 +77,7 @@ fn what(line: &mut Cursor<'_, '_>) -> Option<What> {
         b"error" => What::Error(Errored { errno: line.required(key!("errno"), Cursor::errno)? }),
         b"reset_received" => What::ResetReceived(reset(line)?),
         b"reset_sent" => What::ResetSent(reset(line)?),
-        b"sample" => What::Sample(sample(line)?),
+        b"sample" => What::Sample(Box::new(sample(line)?)),
         _ => return None,
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::Timeline;
 use crate::record::{
-    Body, Event, Outcome, Phase, Process, Record, Sample, Severity, Shed, Socket, Subject, Tcp, Verdict,
-    VerdictName, What,
+    Body, Event, Outcome, Phase, Process, Record, Severity, Shed, Socket, Subject, Tcp, Verdict, VerdictName,
+    What,
 };
 use crate::recording::read::Damage;
 use crate::report::{ClockOffset, Incident, Join, Place, Report, Run, Story};
@@ -140,7 +140,7 @@ fn open(words: &str) -> Vec<Record> {
 fn long() -> Timeline {
     let mut timeline = timeline();
     for ms in 0..100 {
-        let what = What::Sample(Sample::default());
+        let what = What::Sample(Box::default());
         let event = Event { what, socket: nginx(), tcp: Tcp::default(), replayed: false, inferred: false };
         timeline.add(at(40_000 + ms), &event);
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::samples::{birth, report};
 use super::{SCRIPT, STYLE, TEMPLATE, around_data, write};
 use crate::engine::Timeline;
-use crate::record::{Event, Sample, State, StateChange, Tcp, What};
+use crate::record::{Event, State, StateChange, Tcp, What};
 use crate::report::{Report, Story};
 use crate::sink::html::bars::{Bar, bars};
 use crate::sink::samples::{about, at, nginx};
@@ -152,7 +152,7 @@ const fn change(from: State, to: State) -> What {
 }
 
 fn look() -> What {
-    What::Sample(Sample::default())
+    What::Sample(Box::default())
 }
 
 #[test]

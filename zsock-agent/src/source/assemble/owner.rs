@@ -1,5 +1,6 @@
 //! Whose a socket is.
 
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -28,20 +29,14 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Takes in what the socket's own memory holds.
-    pub(super) fn learn(&mut self, opener: Option<Arc<Process>>, closer: Option<Arc<Process>>) {
-        self.opened_by(opener);
-        self.closed_by(closer);
-    }
-
     /// Takes in the process that connected it.
-    pub(super) fn opened_by(&mut self, opener: Option<Arc<Process>>) {
-        self.opener = opener.or_else(|| self.opener.take());
+    pub(super) fn opened_by(&mut self, opener: Option<&Arc<Process>>) {
+        keep(opener, &mut self.opener);
     }
 
     /// Takes in the process that shut it down or closed it.
-    pub(super) fn closed_by(&mut self, closer: Option<Arc<Process>>) {
-        self.closer = closer.or_else(|| self.closer.take());
+    pub(super) fn closed_by(&mut self, closer: Option<&Arc<Process>>) {
+        keep(closer, &mut self.closer);
     }
 
     /// Whether a process is known at all.
@@ -58,10 +53,10 @@ impl Owners {
     }
 
     /// Takes in a process that holds it now.
-    pub(super) fn held_by(&mut self, holder: Option<Arc<Process>>) {
+    pub(super) fn held_by(&mut self, holder: Option<&Arc<Process>>) {
         let Some(holder) = holder else { return };
         let holders = self.holders.get_or_insert_default();
-        holders.push(holder);
+        holders.push(Arc::clone(holder));
         if holders.len() > MAX_HOLDERS {
             let is_opener = |holder: &Process| self.opener.as_deref().is_some_and(|opener| opener.is(holder));
             let latest = (0..holders.len()).max_by_key(|&place| {
@@ -82,7 +77,8 @@ impl Owners {
             // Accepted by nobody yet.
             None
         };
-        self.last = owner.cloned().or_else(|| self.last.take());
+        let other = owner.filter(|owner| !is_same(owner, self.last.as_ref())).cloned();
+        self.last = other.or_else(|| self.last.take());
         // What was held once keeps its owner: a connection in the accept queue has never had one.
         self.last.as_deref()
     }
@@ -104,6 +100,17 @@ impl Owners {
     }
 }
 
+/// Puts a process that is known in the place of `kept`. Mostly it is there already, and not to count it anew is quicker.
+fn keep(process: Option<&Arc<Process>>, kept: &mut Option<Arc<Process>>) {
+    if let Some(process) = process.filter(|process| !is_same(process, kept.as_ref())) {
+        *kept = Some(Arc::clone(process));
+    }
+}
+
+fn is_same(process: &Arc<Process>, kept: Option<&Arc<Process>>) -> bool {
+    kept.is_some_and(|kept| Arc::ptr_eq(process, kept))
+}
+
 /// The id of a process and its start, both chosen by the kernel: a hash without a key is good enough for them.
 type ByProcess<T> = FxHashMap<(u32, u64), T>;
 
@@ -122,19 +129,22 @@ impl Processes {
     }
 
     /// The process of a wire record; `None` where it names none.
-    pub(super) fn of(&mut self, wire: &wire::Process) -> Option<Arc<Process>> {
+    pub(super) fn of(&mut self, wire: &wire::Process) -> Option<&Arc<Process>> {
         if wire.tgid == 0 || !self.can_be_told {
             return None;
         }
         let id = (wire.tgid, wire.start_ns);
-        if let Some((_, process)) = self.known.get(&id).filter(|(named, _)| named == wire) {
-            return Some(Arc::clone(process));
-        }
-        if self.known.len() >= MAX_PROCESSES {
+        if self.known.len() >= MAX_PROCESSES && !self.known.contains_key(&id) {
             self.known.clear();
         }
-        let process = Arc::new(Process::from_wire(wire)?);
-        self.known.insert(id, (*wire, Arc::clone(&process)));
+        let (named, process) = match self.known.entry(id) {
+            Occupied(known) => known.into_mut(),
+            Vacant(place) => place.insert((*wire, Arc::new(Process::from_wire(wire)?))),
+        };
+        if named != wire {
+            *process = Arc::new(Process::from_wire(wire)?);
+            *named = *wire;
+        }
         Some(process)
     }
 }
@@ -163,7 +173,7 @@ mod tests {
     use super::*;
 
     fn process(tgid: u32, start_ns: u64) -> Option<Arc<Process>> {
-        Processes::new(true).of(&wire::Process { tgid, start_ns, ..wire::Process::NONE })
+        Processes::new(true).of(&wire::Process { tgid, start_ns, ..wire::Process::NONE }).cloned()
     }
 
     fn pid(owner: Option<&Process>) -> Option<u32> {
@@ -179,7 +189,7 @@ mod tests {
         };
         let mut processes = Processes::new(true);
         let [first, again, renamed] =
-            ["first", "first", "second"].map(|comm| processes.of(&named(20, comm)).unwrap());
+            ["first", "first", "second"].map(|comm| Arc::clone(processes.of(&named(20, comm)).unwrap()));
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!((&*first.comm, &*renamed.comm, renamed.pid), ("first", "second", 20));
         for tgid in (1..).take(3 * MAX_PROCESSES) {
@@ -192,25 +202,25 @@ mod tests {
     #[test]
     fn the_one_that_opened_it_owns_it_as_long_as_it_holds_it() {
         let mut owners = Owners::default();
-        owners.opened_by(process(20, 2));
+        owners.opened_by(process(20, 2).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         owners.begin_look();
-        owners.held_by(process(10, 1));
-        owners.held_by(process(20, 2));
+        owners.held_by(process(10, 1).as_ref());
+        owners.held_by(process(20, 2).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         owners.begin_look();
-        owners.held_by(process(40, 4));
-        owners.held_by(process(30, 3));
+        owners.held_by(process(40, 4).as_ref());
+        owners.held_by(process(30, 3).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(30));
     }
 
     #[test]
     fn of_many_holders_those_are_kept_that_may_own_it() {
         let mut owners = Owners::default();
-        owners.opened_by(process(500, 500));
+        owners.opened_by(process(500, 500).as_ref());
         owners.begin_look();
         for start in (1..=1000).rev() {
-            owners.held_by(process(start, start.into()));
+            owners.held_by(process(start, start.into()).as_ref());
         }
         assert_eq!(owners.holders.as_ref().map(Vec::len), Some(MAX_HOLDERS));
         assert_eq!(pid(owners.decide(false, true)), Some(500));
@@ -221,9 +231,9 @@ mod tests {
     #[test]
     fn a_later_process_of_the_same_id_is_not_the_opener() {
         let mut owners = Owners::default();
-        owners.opened_by(process(20, 2));
-        owners.held_by(process(20, 9));
-        owners.held_by(process(10, 5));
+        owners.opened_by(process(20, 2).as_ref());
+        owners.held_by(process(20, 9).as_ref());
+        owners.held_by(process(10, 5).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(10));
     }
 
@@ -232,24 +242,25 @@ mod tests {
         let mut owners = Owners::default();
         owners.begin_look();
         assert_eq!(pid(owners.decide(false, false)), None);
-        owners.held_by(process(20, 2));
+        owners.held_by(process(20, 2).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(20));
     }
 
     #[test]
     fn an_orphan_keeps_its_last_owner() {
         let mut owners = Owners::default();
-        owners.held_by(process(20, 2));
+        owners.held_by(process(20, 2).as_ref());
         assert_eq!(pid(owners.decide(false, true)), Some(20));
         assert_eq!(pid(owners.decide(true, false)), Some(20));
-        owners.closed_by(process(30, 3));
+        owners.closed_by(process(30, 3).as_ref());
         assert_eq!(pid(owners.decide(true, false)), Some(30));
     }
 
     #[test]
     fn without_any_trace_of_a_process_there_is_no_owner() {
         let mut owners = Owners::default();
-        owners.learn(process(0, 0), process(0, 0));
+        owners.opened_by(process(0, 0).as_ref());
+        owners.closed_by(process(0, 0).as_ref());
         assert_eq!(pid(owners.decide(false, true)), None);
         assert_eq!(pid(owners.decide(true, false)), None);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zsock_common::wire::{Kind, Past, Process, SocketRecord, Transition};
 
-use crate::record::{Body, Event, Fact, Record, SCHEMA, Sample, Socket, State, StateChange, Tcp, What};
+use crate::record::{Body, Event, Fact, Record, Sample, Socket, State, StateChange, Tcp, What};
 use crate::source::assemble::facts::Units;
 use crate::source::assemble::tracked::{Tracked, is_birth};
 use crate::source::assemble::what;
@@ -12,13 +12,13 @@ use crate::source::clock::Clock;
 use crate::time::Time;
 
 /// Records of one event in the making.
-pub(super) struct Story {
-    pub(super) host: Arc<str>,
+pub(super) struct Story<'a> {
+    pub(super) host: &'a Arc<str>,
     pub(super) socket: Socket,
-    pub(super) records: Vec<Record>,
+    pub(super) records: &'a mut Vec<Record>,
 }
 
-impl Story {
+impl Story<'_> {
     pub(super) fn tell(&mut self, at: Time, what: What, tcp: Tcp) {
         self.add(at, what, tcp, false, false);
     }
@@ -31,23 +31,21 @@ impl Story {
             socket.owner_exited = None;
         }
         let event = Event { what, socket, tcp, replayed, inferred };
-        self.records.push(Record::new(at, &self.host, Body::Event(Box::new(event))));
+        self.records.push(Record::new(at, self.host, Body::Event(Box::new(event))));
     }
 
     /// Tells what comes last, which mostly is all.
-    pub(super) fn end(self, at: Time, what: What, tcp: Tcp) -> Vec<Record> {
-        let Self { host, socket, mut records } = self;
+    pub(super) fn end(self, at: Time, what: What, tcp: Tcp) {
+        let Self { host, socket, records } = self;
         let event = Event { what, socket, tcp, replayed: false, inferred: false };
-        records.reserve_exact(1);
-        records.push(Record { schema: SCHEMA, at, host, body: Body::Event(Box::new(event)) });
-        records
+        records.push(Record::new(at, host, Body::Event(Box::new(event))));
     }
 }
 
 /// The state changes before the first sign of trouble, and the end where that came before it: a connection that the application
 /// resets is healthy until the reset goes out. What is still to come as an event of its own is left to it.
 pub(super) fn tell_past(
-    story: &mut Story,
+    story: &mut Story<'_>,
     tracked: &mut Tracked,
     kind: Kind,
     record: &SocketRecord,
@@ -85,7 +83,13 @@ fn last_life(past: &Past) -> &[Transition] {
 }
 
 /// What the kernel still knows of a socket that is older than zsock.
-pub(super) fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord, at: Time, units: &Units) {
+pub(super) fn tell_inferred(
+    story: &mut Story<'_>,
+    kind: Kind,
+    record: &SocketRecord,
+    at: Time,
+    units: &Units,
+) {
     let (head, tcp) = (&record.head, &record.tcp);
     let state = State(tcp.state);
     let is_resending = kind == Kind::Retransmit;
@@ -103,6 +107,7 @@ pub(super) fn tell_inferred(story: &mut Story, kind: Kind, record: &SocketRecord
     for (at, fact) in known {
         let retransmits = (fact == Fact::RetransmittingSince).then_some(tcp.retransmits.into());
         let tcp = Tcp { state: Some(state), retransmits, ..Tcp::default() };
-        story.add(at, What::Sample(Sample { fact: Some(fact), ..Sample::default() }), tcp, false, true);
+        let sample = Sample { fact: Some(fact), ..Sample::default() };
+        story.add(at, What::Sample(Box::new(sample)), tcp, false, true);
     }
 }

@@ -132,11 +132,16 @@ fn holds(holder: Process) -> Raw {
     Raw::Holder(record)
 }
 
+fn assembled(assembler: &mut Assembler, raw: &Raw) -> Vec<Record> {
+    let mut told = Vec::new();
+    assembler.assemble(raw, &mut told);
+    told
+}
+
 fn events(assembler: &mut Assembler, raw: &Raw) -> Vec<(u64, Event)> {
     assembler.learn(raw);
     let since_start = |record: &Record| (record.at.as_unix_ns() / MS) - u64::from(START_MS);
-    assembler
-        .assemble(raw)
+    assembled(assembler, raw)
         .iter()
         .filter_map(|record| Some((since_start(record), record.event()?.clone())))
         .collect()
@@ -263,7 +268,7 @@ fn window_probes_are_counted_from_the_closing_of_the_window_although_the_kernels
 /// How a connection ended.
 fn ended(raws: &[Raw]) -> Closed {
     let What::Closed(closed) = last_event(&mut assembler(), raws).what else { panic!("it has not ended") };
-    closed
+    *closed
 }
 
 #[test]
@@ -418,13 +423,14 @@ fn every_syn_ack_of_a_handshake_has_the_same_id_and_names_its_listener() {
 fn where_there_is_no_room_a_socket_in_trouble_is_remembered_and_healthy_ones_are_forgotten() {
     let mut assembler = assembler();
     for attempt in 1..=3 {
-        assembler.assemble(&times_out(u32::from(attempt) * 1_000, attempt));
+        assembled(&mut assembler, &times_out(u32::from(attempt) * 1_000, attempt));
     }
     for cookie in 1_000..2_500 {
-        assembler.assemble(&happens(5_000, Kind::ResetReceived, |record| record.head.cookie = cookie));
+        assembled(&mut assembler, &happens(5_000, Kind::ResetReceived, |record| record.head.cookie = cookie));
     }
     assert_eq!(assembler.forgotten(), 501);
-    let moved = assembler.assemble(&happens(6_000, Kind::Recovered, |record| record.tcp.snd_una = 124));
+    let moved =
+        assembled(&mut assembler, &happens(6_000, Kind::Recovered, |record| record.tcp.snd_una = 124));
     let progress = moved.iter().filter_map(Record::event).find_map(|event| {
         if let What::Progress(progress) = &event.what { Some(progress.attempts) } else { None }
     });

@@ -93,7 +93,13 @@ impl Tracked {
     }
 
     /// Takes in what an event says of the socket's life, and who caused it.
-    pub(super) fn apply(&mut self, kind: Kind, record: &SocketRecord, actor: Option<Arc<Process>>, at: Time) {
+    pub(super) fn apply(
+        &mut self,
+        kind: Kind,
+        record: &SocketRecord,
+        actor: Option<&Arc<Process>>,
+        at: Time,
+    ) {
         let state = State(record.tcp.state);
         if state != State::CLOSE {
             self.last_state = Some(state);

@@ -77,9 +77,9 @@ impl Scene<'_> {
             Kind::ResetReceived => What::ResetReceived(Reset { reason: None }),
             Kind::ResetSent => What::ResetSent(Reset { reason: self.reset_reason() }),
             Kind::AcceptFailed => What::AcceptFailed(self.accept_failed()),
-            Kind::Look if is_news || self.look.is_some_and(found::is_news) => {
-                What::Sample(self.look.map_or_else(Sample::default, |look| found::sample(look, self.units)))
-            }
+            Kind::Look if is_news || self.look.is_some_and(found::is_news) => What::Sample(Box::new(
+                self.look.map_or_else(Sample::default, |look| found::sample(look, self.units)),
+            )),
             Kind::Look
             | Kind::KeepaliveAnswered
             | Kind::Recovered
@@ -256,7 +256,7 @@ pub(super) fn closed(record: &SocketRecord, ending: &Ending, units: &Units) -> W
     let tcp = &record.tcp;
     let &Ending { from, lifetime, reset, is_by_process, has_failed_sends } = ending;
     let is_listener = from == State::LISTEN;
-    What::Closed(Closed {
+    What::Closed(Box::new(Closed {
         from,
         errno: (tcp.sk_err != 0).then(|| Errno::from_number(tcp.sk_err)),
         lifetime_ms: lifetime.map(milliseconds),
@@ -266,7 +266,7 @@ pub(super) fn closed(record: &SocketRecord, ending: &Ending, units: &Units) -> W
         reset,
         fd_open: tcp.has_socket != 0 && !is_by_process,
         fin_unacked: units.known.sequence && Queues::of(tcp, from).has_fin,
-    })
+    }))
 }
 
 fn state_of(detail: u32) -> State {

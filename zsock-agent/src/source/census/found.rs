@@ -212,7 +212,7 @@ pub(super) fn judge(at: Time, mut found: Found, clues: &Clues, thresholds: &Thre
         ..Sample::default()
     };
     let Found { socket, tcp, .. } = found;
-    let event = Event { what: What::Sample(sample), socket, tcp, replayed: false, inferred: false };
+    let event = Event { what: What::Sample(Box::new(sample)), socket, tcp, replayed: false, inferred: false };
     found.verdict = at_a_glance(at, &event, thresholds);
     (found.socket, found.tcp) = (event.socket, event.tcp);
     found

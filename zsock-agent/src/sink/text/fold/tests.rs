@@ -49,7 +49,7 @@ fn idle(ms: u64, numbers: Range<u64>) -> Vec<Record> {
     let found = |number| {
         [
             event(ms, number, What::State(born), true),
-            event(ms, number, What::Sample(look.clone()), false),
+            event(ms, number, What::Sample(Box::new(look.clone())), false),
             opened(ms, number),
         ]
     };

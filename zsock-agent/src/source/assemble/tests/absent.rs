@@ -80,7 +80,7 @@ fn told_without(lacking: &[&str], field: Option<&str>, raws: &[Raw]) -> (Vec<Val
     for raw in raws {
         let raw = lacking.iter().fold(raw.clone(), |raw, field| without(field, raw));
         assembler.learn(&raw);
-        for record in assembler.assemble(&raw) {
+        for record in assembled(&mut assembler, &raw) {
             let findings = engine.push(&record);
             verdicts.extend(findings.iter().map(|finding| json(&finding.record)["verdict"].to_string()));
             records.push(json(&record));
