@@ -73,7 +73,7 @@ kinds! {
     ResetReceived = 9,
     /// [`SocketRecord`]: a reset went out; `detail` is the kernel's reason, whether it is known.
     ResetSent = 10,
-    /// [`SocketRecord`]: the kernel frees the socket.
+    /// [`Head`] alone: the kernel frees the socket.
     Destroyed = 11,
     /// [`PastRecord`]: what happened to a socket before its first sign of trouble.
     Past = 12,

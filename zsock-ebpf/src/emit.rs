@@ -69,6 +69,16 @@ pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, e
     submit(entry, event.kind, event.time_ns);
 }
 
+/// Sends that a socket is gone. How it stood nobody asks any more, and where thousands go at once a short record leaves room for others.
+#[inline(always)]
+pub(crate) fn destroyed(ctx: &impl EbpfContext, cookie: u64) {
+    let time_ns = now_ns();
+    let Some(mut entry) = reserve::<Head>(ctx, Kind::Destroyed) else { return };
+    // SAFETY: the slot is ours until it is submitted, and every field is written.
+    head(unsafe { &mut *entry.as_mut_ptr() }, Kind::Destroyed, cookie, time_ns, 0);
+    submit(entry, Kind::Destroyed, time_ns);
+}
+
 /// Fills in an event of the `struct tcp_sock` at `sk`.
 #[inline(always)]
 pub(crate) fn fill<R: Read>(record: &mut SocketRecord, sk: *const c_void, event: &Event) {

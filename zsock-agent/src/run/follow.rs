@@ -229,7 +229,12 @@ async fn seed(kernel: &mut Kernel) -> Result<(Jiffies, Vec<Raw>)> {
 fn clocks(arrived: &[Raw]) -> Vec<(u64, u64)> {
     let reading = |raw: &Raw| match raw {
         Raw::Clock(clock) => Some((clock.jiffies, clock.head.time_ns)),
-        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) => None,
+        Raw::Socket(..)
+        | Raw::Look(_)
+        | Raw::SynAck(_)
+        | Raw::Destroyed(_)
+        | Raw::Past(_)
+        | Raw::Holder(_) => None,
     };
     arrived.iter().filter_map(reading).collect()
 }
@@ -318,6 +323,7 @@ impl Trace {
             Raw::Socket(..)
             | Raw::Look(_)
             | Raw::SynAck(_)
+            | Raw::Destroyed(_)
             | Raw::Past(_)
             | Raw::Holder(_)
             | Raw::Clock(_) => None,
@@ -365,13 +371,7 @@ impl Trace {
     /// Takes in what the kernel side has written.
     fn read(&mut self) {
         let Self { kernel, boxes, order, assembler, undecoded, .. } = self;
-        kernel.drain(|bytes| match Raw::decode_into(bytes, boxes) {
-            Ok(raw) => sort_in(raw, order, assembler),
-            Err(error) => {
-                *undecoded += 1;
-                log::debug!("{error}");
-            }
-        });
+        take_in(kernel, boxes, order, assembler, undecoded);
     }
 
     fn sort_in(&mut self, raw: Raw) {
@@ -411,11 +411,28 @@ impl Trace {
     }
 }
 
+/// Takes in what the kernel side has written.
+fn take_in(
+    kernel: &mut Kernel,
+    boxes: &mut Boxes,
+    order: &mut Order,
+    assembler: &mut Assembler,
+    undecoded: &mut u64,
+) {
+    kernel.drain(|bytes| match Raw::decode_into(bytes, boxes) {
+        Ok(raw) => sort_in(raw, order, assembler),
+        Err(error) => {
+            *undecoded += 1;
+            log::debug!("{error}");
+        }
+    });
+}
+
 /// What is known besides the events needs no order; events wait for their turn.
 fn sort_in(raw: Raw, order: &mut Order, assembler: &mut Assembler) {
     assembler.learn(&raw);
     match raw {
-        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) => order.push(raw),
+        Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Destroyed(_) => order.push(raw),
         Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
     }
 }

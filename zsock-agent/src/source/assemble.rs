@@ -84,7 +84,7 @@ impl Assembler {
             Raw::Past(past) => self.learn_past(past),
             Raw::Holder(holder) => self.learn_holder(holder),
             Raw::Socket(Kind::State, record) => self.learn_closer(record),
-            Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Clock(_) => {}
+            Raw::Socket(..) | Raw::Look(_) | Raw::SynAck(_) | Raw::Destroyed(_) | Raw::Clock(_) => {}
         }
     }
 
@@ -102,7 +102,7 @@ impl Assembler {
         let (kind, record) = raw.socket()?;
         let is_held = record.tcp.has_socket != 0 && !is_orphan(&record.tcp);
         let names_owner = record.actor.tgid != 0 && kind != Kind::AcceptFailed;
-        if !is_held || kind == Kind::Destroyed || names_owner || !self.units.known.owner {
+        if !is_held || names_owner || !self.units.known.owner {
             return None;
         }
         let Some(tracked) = self.sockets.get(SocketId(record.head.cookie)) else { return Some(Need::First) };
@@ -151,8 +151,8 @@ impl Assembler {
     /// Adds the records of one event, in the order of time.
     pub fn assemble(&mut self, raw: &Raw, told: &mut Vec<Record>) {
         match raw {
-            Raw::Socket(Kind::Destroyed, record) => {
-                self.sockets.let_go(SocketId(record.head.cookie), record.head.time_ns);
+            Raw::Destroyed(head) => {
+                self.sockets.let_go(SocketId(head.cookie), head.time_ns);
             }
             Raw::Socket(kind, record) => {
                 if record.head.flags & flag::ACCEPTED != 0 {

@@ -17,6 +17,8 @@ pub enum Raw {
     Look(Box<LookRecord>),
     /// A SYN-ACK sent again.
     SynAck(Box<SynAckRecord>),
+    /// A socket is gone.
+    Destroyed(Box<Head>),
     /// What a socket did before its first sign of trouble.
     Past(Box<PastRecord>),
     /// A process that holds a socket.
@@ -54,7 +56,12 @@ impl Boxes {
     pub fn take_back(&mut self, raw: Raw) {
         match raw {
             Raw::Socket(_, record) => self.0.take_back(record),
-            Raw::Look(_) | Raw::SynAck(_) | Raw::Past(_) | Raw::Holder(_) | Raw::Clock(_) => {}
+            Raw::Look(_)
+            | Raw::SynAck(_)
+            | Raw::Destroyed(_)
+            | Raw::Past(_)
+            | Raw::Holder(_)
+            | Raw::Clock(_) => {}
         }
     }
 }
@@ -78,6 +85,7 @@ impl Raw {
         Ok(match kind {
             Kind::SynAckRetransmit => Self::SynAck(boxed(bytes)?),
             Kind::Look => Self::Look(boxed(bytes)?),
+            Kind::Destroyed => Self::Destroyed(Box::new(head)),
             Kind::Past => Self::Past(boxed(bytes)?),
             Kind::Holder => Self::Holder(boxed(bytes)?),
             Kind::Clock => Self::Clock(boxed(bytes)?),
@@ -91,7 +99,6 @@ impl Raw {
             | Kind::Error
             | Kind::ResetReceived
             | Kind::ResetSent
-            | Kind::Destroyed
             | Kind::AcceptFailed => Self::Socket(kind, boxes.0.put(read(bytes)?)),
         })
     }
@@ -102,7 +109,7 @@ impl Raw {
         match self {
             Self::Socket(kind, record) => Some((*kind, record)),
             Self::Look(record) => Some((Kind::Look, &record.event)),
-            Self::SynAck(_) | Self::Past(_) | Self::Holder(_) | Self::Clock(_) => None,
+            Self::SynAck(_) | Self::Destroyed(_) | Self::Past(_) | Self::Holder(_) | Self::Clock(_) => None,
         }
     }
 
@@ -113,6 +120,7 @@ impl Raw {
             Self::Socket(_, record) => &record.head,
             Self::Look(record) => &record.event.head,
             Self::SynAck(record) => &record.head,
+            Self::Destroyed(head) => head,
             Self::Past(record) => &record.head,
             Self::Holder(record) => &record.head,
             Self::Clock(record) => &record.head,
@@ -155,6 +163,7 @@ mod tests {
             let others = [
                 (Kind::Look, size_of::<LookRecord>()),
                 (Kind::SynAckRetransmit, size_of::<SynAckRecord>()),
+                (Kind::Destroyed, size_of::<Head>()),
                 (Kind::Past, size_of::<PastRecord>()),
                 (Kind::Holder, size_of::<HolderRecord>()),
                 (Kind::Clock, size_of::<ClockRecord>()),

@@ -10,6 +10,7 @@ use zsock_common::wire::{ClockRecord, Control, HolderRecord, Kind, Past, Process
 
 use crate::by_address::Unnamed;
 use crate::looks::Row;
+use crate::looks::sockets::{WALKED_BYTES, fill};
 use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WANTED, WRITE_FUNCTION};
 use crate::read::{self, Direct, Probed, Read, Sock};
 use crate::rodata::{offset, setting};
@@ -26,6 +27,9 @@ pub(super) struct FileRow {
 /// `bpf_iter_meta.seq_num`.
 const SEQ_NUM: u32 = 16;
 
+/// With each so many files the reader's buffer fills by [`WALKED_BYTES`], so that the reader gets its turn.
+const WALKED: u64 = 64;
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
@@ -33,7 +37,11 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     let (meta, task, file) = unsafe { ((*row).meta, (*row).task, (*row).file) };
     let Some(control) = maps::control() else { return 0 };
     let is_seed = control.look == look::SEED;
-    if is_seed && read::field::<Direct, u64>(meta, SEQ_NUM) == 0 {
+    let number = read::field::<Direct, u64>(meta, SEQ_NUM);
+    if number % WALKED == WALKED - 1 {
+        fill(meta.cast_mut(), WALKED_BYTES);
+    }
+    if is_seed && number == 0 {
         tell_clock(&Row(row));
     }
     if task.is_null() || file.is_null() {

@@ -31,7 +31,7 @@ const SEQ_NUM: u32 = 16;
 /// The iterator goes on until the reader's buffer is full: rows handed over and sockets walked past fill it, so that the reader
 /// gets its turn.
 const HANDED_OVER_BYTES: u32 = 4;
-const WALKED_BYTES: u32 = 64;
+pub(super) const WALKED_BYTES: u32 = 64;
 const WALKED: u64 = 256;
 
 #[unsafe(no_mangle)]
@@ -61,7 +61,7 @@ static NOTHING: [u64; WALKED_BYTES as usize / 8] = [0; WALKED_BYTES as usize / 8
 
 /// Fills the reader's buffer by so many bytes.
 #[inline(always)]
-fn fill(meta: *mut c_void, bytes: u32) {
+pub(super) fn fill(meta: *mut c_void, bytes: u32) {
     let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
     // Older verifiers do not know that it never is.
     if seq.is_null() {

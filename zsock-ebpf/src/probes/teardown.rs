@@ -6,31 +6,21 @@ use core::ffi::c_void;
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use zsock_common::wire::Kind;
 
-use crate::emit::{self, Event};
 use crate::maps::TROUBLED;
-use crate::memory;
-use crate::read::{Direct, Sock};
+use crate::read::Sock;
+use crate::{emit, memory};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
     if let Some(sk) = Sock::tcp(sk) {
         if memory::of(sk).is_some_and(|past| memory::is_announced(past)) {
-            forget(&ctx, sk);
+            let cookie = sk.cookie();
+            let _ = TROUBLED.remove(cookie);
+            emit::destroyed(&ctx, cookie);
         }
         memory::release(sk);
     }
     0
-}
-
-#[inline(always)]
-fn forget(ctx: &BtfTracePointContext, sk: Sock) {
-    let cookie = sk.cookie();
-    let _ = TROUBLED.remove(cookie);
-    let tp = sk.tcp_sock();
-    if !tp.is_null() {
-        emit::socket_event::<Direct>(ctx, tp, &Event::now(Kind::Destroyed, cookie));
-    }
 }

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::Result;
 use zsock_common::wire::{Kind, flag};
 
-use super::Trace;
+use super::{Trace, take_in};
 use crate::source::assemble::Need;
 use crate::source::decode::Raw;
 use crate::time::nanoseconds;
@@ -73,7 +72,7 @@ impl Trace {
             }
             self.assembler.begin_look();
             let cookies: Vec<u64> = some.iter().map(|raw| raw.head().cookie).collect();
-            self.timed(|trace| trace.kernel.look_at_holders(&cookies));
+            self.look(&cookies);
             self.read();
             for raw in some {
                 self.assembler.end_look(raw);
@@ -90,13 +89,23 @@ impl Trace {
         self.looked_ns + wait * self.look_took_ns
     }
 
-    /// Does one look and notes what it cost.
-    fn timed(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) {
-        let began_ns = self.clock.monotonic_ns();
-        if let Err(error) = look(self) {
+    /// Does one look and notes what it cost. Where there are many files it takes tens of milliseconds, in which thousands of sockets may fill
+    /// the ring buffer: what arrives is taken in between its steps.
+    fn look(&mut self, cookies: &[u64]) {
+        let Self { kernel, clock, boxes, order, assembler, undecoded, max_waiting, .. } = self;
+        let began_ns = clock.monotonic_ns();
+        let mut read_ns = 0;
+        let looked = kernel.look_at_holders(cookies, |kernel| {
+            let began_ns = clock.monotonic_ns();
+            if order.len() < *max_waiting {
+                take_in(kernel, boxes, order, assembler, undecoded);
+            }
+            read_ns += clock.monotonic_ns().saturating_sub(began_ns);
+        });
+        if let Err(error) = looked {
             log::warn!("{error:#}");
         }
         self.looked_ns = self.clock.monotonic_ns();
-        self.look_took_ns = self.looked_ns.saturating_sub(began_ns);
+        self.look_took_ns = self.looked_ns.saturating_sub(began_ns + read_ns);
     }
 }

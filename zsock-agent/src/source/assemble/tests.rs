@@ -43,6 +43,15 @@ fn happens(ms: u32, kind: Kind, set: impl FnOnce(&mut SocketRecord)) -> Raw {
     Raw::Socket(kind, record)
 }
 
+/// The socket with this cookie is gone at `ms`.
+fn goes(ms: u32, cookie: u64) -> Raw {
+    let Raw::Destroyed(mut head) = zeroes(Kind::Destroyed, size_of::<Head>()) else {
+        panic!("another record")
+    };
+    (head.cookie, head.time_ns) = (cookie, u64::from(START_MS + ms) * MS);
+    Raw::Destroyed(head)
+}
+
 /// What a look at that connection finds at `ms`.
 fn finds(ms: u32, set: impl FnOnce(&mut LookRecord)) -> Raw {
     let Raw::Look(mut look) = zeroes(Kind::Look, size_of::<LookRecord>()) else { panic!("no look") };
@@ -346,7 +355,7 @@ fn what_arrives_late_of_a_socket_that_is_gone_makes_no_new_one_of_it() {
         past(&history),
         happens(100, Kind::ResetReceived, |_| ()),
         turns(100, State::ESTABLISHED, State::CLOSE, |_| ()),
-        happens(101, Kind::Destroyed, |_| ()),
+        goes(101, 7),
     ];
     let late = [past(&history), happens(100, Kind::Error, |record| record.detail = 104)];
     let mut assembler = assembler();
@@ -354,7 +363,7 @@ fn what_arrives_late_of_a_socket_that_is_gone_makes_no_new_one_of_it() {
     assert_eq!(told(&mut assembler, &late), [r#"100 {"type":"error","errno":"ECONNRESET"}"#]);
 
     // Long after, nothing is known of it any more.
-    told(&mut assembler, &[happens(500, Kind::Destroyed, |record| record.head.cookie = 8)]);
+    told(&mut assembler, &[goes(500, 8)]);
     assert_eq!(told(&mut assembler, &late).len(), 3);
 }
 

@@ -120,9 +120,14 @@ pub(super) fn load(program: &mut Program, target: &str, btf: &Btf) -> Result<()>
 }
 
 /// Takes every hook off. Gives the programs' own descriptors with their names: by these the kernel still tells of their runs.
+///
+/// Those that come off at once go first. For one that is attached through perf the kernel takes tens of milliseconds, in which the others
+/// would go on to fill a ring buffer that nobody reads.
 pub(super) fn take_off(ebpf: &mut Ebpf) -> Vec<(Arc<str>, ProgramFd)> {
     let hooks = ebpf.programs_mut().filter(|(_, program)| !matches!(program, Program::Iter(_)));
-    hooks.filter_map(|(name, program)| take_one_off(name, program)).collect()
+    let (at_once, slowly): (Vec<_>, Vec<_>) =
+        hooks.partition(|(_, program)| matches!(program, Program::BtfTracePoint(_)));
+    at_once.into_iter().chain(slowly).filter_map(|(name, program)| take_one_off(name, program)).collect()
 }
 
 /// The same with one program; none where it is not loaded.

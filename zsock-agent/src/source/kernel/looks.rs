@@ -249,7 +249,7 @@ impl Kernel {
     /// When the iterator cannot be opened or read.
     pub fn seed_holders(&mut self) -> Result<()> {
         self.announce(Control { look: look::SEED, timers: self.timers, ..Control::default() })?;
-        self.walk_files()
+        self.walk_files(|_| ())
     }
 
     /// How many sockets' holders [`Kernel::look_at_holders`] takes at once.
@@ -258,15 +258,16 @@ impl Kernel {
         (self.buffer_bytes / 2 / HANDED_OVER_BYTES).clamp(1, MAX_WANTED)
     }
 
-    /// Looks for the processes that hold the sockets with these cookies, no more than [`Kernel::max_wanted`].
+    /// Looks for the processes that hold the sockets with these cookies, no more than [`Kernel::max_wanted`]. After each step, of some
+    /// 4,000 files, it is `between`'s turn.
     ///
     /// # Errors
     /// When the iterator cannot be opened or read.
-    pub fn look_at_holders(&mut self, wanted: &[u64]) -> Result<()> {
+    pub fn look_at_holders(&mut self, wanted: &[u64], between: impl FnMut(&mut Self)) -> Result<()> {
         for cookie in wanted {
             self.wanted.insert(cookie, 0, 0).context("tell the kernel side whose holders are wanted")?;
         }
-        let walked = self.walk_files();
+        let walked = self.walk_files(between);
         for cookie in wanted {
             // Made for this look; one that is gone already is as good.
             let _ = self.wanted.remove(cookie);
@@ -274,10 +275,12 @@ impl Kernel {
         walked
     }
 
-    fn walk_files(&mut self) -> Result<()> {
+    fn walk_files(&mut self, mut between: impl FnMut(&mut Self)) -> Result<()> {
         let mut file = open(self.iterator("look_at_holders")?)?;
         let mut nothing = [0; STEP_BYTES];
-        while file.read(&mut nothing).context("walk the files of all processes")? > 0 {}
+        while file.read(&mut nothing).context("walk the files of all processes")? > 0 {
+            between(self);
+        }
         Ok(())
     }
 

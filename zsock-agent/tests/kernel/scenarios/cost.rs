@@ -149,6 +149,7 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
             Raw::Look(_)
             | Raw::Socket(..)
             | Raw::SynAck(_)
+            | Raw::Destroyed(_)
             | Raw::Past(_)
             | Raw::Holder(_)
             | Raw::Clock(_) => {}

@@ -27,7 +27,7 @@ pub(super) fn without(field: &str, mut raw: Raw) -> Raw {
             blank_process(field, &mut record.past.closer);
         }
         Raw::Holder(record) => blank_process(field, &mut record.holder),
-        Raw::Clock(_) => {}
+        Raw::Destroyed(_) | Raw::Clock(_) => {}
     }
     raw
 }
