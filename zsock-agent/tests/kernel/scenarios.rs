@@ -94,6 +94,7 @@ fn of_metrics() -> Vec<(&'static str, fn())> {
         cost::beyond_its_limit_it_does_without_and_stays_true,
         cost::without_the_timers_hooks_passes_look_at_probes,
         cost::passes_leave_out_a_namespace_at_rest,
+        cost::passes_hand_a_stuck_socket_over_when_it_has_changed,
     ]
 }
 

@@ -126,9 +126,9 @@ fn may_change_while_idle(tp: *const c_void, before: u32, interval: u32, control:
 
 /// From the pass before to this one, jiffies.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "jiffies are compared by their low half")]
-pub(super) fn interval() -> u32 {
-    (BEGAN.load() as u32).wrapping_sub(PREVIOUS.load() as u32)
+#[expect(clippy::cast_possible_truncation, reason = "no two passes are 2^32 ticks apart")]
+pub(super) fn interval(control: &Control) -> u32 {
+    (control.began_ns.wrapping_sub(control.previous_ns) / u64::from(control.tick_ns.max(1))) as u32
 }
 
 /// Whether the last data may be a request of ours without an answer.

@@ -28,7 +28,7 @@ pub(super) fn ends(control: &Control) {
 
 /// Notes how long the socket at `tp`, of which this pass had nothing to tell, leaves the namespace at rest.
 #[inline(always)]
-pub(super) fn note(tp: *const c_void, control: &Control) {
+pub(super) fn note(tp: *const c_void, cookie: u64, control: &Control) {
     if control.walk == walk::BUSY {
         return;
     }
@@ -43,7 +43,9 @@ pub(super) fn note(tp: *const c_void, control: &Control) {
         return;
     }
     let now = Now::of(tp);
-    if state(tp) != ESTABLISHED || is_under_way(tp, &now) {
+    // Of one that was told not to be read it is told, too, when it is, also where that comes to pass just now.
+    let is_stalled = maps::STALLED.get_ptr(cookie).is_some();
+    if state(tp) != ESTABLISHED || is_under_way(tp, &now) || is_stalled {
         rest.restless = 1;
         return;
     }
@@ -53,9 +55,9 @@ pub(super) fn note(tp: *const c_void, control: &Control) {
         rest.restless = 1;
         return;
     }
-    lasts(rest, idle, control.idle);
+    lasts(rest, idle, control.idle, control);
     if quiet::may_wait(tp, now.received) {
-        lasts(rest, now.since(later(now.received, now.heard)), control.silence);
+        lasts(rest, now.since(later(now.received, now.heard)), control.silence, control);
     }
 }
 
@@ -71,14 +73,15 @@ fn is_under_way(tp: *const c_void, now: &Now) -> bool {
 /// The namespace is at rest until the socket, now for `waited` in some condition, is so for `enough`. Then every pass has to look at it
 /// for a while: the record of the first may find no room.
 #[inline(always)]
-fn lasts(rest: &mut Rest, waited: u32, enough: u32) {
-    let interval = quiet::interval();
+fn lasts(rest: &mut Rest, waited: u32, enough: u32, control: &Control) {
+    let interval = quiet::interval(control);
     let ticks = if waited < enough {
         enough - waited
     } else if waited - enough < interval.saturating_mul(quiet::CHANCES) {
         0
     } else {
-        interval.saturating_mul(SELDOM)
+        // Half a pass less: the last one is not to come a moment too early.
+        interval.saturating_mul(SELDOM) - interval / 2
     };
     rest.ticks = rest.ticks.min(ticks);
 }

@@ -90,6 +90,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     let cookie = if may_name { sk.cookie() } else { sk.known_cookie() };
     if cookie == 0 {
         emit::unnamed(ctx);
+        rest::ends(control);
         return false;
     }
     if control.look == look::SEED {
@@ -103,7 +104,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     if is_handed_over {
         rest::ends(control);
     } else {
-        rest::note(tp, control);
+        rest::note(tp, cookie, control);
     }
     is_handed_over
 }

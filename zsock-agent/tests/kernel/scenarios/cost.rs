@@ -14,6 +14,7 @@ use zsock_agent::source::decode::Raw;
 use zsock_agent::source::kernel::looks::Limits;
 use zsock_agent::source::kernel::{Kernel, Options};
 use zsock_common::settings::Filter;
+use zsock_common::wire::TcpFacts;
 
 use super::{Client, echo_server};
 use crate::await_some;
@@ -139,29 +140,36 @@ pub(super) fn without_the_timers_hooks_passes_look_at_probes() {
     net.block();
     client.peer.ask("keepalive 1 1 60").expect("set");
     await_unanswered(&net.client, client.port, 1);
-    let probes_seen = |looker: &mut Looker| {
-        looker.pass();
-        let mut seen = Vec::new();
-        looker.kernel.drain(|bytes| match Raw::decode(bytes).expect("a record") {
-            Raw::Look(look) if look.event.endpoints.local_port == client.port => {
-                seen.push(look.event.tcp.probes_out);
-            }
-            Raw::Look(_)
-            | Raw::Socket(..)
-            | Raw::SynAck(_)
-            | Raw::Destroyed(_)
-            | Raw::Past(_)
-            | Raw::Holder(_)
-            | Raw::Clock(_) => {}
-        });
-        seen
-    };
     // The first two know of no pass before them by which to tell whether something has moved.
-    probes_seen(&mut looker);
-    probes_seen(&mut looker);
+    looker.looks_at(client.port);
+    looker.looks_at(client.port);
     await_unanswered(&net.client, client.port, 3);
-    let seen = probes_seen(&mut looker);
+    let seen: Vec<u8> = looker.looks_at(client.port).iter().map(|tcp| tcp.probes_out).collect();
     assert!(seen.len() == 1 && seen[0] >= 3, "{seen:?} instead of three probes, or one more since");
+}
+
+/// A socket that is stuck is handed over when something about it has changed, not by each pass.
+pub(super) fn passes_hand_a_stuck_socket_over_when_it_has_changed() {
+    let net = Net::routed();
+    let (_server, port) = echo_server(&net);
+    let mut client = Client::connect(&net, "sticker", &Ip::V4.server(port));
+    if crate::zsock::is_left_out() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _within = runtime.enter();
+    let mut looker = Looker::at(&net);
+    net.block();
+    client.peer.ask("write 100").expect("wrote");
+    // Hooks tell enough of one that is established.
+    client.peer.ask("shutdown").expect("shut");
+    let mut retransmits_at = |timeouts| {
+        // From the fourth to the next are seconds.
+        await_timeouts(&net.client, client.port, timeouts);
+        [(); 2].map(|()| looker.looks_at(client.port).iter().map(|tcp| tcp.retransmits).collect::<Vec<_>>())
+    };
+    assert_eq!(retransmits_at(4), [vec![4], vec![]]);
+    assert_eq!(retransmits_at(5), [vec![5], vec![]]);
 }
 
 /// To walk a namespace takes time though there be nothing to find: where nothing is sent or received passes leave it out.
@@ -214,6 +222,23 @@ impl Looker {
         kernel.seed_sockets(&namespaces).expect("looked at sockets");
         kernel.set_limits(Limits::new(&Thresholds::default(), jiffies)).expect("set");
         Self { kernel, clock, namespaces }
+    }
+
+    /// Makes one pass. Returns how the socket with this port stood each time that it was handed over.
+    fn looks_at(&mut self, port: u16) -> Vec<TcpFacts> {
+        self.pass();
+        let mut seen = Vec::new();
+        self.kernel.drain(|bytes| match Raw::decode(bytes).expect("a record") {
+            Raw::Look(look) if look.event.endpoints.local_port == port => seen.push(look.event.tcp),
+            Raw::Look(_)
+            | Raw::Socket(..)
+            | Raw::SynAck(_)
+            | Raw::Destroyed(_)
+            | Raw::Past(_)
+            | Raw::Holder(_)
+            | Raw::Clock(_) => {}
+        });
+        seen
     }
 
     /// Makes one pass. Returns how many namespaces it walked.
