@@ -133,7 +133,7 @@ pub(super) fn interval(control: &Control) -> u32 {
 
 /// Whether the last data may be a request of ours without an answer.
 #[inline(always)]
-pub(super) fn may_wait(tp: *const c_void, received: u32) -> bool {
+fn may_wait(tp: *const c_void, received: u32) -> bool {
     let sent = read::field::<Direct, u32>(tp, offset!(lsndtime));
     if sent == received {
         return read::field::<Direct, u32>(tp, offset!(snd_wl1))

@@ -4,13 +4,13 @@
 use core::ffi::c_void;
 
 use zsock_common::offsets::ABSENT;
-use zsock_common::wire::{Control, Rest, walk};
+use zsock_common::wire::{Control, Rest, walk, watch_flag};
 
 use crate::looks::pass::{self, ESTABLISHED, LISTEN, Now, later, state};
 use crate::looks::quiet;
-use crate::maps;
-use crate::read::{self, Direct};
+use crate::read::{self, Direct, Sock};
 use crate::rodata::offset;
+use crate::{maps, memory};
 
 /// Whether a connection that idled is guarded by keepalive now, which shows in no segment, is looked for in one pass of these, and so is whether
 /// a request waits for too long where answers are slow.
@@ -26,9 +26,9 @@ pub(super) fn ends(control: &Control) {
     }
 }
 
-/// Notes how long the socket at `tp`, of which this pass had nothing to tell, leaves the namespace at rest.
+/// Notes how long `sk`, of which this pass had nothing to tell, leaves the namespace at rest.
 #[inline(always)]
-pub(super) fn note(tp: *const c_void, cookie: u64, control: &Control) {
+pub(super) fn note(sk: Sock, tp: *const c_void, cookie: u64, control: &Control) {
     if control.walk == walk::BUSY {
         return;
     }
@@ -56,7 +56,7 @@ pub(super) fn note(tp: *const c_void, cookie: u64, control: &Control) {
         return;
     }
     lasts(rest, idle, control.idle, control);
-    if quiet::may_wait(tp, now.received) {
+    if memory::of(sk).is_some_and(|past| past.watch.flags & watch_flag::WAITING != 0) {
         lasts(rest, now.since(later(now.received, now.heard)), control.silence, control);
     }
 }

@@ -104,7 +104,7 @@ fn looked(ctx: &Row<TcpRow>, sk: Sock) -> bool {
     if is_handed_over {
         rest::ends(control);
     } else {
-        rest::note(tp, cookie, control);
+        rest::note(sk, tp, cookie, control);
     }
     is_handed_over
 }
