@@ -3,11 +3,14 @@
 //! The kernel stamps events with CLOCK_MONOTONIC. The agent adds one offset, read at its start, so that a stepped wall clock
 //! neither reorders records nor lengthens a stall. Reads no clock itself.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::append::eight_digits;
 
 /// In a second.
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -56,29 +59,42 @@ impl Time {
     /// RFC 3339 in UTC with nine digits, the form of `ts`: `2023-11-14T22:13:20.123456789Z`.
     #[must_use]
     pub fn text(self) -> [u8; 30] {
-        let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        let (seconds, nanoseconds) = (self.0 / NANOSECONDS, self.0 % NANOSECONDS);
-        // A u64 of nanoseconds ends in the year 2554, well inside what jiff can say.
-        let timestamp =
-            i64::try_from(seconds).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-        let moment = Offset::UTC.to_datetime(timestamp.unwrap_or(jiff::Timestamp::MAX));
-        write_digits(&mut text[0..4], moment.year().unsigned_abs().into());
-        for (at, number) in [
-            (5, moment.month()),
-            (8, moment.day()),
-            (11, moment.hour()),
-            (14, moment.minute()),
-            (17, moment.second()),
-        ] {
-            write_digits(&mut text[at..at + 2], number.unsigned_abs().into());
+        let (second, nanoseconds) = (self.0 / NANOSECONDS, self.0 % NANOSECONDS);
+        let (cached, mut text) = LAST_SECOND.get();
+        if second != cached {
+            text = text_of_second(second);
+            LAST_SECOND.set((second, text));
         }
-        write_digits(&mut text[20..29], nanoseconds);
+        text[20..28].copy_from_slice(&eight_digits(nanoseconds / 10).to_le_bytes());
+        text[28] = b'0' + (nanoseconds % 10) as u8;
         text
     }
 }
 
+thread_local! {
+    /// The second that was written last, and how: nearly always the next time is of the same one.
+    static LAST_SECOND: Cell<(u64, [u8; 30])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
+}
+
+fn text_of_second(second: u64) -> [u8; 30] {
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    // A u64 of nanoseconds ends in the year 2554, well inside what jiff can say.
+    let timestamp = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+    let moment = Offset::UTC.to_datetime(timestamp.unwrap_or(jiff::Timestamp::MAX));
+    write_digits(&mut text[0..4], moment.year().unsigned_abs().into());
+    for (at, number) in [
+        (5, moment.month()),
+        (8, moment.day()),
+        (11, moment.hour()),
+        (14, moment.minute()),
+        (17, moment.second()),
+    ] {
+        write_digits(&mut text[at..at + 2], number.unsigned_abs().into());
+    }
+    text
+}
+
 /// Writes the last digits of a number, as many as there is room for.
-#[inline]
 fn write_digits(room: &mut [u8], mut number: u64) {
     for digit in room.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;

@@ -401,7 +401,7 @@ pub(super) fn day_and_time(at: Time) -> (String, String) {
 
 /// Appends `22:13:20.123`.
 fn append_time(text: &mut String, at: Time) {
-    text.extend(at.text()[11..23].iter().map(|byte| char::from(*byte)));
+    text.push_str(str::from_utf8(&at.text()[11..23]).unwrap_or_default());
 }
 
 /// The time of day, with the day where that is not today's.
