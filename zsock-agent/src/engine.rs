@@ -193,7 +193,9 @@ impl Engine {
         let mut findings = self.end_predecessor(record, event);
         self.push_event(record, event, &mut findings);
         let change = findings.iter().map(change_of_open).sum();
-        findings.extend(self.push_to_processes(record, change));
+        if let Some(finding) = self.push_to_processes(record, change) {
+            findings.push(finding);
+        }
         findings
     }
 

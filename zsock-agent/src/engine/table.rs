@@ -59,6 +59,9 @@ pub(crate) struct Room {
 /// What a socket takes beside its [`Entry`]: its places in the tables, and what the allocator keeps for itself.
 const TABLES_BYTES: usize = 288;
 
+/// What one more takes, and takes at least.
+const ONE_MORE: Room = Room { sockets: 1, bytes: size_of::<Entry>() + TABLES_BYTES };
+
 /// The local and the remote address of a connection.
 pub(crate) type Ends = (SocketAddr, SocketAddr);
 
@@ -107,11 +110,12 @@ impl Table {
     /// is no room. `settle` or `remove` must follow. `lost` counts the records lost so far.
     pub(crate) fn take_in(&mut self, event: &Event, lost: u64) -> Option<&mut Entry> {
         let id = event.socket.id;
-        if !self.entries.contains_key(&id) {
+        if !self.has_room_left(ONE_MORE) && !self.entries.contains_key(&id) {
             self.make_room()?;
-            self.seen += 1;
         }
+        let seen = &mut self.seen;
         let new = || {
+            *seen += 1;
             Box::new(Entry {
                 facts: Facts::new(event, lost),
                 timeline: Timeline::default(),
@@ -218,16 +222,20 @@ impl Table {
 
     /// Makes room for one more socket; `None`, counted, where there is none.
     fn make_room(&mut self) -> Option<()> {
-        let has_room = self.has_room_for(Room { sockets: 1, bytes: size_of::<Entry>() + TABLES_BYTES });
+        let has_room = self.has_room_for(ONE_MORE);
         self.dropped += u64::from(!has_room);
         has_room.then_some(())
     }
 
+    /// Whether there is room for so much more as things are.
+    fn has_room_left(&self, more: Room) -> bool {
+        self.entries.len() + more.sockets <= self.room.sockets
+            && self.used_bytes + more.bytes <= self.room.bytes
+    }
+
     /// Whether there is room for so much more, once those whose turn it is have given up what they can.
     fn has_room_for(&mut self, more: Room) -> bool {
-        while self.entries.len() + more.sockets > self.room.sockets
-            || self.used_bytes + more.bytes > self.room.bytes
-        {
+        while !self.has_room_left(more) {
             let Some((id, spare)) = self.next() else { return false };
             match spare {
                 Spare::All => {

@@ -242,21 +242,24 @@ impl Assembler {
         let ends = scene.is_end() && !std::mem::replace(&mut tracked.is_closed, true);
         let closed = ends.then(|| scene.closed(tracked));
         let is_done_with = tracked.is_closed && !tracked.is_announced;
+        tracked.is_gone |= is_done_with;
         if let (Some(What::Closed(closed)), Some(pid)) = (&closed, story.socket.pid)
             && closed.fd_open
         {
             sockets.died(id, pid);
         }
         if is_done_with {
-            sockets.let_go(id, record.head.time_ns);
+            sockets.note_gone(id, record.head.time_ns);
         }
-        match (what, closed) {
+        let last = match (what, closed) {
             (Some(what), Some(closed)) => {
                 story.tell(at, what, tcp.clone());
-                story.end(at, closed, tcp);
+                Some(closed)
             }
-            (Some(last), None) | (None, Some(last)) => story.end(at, last, tcp),
-            (None, None) => {}
+            (what, closed) => what.or(closed),
+        };
+        if let Some(last) = last {
+            story.end(at, last, tcp);
         }
     }
 

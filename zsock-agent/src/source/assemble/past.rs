@@ -35,6 +35,7 @@ impl Story<'_> {
     }
 
     /// Tells what comes last, which mostly is all.
+    #[inline]
     pub(super) fn end(self, at: Time, what: What, tcp: Tcp) {
         let Self { host, socket, records } = self;
         let event = Event { what, socket, tcp, replayed: false, inferred: false };

@@ -97,25 +97,30 @@ impl Sockets {
     /// Forgets a socket that is done with, some time after: what happened to it just before may arrive late, and is not to be taken for a
     /// new socket's. One that connects again is kept.
     pub(super) fn let_go(&mut self, id: SocketId, time_ns: u64) {
-        self.dead.remove(&id);
         if let Some(tracked) = self.tracked.get_mut(&id) {
             tracked.is_gone = true;
         }
+        self.note_gone(id, time_ns);
+    }
+
+    /// The same of a socket that is marked as gone.
+    pub(super) fn note_gone(&mut self, id: SocketId, time_ns: u64) {
+        self.dead.remove(&id);
         self.gone.push_back((time_ns, id));
         while let Some((_, id)) =
             self.gone.pop_front_if(|(gone_ns, _)| gone_ns.saturating_add(LATE_NS) <= time_ns)
         {
-            if self.tracked.get(&id).is_some_and(|tracked| tracked.is_gone) {
-                self.forget(id);
-            }
+            self.forget_if_gone(id);
         }
     }
 
-    fn forget(&mut self, id: SocketId) {
-        self.dead.remove(&id);
-        if let Some(tracked) = self.tracked.remove(&id) {
-            self.spare.take_back(tracked);
+    fn forget_if_gone(&mut self, id: SocketId) {
+        let Occupied(known) = self.tracked.entry(id) else { return };
+        if !known.get().is_gone {
+            return;
         }
+        self.spare.take_back(known.remove());
+        self.dead.remove(&id);
         // Ids of sockets that are gone are dropped in bulk.
         if self.heard.len() > 2 * self.tracked.len() + 1024 {
             self.heard.retain(|id| self.tracked.contains_key(id));
