@@ -19,7 +19,7 @@ use zsock_agent::detect::Thresholds;
 use zsock_agent::engine::Engine;
 use zsock_agent::kernel_rules::Jiffies;
 use zsock_agent::record::{Record, State};
-use zsock_agent::sink::ndjson;
+use zsock_agent::sink::Ndjson;
 use zsock_agent::source::assemble::Assembler;
 use zsock_agent::source::assemble::facts::Units;
 use zsock_agent::source::clock::Clock;
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     let mut boxes = Boxes::default();
     let mut took = [Duration::ZERO; STEPS.len()];
     let (mut told, mut verdicts, mut now_ns) = (0, 0, 3_600_000_000_000);
-    let (mut lines, mut written) = (Vec::new(), 0);
+    let (mut ndjson, mut lines, mut written) = (Ndjson::default(), Vec::new(), 0);
     for first in (1..=connections).step_by(usize::try_from(AT_ONCE)?) {
         let ids = first..first + AT_ONCE;
         let events: Vec<_> = if are_short {
@@ -105,11 +105,11 @@ fn main() -> Result<()> {
                 told += records.len();
                 verdicts += found.len();
                 for record in &records {
-                    ndjson::append(record, &mut lines);
+                    ndjson.append(record, &mut lines);
                 }
                 lap(4)?;
                 for finding in &found {
-                    ndjson::append(&finding.record, &mut lines);
+                    ndjson.append(&finding.record, &mut lines);
                 }
                 lap(5)?;
                 written += std::mem::take(&mut lines).len();

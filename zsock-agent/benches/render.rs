@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use zsock_agent::record::Record;
-use zsock_agent::sink::{Batch, Palette, Renderer, Text, ndjson};
+use zsock_agent::sink::{Batch, Ndjson, Palette, Renderer, Text, ndjson};
 use zsock_agent::time::Time;
 
 mod traffic;
@@ -52,7 +52,7 @@ fn serde(records: &[Record], _: &mut Batch) -> usize {
 }
 
 fn json(records: &[Record], batch: &mut Batch) -> usize {
-    render(Renderer::Ndjson, records, batch)
+    render(Renderer::Ndjson(Ndjson::default()), records, batch)
 }
 
 fn text(records: &[Record], batch: &mut Batch) -> usize {

@@ -10,7 +10,7 @@ use crate::recording::read::Next;
 use crate::report::{Builder, Moment, Options};
 use crate::sink::metrics::{Facts, Metrics};
 use crate::sink::report::{ReportText, json};
-use crate::sink::{Batch, Palette, Renderer, Text, ndjson, samples};
+use crate::sink::{Batch, Ndjson, Palette, Renderer, Text, ndjson, samples};
 use crate::source::own::Usage;
 
 mod netlink;
@@ -37,6 +37,7 @@ const FEW_SOCKETS: usize = 8;
 /// Takes records as a trace and a report do, and checks what they make of them.
 struct Reader {
     engine: Engine,
+    json: Renderer,
     text: Text,
     timeline: Timeline,
     report: Builder,
@@ -55,6 +56,7 @@ impl Reader {
         };
         Self {
             engine,
+            json: Renderer::Ndjson(Ndjson::default()),
             text: Text::new(Palette::PLAIN),
             timeline: samples::timeline(),
             metrics: Metrics::new(Facts::default()),
@@ -109,7 +111,7 @@ impl Reader {
     fn render(&mut self, record: &Record, timeline: Option<&Timeline>) {
         self.metrics.note(record);
         let mut lines = Batch::default();
-        Renderer::Ndjson.render(record, timeline, &mut lines);
+        self.json.render(record, timeline, &mut lines);
         assert!(lines.as_bytes() == ndjson::render(record), "an event is written as every record is");
         let line = str::from_utf8(lines.as_bytes()).expect("JSON is UTF-8");
         let content = line.strip_suffix('\n').expect("a record ends its line");

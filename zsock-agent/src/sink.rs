@@ -23,6 +23,7 @@ pub mod writer;
 
 pub use actions::ActionText;
 pub use batch::Batch;
+pub use ndjson::Ndjson;
 pub use palette::Palette;
 pub(crate) use quantity::duration;
 pub use text::Text;
@@ -33,7 +34,7 @@ pub enum Renderer {
     /// For a person.
     Text(Text),
     /// One JSON object a line.
-    Ndjson,
+    Ndjson(Ndjson),
 }
 
 impl Renderer {
@@ -46,7 +47,7 @@ impl Renderer {
             Self::Text(text) => text.render(record, timeline, &mut |text| {
                 batch.add(at, is_verdict, |bytes| bytes.extend_from_slice(text.as_bytes()));
             }),
-            Self::Ndjson => batch.add(at, is_verdict, |bytes| ndjson::append(record, bytes)),
+            Self::Ndjson(ndjson) => batch.add(at, is_verdict, |bytes| ndjson.append(record, bytes)),
         }
     }
 
@@ -55,7 +56,7 @@ impl Renderer {
     pub const fn shows_timelines(&self) -> bool {
         match self {
             Self::Text(_) => true,
-            Self::Ndjson => false,
+            Self::Ndjson(_) => false,
         }
     }
 
@@ -65,7 +66,7 @@ impl Renderer {
             Self::Text(text) => text.flush(now, &mut |text| {
                 batch.add(now, false, |bytes| bytes.extend_from_slice(text.as_bytes()));
             }),
-            Self::Ndjson => {}
+            Self::Ndjson(_) => {}
         }
     }
 }
@@ -90,7 +91,7 @@ mod tests {
             renderer.flush(at, &mut batch);
             batch.as_bytes().to_vec()
         };
-        for new in [|| Renderer::Ndjson, || Renderer::Text(Text::new(Palette::PLAIN))] {
+        for new in [|| Renderer::Ndjson(Ndjson::default()), || Renderer::Text(Text::new(Palette::PLAIN))] {
             let [with, without] = [samples::timeline(), Timeline::default()].map(|it| rendered(new(), &it));
             assert_eq!(new().shows_timelines(), with != without);
         }

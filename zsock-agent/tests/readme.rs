@@ -20,7 +20,7 @@ use zsock_agent::record::{
 use zsock_agent::recording::read::Next;
 use zsock_agent::report::{Builder, Options};
 use zsock_agent::sink::report::ReportText;
-use zsock_agent::sink::{Batch, Palette, Renderer, Text};
+use zsock_agent::sink::{Batch, Ndjson, Palette, Renderer, Text};
 use zsock_agent::source::kernel::hooks;
 use zsock_agent::time::Time;
 
@@ -52,7 +52,7 @@ fn the_text_in_the_readme_is_what_the_run_gives() {
 
 #[test]
 fn the_json_in_the_readme_is_what_the_run_gives() {
-    let json = rendered(Renderer::Ndjson);
+    let json = rendered(Renderer::Ndjson(Ndjson::default()));
     let lines: Vec<&str> = blocks("```json run\n").into_iter().flat_map(str::lines).collect();
     assert_eq!(lines.len(), 2);
     for line in lines {

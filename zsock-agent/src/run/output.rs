@@ -15,7 +15,7 @@ use crate::run::facts;
 use crate::select::Selectors;
 use crate::sink::metrics::{Facts, Metrics, Standing};
 use crate::sink::writer::{BATCH_BYTES, Dropped, END_PATIENCE, Writer};
-use crate::sink::{Batch, Palette, Renderer, Text, stdout};
+use crate::sink::{Batch, Ndjson, Palette, Renderer, Text, stdout};
 use crate::source::blocked::{Blocked, BlockedThreads};
 use crate::source::clock::Clock;
 use crate::time::{Time, milliseconds};
@@ -86,9 +86,10 @@ impl Output {
     ) -> Result<Self> {
         let (renderer, writer) = match (outlet, recording) {
             (Outlet::Stdout(arguments), None) => to_stdout(arguments, budget)?,
-            (_, recording) => {
-                (Renderer::Ndjson, recording.context("records go to stdout or to a recording")?)
-            }
+            (_, recording) => (
+                Renderer::Ndjson(Ndjson::default()),
+                recording.context("records go to stdout or to a recording")?,
+            ),
         };
         let (loss, taker, failure) = match outlet {
             Outlet::Stdout(_) => ("output", "the reader of stdout", stdout::UNWRITTEN.to_owned()),
@@ -305,7 +306,7 @@ fn to_stdout(arguments: &TraceArgs, budget: &Budget) -> Result<(Renderer, Writer
     let stdout = stdout::open().context("open stdout")?;
     let is_coloured = arguments.color.applies(stdout.is_terminal(), |name| std::env::var_os(name));
     let renderer = match arguments.output {
-        cli::Output::Json => Renderer::Ndjson,
+        cli::Output::Json => Renderer::Ndjson(Ndjson::default()),
         cli::Output::Text => {
             Renderer::Text(Text::new(if is_coloured { Palette::COLOURED } else { Palette::PLAIN }))
         }

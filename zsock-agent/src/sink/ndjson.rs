@@ -8,7 +8,9 @@ use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::record::{Body, Record, printable};
+use again::Repeated;
 
+mod again;
 mod event;
 mod line;
 mod verdict;
@@ -16,27 +18,35 @@ mod verdict;
 /// Room for the line of an event, so that it need not grow bit by bit.
 const USUAL_BYTES: usize = 1024;
 
-/// Appends the line of a record, the bytes of [`render`]: of an event or a verdict several times as fast.
-///
-/// # Panics
-/// As [`render`].
-pub fn append(record: &Record, lines: &mut Vec<u8>) {
-    match &record.body {
-        Body::Event(event) => {
-            event::append(record, event, lines);
-            lines.push(b'\n');
+/// Writes the lines of one record after the other, each with the bytes of [`render`]: of an event or a verdict several times as fast.
+#[derive(Debug, Default)]
+pub struct Ndjson {
+    repeated: Repeated,
+}
+
+impl Ndjson {
+    /// Appends the line of a record.
+    ///
+    /// # Panics
+    /// As [`render`].
+    pub fn append(&mut self, record: &Record, lines: &mut Vec<u8>) {
+        match &record.body {
+            Body::Event(event) => {
+                event::append(record, event, &mut self.repeated, lines);
+                lines.push(b'\n');
+            }
+            Body::Verdict(verdict) => {
+                verdict::append(record, verdict, &mut self.repeated, lines);
+                lines.push(b'\n');
+            }
+            Body::Start(_)
+            | Body::End(_)
+            | Body::Lost(_)
+            | Body::Shed(_)
+            | Body::Process(_)
+            | Body::Destination(_)
+            | Body::Tick(_) => lines.extend_from_slice(&render(record)),
         }
-        Body::Verdict(verdict) => {
-            verdict::append(record, verdict, lines);
-            lines.push(b'\n');
-        }
-        Body::Start(_)
-        | Body::End(_)
-        | Body::Lost(_)
-        | Body::Shed(_)
-        | Body::Process(_)
-        | Body::Destination(_)
-        | Body::Tick(_) => lines.extend_from_slice(&render(record)),
     }
 }
 
@@ -105,10 +115,10 @@ mod tests {
         let verdict = samples::verdict(VerdictName::StaleReset, Phase::Closed, None, Severity::Info);
         let odd = Verdict { evidence: facts.as_object().unwrap().clone(), advice: Vec::new(), ..verdict };
         let odd = Record::new(odd.since, &"web-1".into(), Body::Verdict(Box::new(odd)));
-        let mut lines = Vec::new();
+        let (mut ndjson, mut lines) = (Ndjson::default(), Vec::new());
         for record in samples::all().into_iter().chain([odd]) {
             lines.clear();
-            append(&record, &mut lines);
+            ndjson.append(&record, &mut lines);
             assert_eq!(String::from_utf8_lossy(&lines), String::from_utf8_lossy(&render(&record)));
         }
     }

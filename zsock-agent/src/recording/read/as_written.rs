@@ -189,7 +189,7 @@ fn keepalive(line: &mut Cursor<'_, '_>) -> Option<KeepaliveSettings> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{ndjson, samples};
+    use crate::sink::{Ndjson, samples};
 
     #[test]
     fn every_event_that_zsock_writes_is_read_as_it_was_and_those_few_are_left_to_the_other_way() {
@@ -197,7 +197,7 @@ mod tests {
         let mut left = Vec::new();
         for record in samples::all() {
             let mut line = Vec::new();
-            ndjson::append(&record, &mut line);
+            Ndjson::default().append(&record, &mut line);
             match event(line.trim_ascii_end(), &mut names) {
                 Some(read) => assert_eq!(read, record),
                 None => left.push(record),
@@ -241,7 +241,7 @@ mod tests {
         let mut compared = 0;
         for record in samples::all() {
             let mut line = Vec::new();
-            ndjson::append(&record, &mut line);
+            Ndjson::default().append(&record, &mut line);
             let line = line.trim_ascii_end();
             if is_alike(line) == 0 {
                 continue;

@@ -10,7 +10,7 @@ fn output_to(writer: Writer) -> Output {
     Output {
         host: "web-1".into(),
         engine: Engine::new(Thresholds::default()),
-        renderer: Renderer::Ndjson,
+        renderer: Renderer::Ndjson(Ndjson::default()),
         batch: Batch::default(),
         writer,
         is_full: false,

@@ -1,5 +1,6 @@
 //! Events, which are nearly all that is written: the very bytes that the way for every record gives, several times as fast.
 
+use super::again::Repeated;
 use super::line::{Line, key};
 use crate::record::{
     Closed, Event, Fact, Family, Keepalive, KeepaliveSettings, Record, Retransmit, Sample, Socket, Tcp, What,
@@ -7,19 +8,19 @@ use crate::record::{
 };
 
 /// Appends a record, which carries this event, without its line end. Fields stand in the order of the types in [`crate::record`].
-pub(super) fn append(record: &Record, event: &Event, lines: &mut Vec<u8>) {
+pub(super) fn append(record: &Record, event: &Event, repeated: &mut Repeated, lines: &mut Vec<u8>) {
     let Record { schema, at, host, body: _ } = record;
     let Event { what, socket, tcp, replayed, inferred } = event;
     Line::at_the_end_of(lines).object(|line| {
         line.number(key!("schema"), *schema);
         line.time(key!("ts"), *at);
-        line.text(key!("host"), host);
+        repeated.host.append(line, host, |line| line.text(key!("host"), host));
         line.word(key!("type"), what.name());
         append_what(what, line);
         line.key(key!("socket"));
-        line.object(|line| append_socket(socket, line));
+        line.object(|line| append_socket(socket, repeated, line));
         line.key(key!("tcp"));
-        line.object(|line| append_tcp(tcp, line));
+        line.object(|line| append_tcp(tcp, repeated, line));
         line.flag(key!("replayed"), *replayed);
         line.flag(key!("inferred"), *inferred);
     });
@@ -132,7 +133,7 @@ fn append_sample(sample: &Sample, line: &mut Line<'_>) {
     }
 }
 
-pub(super) fn append_socket(socket: &Socket, line: &mut Line<'_>) {
+pub(super) fn append_socket(socket: &Socket, repeated: &mut Repeated, line: &mut Line<'_>) {
     let Socket {
         id,
         family,
@@ -162,7 +163,9 @@ pub(super) fn append_socket(socket: &Socket, line: &mut Line<'_>) {
     line.address(key!("local"), *local);
     line.address(key!("remote"), *remote);
     line.flag(key!("v4mapped"), *v4mapped);
-    line.known_number(key!("netns"), *netns);
+    if let Some(netns) = netns {
+        repeated.netns.append(line, netns, |line| line.number(key!("netns"), *netns));
+    }
     line.known_number(key!("pid"), *pid);
     line.known_text(key!("comm"), comm.as_deref());
     line.known_text(key!("comm_hex"), comm_hex.as_deref());
@@ -179,7 +182,7 @@ pub(super) fn append_socket(socket: &Socket, line: &mut Line<'_>) {
     }
 }
 
-pub(super) fn append_tcp(tcp: &Tcp, line: &mut Line<'_>) {
+pub(super) fn append_tcp(tcp: &Tcp, repeated: &mut Repeated, line: &mut Line<'_>) {
     let Tcp {
         state,
         rto_ms,
@@ -206,28 +209,37 @@ pub(super) fn append_tcp(tcp: &Tcp, line: &mut Line<'_>) {
     }
     line.known_number(key!("rto_ms"), rto_ms);
     line.known_number(key!("srtt_us"), srtt_us);
-    line.known_number(key!("retransmits"), retransmits);
-    line.known_number(key!("backoff"), backoff);
-    line.known_number(key!("total_retransmits"), total_retransmits);
-    line.known_number(key!("probes_out"), probes_out);
-    line.known_number(key!("unacked_bytes"), unacked_bytes);
-    line.known_number(key!("unsent_bytes"), unsent_bytes);
-    line.known_number(key!("unread_bytes"), unread_bytes);
+    let troubles =
+        ([retransmits, backoff, total_retransmits, probes_out], [unacked_bytes, unsent_bytes, unread_bytes]);
+    repeated.troubles.append(line, &troubles, |line| {
+        line.known_number(key!("retransmits"), retransmits);
+        line.known_number(key!("backoff"), backoff);
+        line.known_number(key!("total_retransmits"), total_retransmits);
+        line.known_number(key!("probes_out"), probes_out);
+        line.known_number(key!("unacked_bytes"), unacked_bytes);
+        line.known_number(key!("unsent_bytes"), unsent_bytes);
+        line.known_number(key!("unread_bytes"), unread_bytes);
+    });
     line.known_number(key!("send_window_bytes"), send_window_bytes);
     line.known_number(key!("cwnd"), cwnd);
     line.known_number(key!("last_sent_ms"), last_sent_ms);
     line.known_number(key!("last_received_ms"), last_received_ms);
     line.known_number(key!("last_data_received_ms"), last_data_received_ms);
-    if let Some(KeepaliveSettings { enabled, idle_ms, interval_ms, probes }) = keepalive {
-        line.key(key!("keepalive"));
-        line.object(|line| {
-            line.bool(key!("enabled"), enabled);
-            line.number(key!("idle_ms"), idle_ms);
-            line.number(key!("interval_ms"), interval_ms);
-            line.number(key!("probes"), probes);
-        });
+    if let Some(settings) = keepalive {
+        repeated.keepalive.append(line, &settings, |line| append_keepalive(settings, line));
     }
     line.known_number(key!("user_timeout_ms"), user_timeout_ms);
     line.known_number(key!("gives_up_in_ms"), gives_up_in_ms);
     line.known_number(key!("stalled_ms"), stalled_ms);
+}
+
+fn append_keepalive(settings: KeepaliveSettings, line: &mut Line<'_>) {
+    let KeepaliveSettings { enabled, idle_ms, interval_ms, probes } = settings;
+    line.key(key!("keepalive"));
+    line.object(|line| {
+        line.bool(key!("enabled"), enabled);
+        line.number(key!("idle_ms"), idle_ms);
+        line.number(key!("interval_ms"), interval_ms);
+        line.number(key!("probes"), probes);
+    });
 }

@@ -46,6 +46,12 @@ impl<'a> Line<'a> {
         self.0.extend_from_slice(key);
     }
 
+    /// Fields that were written before.
+    #[inline]
+    pub(super) fn fields(&mut self, written: &[u8]) {
+        self.0.extend_from_slice(written);
+    }
+
     #[inline]
     pub(super) fn number<const N: usize>(&mut self, key: &[u8; N], value: impl Into<u64>) {
         self.key(key);
@@ -63,7 +69,12 @@ impl<'a> Line<'a> {
     #[inline]
     pub(super) fn bool<const N: usize>(&mut self, key: &[u8; N], value: bool) {
         self.key(key);
-        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+        // The length of each is known when this is compiled, that of one or the other is not.
+        if value {
+            self.0.extend_from_slice(b"true");
+        } else {
+            self.0.extend_from_slice(b"false");
+        }
     }
 
     /// A field that is absent where it is false.

@@ -1,0 +1,65 @@
+//! What most lines have in common with the one before: it is copied, not written anew.
+
+use std::sync::Arc;
+
+use super::line::Line;
+use crate::record::KeepaliveSettings;
+
+/// How a value was written last.
+#[derive(Debug)]
+pub(super) struct Again<T> {
+    last: Option<T>,
+    written: Vec<u8>,
+}
+
+impl<T> Default for Again<T> {
+    fn default() -> Self {
+        Self { last: None, written: Vec::new() }
+    }
+}
+
+impl<T: PartialEq + Clone> Again<T> {
+    /// Appends the fields that tell a value, as `write` does; where it is the same as the last time, a copy of what was written then.
+    #[inline]
+    pub(super) fn append(&mut self, line: &mut Line<'_>, value: &T, write: impl FnOnce(&mut Line<'_>)) {
+        if self.last.as_ref() == Some(value) {
+            return line.fields(&self.written);
+        }
+        self.written.clear();
+        write(&mut Line::at_the_end_of(&mut self.written));
+        line.fields(&self.written);
+        self.last = Some(value.clone());
+    }
+}
+
+/// What is the same in the lines of most connections of a host.
+#[derive(Debug, Default)]
+pub(super) struct Repeated {
+    pub(super) host: Again<Arc<str>>,
+    pub(super) netns: Again<u32>,
+    pub(super) troubles: Again<Troubles>,
+    pub(super) keepalive: Again<KeepaliveSettings>,
+}
+
+/// The counters of a socket that are zero while all is well, in the order of the fields: of retransmissions and probes, and of bytes that
+/// wait.
+pub(super) type Troubles = ([Option<u32>; 4], [Option<u64>; 3]);
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::key;
+    use super::*;
+
+    #[test]
+    fn what_is_the_same_is_not_written_anew_and_what_is_not_is() {
+        let (mut lines, mut times, mut again) = (Vec::new(), 0, Again::default());
+        for number in [1_u32, 1, 2, 1, 1] {
+            let line = &mut Line::at_the_end_of(&mut lines);
+            again.append(line, &number, |line| {
+                times += 1;
+                line.number(key!("n"), number);
+            });
+        }
+        assert_eq!((str::from_utf8(&lines), times), (Ok(r#","n":1,"n":1,"n":2,"n":1,"n":1"#), 3));
+    }
+}
