@@ -50,7 +50,7 @@ impl Append for Vec<u8> {
         }
         let digits = eight_digits(number);
         // The last one stands even where it is zero.
-        let zeros = (digits & 0x000f_0f0f_0f0f_0f0f | 1 << 56).trailing_zeros() / u8::BITS;
+        let zeros = ((digits & 0x000f_0f0f_0f0f_0f0f) | (1 << 56)).trailing_zeros() / u8::BITS;
         self.extend_from_slice(&(digits >> (zeros * u8::BITS)).to_le_bytes());
         self.truncate(self.len() - zeros as usize);
     }
@@ -63,12 +63,12 @@ const NINE_DIGITS: u64 = 100_000_000;
 /// halves of the number, then its quarters, then its digits are divided side by side in one word.
 #[inline]
 pub(crate) const fn eight_digits(number: u64) -> u64 {
-    let halves = number / 10_000 | (number % 10_000) << 32;
+    let halves = (number / 10_000) | ((number % 10_000) << 32);
     // Up to 9,999 the hundredth part is 10,486 / 2^20 of it, up to 99 the tenth part 103 / 2^10.
-    let hundreds = (halves * 10_486) >> 20 & 0x7f_0000_007f;
-    let quarters = hundreds | (halves - hundreds * 100) << 16;
-    let tens = (quarters * 103) >> 10 & 0x000f_000f_000f_000f;
-    u64::from_le_bytes([b'0'; 8]) + (tens | (quarters - tens * 10) << 8)
+    let hundreds = ((halves * 10_486) >> 20) & 0x7f_0000_007f;
+    let quarters = hundreds | ((halves - hundreds * 100) << 16);
+    let tens = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
+    u64::from_le_bytes([b'0'; 8]) + (tens | ((quarters - tens * 10) << 8))
 }
 
 /// A number in decimal.
