@@ -27,6 +27,7 @@ const LISTEN: u8 = 10;
 const SHUTDOWN_MASK: u8 = 3;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
     if let Some(sk) = Sock::tcp(sk) {
