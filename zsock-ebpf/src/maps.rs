@@ -177,6 +177,9 @@ pub(crate) fn storage(sk: Sock) -> Option<&'static mut Past> {
     if setting!(by_address) != 0 {
         return by_address::find(sk);
     }
+    if STORED.load() == 0 {
+        return None;
+    }
     storage_with(sk, 0)
 }
 
