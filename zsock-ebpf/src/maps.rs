@@ -11,9 +11,9 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::{self, Control, Counters, Past, Remote, Rest, States};
 
-use crate::{arrays, by_address};
 use crate::read::Sock;
 use crate::rodata::setting;
+use crate::{arrays, by_address};
 
 /// Records to user space; the agent sets its size.
 #[btf_map]

@@ -126,9 +126,10 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let queue = Queue::of(tp);
     let Some(past) = memory::of_or_new(sk) else { return false };
     past.watch.holds = 0;
-    match &queue {
-        Some(queue) => queue.note(&mut past.watch),
-        None => pass::note_connection(tp, past, control),
+    if Queue::is_of(tp) {
+        queue.note(&mut past.watch);
+    } else {
+        pass::note_connection(tp, past, control);
     }
     let (holds, told) = pass::conditions(&past.watch);
     quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
@@ -142,13 +143,13 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     memory::announce_past(ctx, past, cookie, event.time_ns);
     event.detail = holds;
     event.detail2 = told;
-    hand_over(ctx, tp, &event, &mut past.watch, queue);
+    hand_over(ctx, tp, &event, &mut past.watch, &queue);
     true
 }
 
 /// Tells of the conditions that hold. Where there is no room for that, the next pass tells it.
 #[inline(always)]
-fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: Option<Queue>) {
+fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: &Queue) {
     let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
@@ -157,7 +158,6 @@ fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Wa
     watch.told = event.detail;
     watch.flags &= !watch_flag::RESTLESS;
     emit::fill::<Direct>(&mut record.event, tp, event);
-    let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
     record.queue = queue.length;
     record.backlog = queue.backlog;
     record.oldest = queue.oldest;
