@@ -141,7 +141,7 @@ pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64
     let record = unsafe { &mut *entry.as_mut_ptr() };
     emit::head(&mut record.head, Kind::Past, cookie, time_ns, 0);
     words::copy(&mut record.past, past);
-    emit::submit(entry, Kind::Past, time_ns);
+    emit::submit(entry);
     if TROUBLED.get_ptr(cookie).is_none() {
         // A full map evicts its oldest entry: a hook without access to that socket's memory asks the agent then.
         let _ = TROUBLED.insert(cookie, &NOTHING, 0);

@@ -5,7 +5,8 @@
 //! same offsets.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
+use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use zsock_common::offsets::ABSENT;
@@ -56,7 +57,7 @@ impl Read for Probed {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a field has a few bytes")]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
-        let mut value = MaybeUninit::<T>::zeroed();
+        let mut value = MaybeUninit::<T>::uninit();
         let from = (base as usize).wrapping_add((offset & 0xffff) as usize) as *const c_void;
         // SAFETY: writes `size_of::<T>()` bytes into `value`, zeros where `from` cannot be read; `T` is an integer.
         unsafe {
@@ -80,7 +81,7 @@ pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32
 #[inline(always)]
 pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_void {
     if offset == ABSENT || base.is_null() {
-        return core::ptr::null();
+        return ptr::null();
     }
     // SAFETY: as in `field`; the verifier knows the type of a pointer that is loaded directly.
     unsafe { R::load(base, offset) }
@@ -172,7 +173,7 @@ pub(crate) fn is_stream<R: Read>(sk: *const c_void) -> bool {
 pub(crate) fn socket_of_file<R: Read>(file: *const c_void) -> *const c_void {
     let inode = pointer::<R>(file, offset!(file_inode));
     if field::<R, u16>(inode, offset!(inode_mode)) & FILE_TYPE != SOCKET {
-        return core::ptr::null();
+        return ptr::null();
     }
     pointer::<Probed>(pointer::<R>(file, offset!(file_private)), offset!(socket_sk))
 }
@@ -184,11 +185,11 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
     into.family = family;
     into.reserved = 0;
     if family == AF_INET6 {
-        into.local = field::<R, [u64; 2]>(sk, offset!(skc_v6_rcv_saddr)).bytes();
-        into.remote = field::<R, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes();
+        into.local = bytes(field::<R, [u64; 2]>(sk, offset!(skc_v6_rcv_saddr)));
+        into.remote = bytes(field::<R, [u64; 2]>(sk, offset!(skc_v6_daddr)));
     } else {
-        into.local = mapped(field::<R, u32>(sk, offset!(skc_rcv_saddr)));
-        into.remote = mapped(field::<R, u32>(sk, offset!(skc_daddr)));
+        into.local = bytes(mapped(field::<R, u32>(sk, offset!(skc_rcv_saddr))));
+        into.remote = bytes(mapped(field::<R, u32>(sk, offset!(skc_daddr))));
     }
     let number: u16 = field::<R, u16>(sk, offset!(skc_num));
     // At the change to CLOSE the port has been put back already; the inet_sock still has it.
@@ -203,12 +204,13 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
 #[inline(always)]
 pub(crate) fn remote(sk: *const c_void) -> Remote {
     let is_ipv6 = field::<Direct, u16>(sk, offset!(skc_family)) == AF_INET6;
+    let address = if is_ipv6 {
+        field::<Direct, [u64; 2]>(sk, offset!(skc_v6_daddr))
+    } else {
+        mapped(field::<Direct, u32>(sk, offset!(skc_daddr)))
+    };
     Remote {
-        address: if is_ipv6 {
-            field::<Direct, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes()
-        } else {
-            mapped(field::<Direct, u32>(sk, offset!(skc_daddr)))
-        },
+        address: bytes(address),
         port: u32::from(u16::from_be(field::<Direct, u16>(sk, offset!(skc_dport)))),
     }
 }
@@ -228,11 +230,11 @@ pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
     into.family = family;
     into.reserved = 0;
     if family == AF_INET6 {
-        into.local = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_rcv_saddr)).bytes();
-        into.remote = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_daddr)).bytes();
+        into.local = bytes(field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_rcv_saddr)));
+        into.remote = bytes(field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_daddr)));
     } else {
-        into.local = mapped(field::<Direct, u32>(sk_common, offset!(skc_rcv_saddr)));
-        into.remote = mapped(field::<Direct, u32>(sk_common, offset!(skc_daddr)));
+        into.local = bytes(mapped(field::<Direct, u32>(sk_common, offset!(skc_rcv_saddr))));
+        into.remote = bytes(mapped(field::<Direct, u32>(sk_common, offset!(skc_daddr))));
     }
     into.local_port = field::<Direct, u16>(sk_common, offset!(skc_num));
     into.remote_port = u16::from_be(field::<Direct, u16>(sk_common, offset!(skc_dport)));
@@ -250,21 +252,15 @@ pub(crate) fn common_state(sk_common: *const c_void) -> u8 {
     if kept_as == 0 { state } else { kept_as }
 }
 
-trait Bytes {
-    fn bytes(self) -> [u8; 16];
-}
-
-impl Bytes for [u64; 2] {
-    #[inline(always)]
-    fn bytes(self) -> [u8; 16] {
-        // SAFETY: same size, and every bit pattern is a byte.
-        unsafe { core::mem::transmute(self) }
-    }
+#[inline(always)]
+fn bytes(address: [u64; 2]) -> [u8; 16] {
+    // SAFETY: same size, and every bit pattern is a byte.
+    unsafe { mem::transmute(address) }
 }
 
 #[inline(always)]
-fn mapped(address: u32) -> [u8; 16] {
-    [0, u64::from(IPV4_MAPPED) | u64::from(address) << 32].bytes()
+fn mapped(address: u32) -> [u64; 2] {
+    [0, u64::from(IPV4_MAPPED) | u64::from(address) << 32]
 }
 
 /// Fills in how TCP stands. `sk` is a `struct tcp_sock`.

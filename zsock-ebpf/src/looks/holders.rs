@@ -159,7 +159,7 @@ fn held<H: Held>(ctx: &Row<FileRow>, sk: H, task: *const c_void) {
     emit::head(&mut record.head, Kind::Holder, cookie, time_ns, 0);
     process::write::<Direct>(&mut record.holder, task);
     record.inode = read::field::<H::Read, u64>(sk.tcp_sock(), offset!(sk_ino));
-    emit::submit(entry, Kind::Holder, time_ns);
+    emit::submit(entry);
 }
 
 /// Remembers who holds a socket that is older than zsock. Of several, the one that started first: the others inherited it.
@@ -202,5 +202,5 @@ fn tell_clock(ctx: &Row<FileRow>) {
     let time_ns = emit::now_ns();
     emit::head(&mut record.head, Kind::Clock, 0, time_ns, 0);
     record.jiffies = emit::jiffies();
-    emit::submit(entry, Kind::Clock, time_ns);
+    emit::submit(entry);
 }

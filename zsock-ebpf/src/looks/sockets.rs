@@ -162,5 +162,5 @@ fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Wa
     record.backlog = queue.backlog;
     record.oldest = queue.oldest;
     record.reserved = 0;
-    emit::submit(entry, Kind::Look, event.time_ns);
+    emit::submit(entry);
 }

@@ -32,7 +32,7 @@ fn retransmitted(ctx: &BtfTracePointContext, listener: Sock, request: *const c_v
     record.num_timeout = u32::from(read::bits::<Direct>(request, offset!(request_num_timeout)));
     record.timeout = read::field::<Direct, u32>(request, offset!(request_timeout));
     if filter::wants_endpoints(&record.endpoints) {
-        emit::submit(entry, Kind::SynAckRetransmit, time_ns);
+        emit::submit_trouble(entry, time_ns);
     } else {
         entry.discard(0);
     }
