@@ -196,7 +196,7 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
     into.local_port =
         if number == 0 { u16::from_be(field::<R, u16>(sk, offset!(inet_sport))) } else { number };
     into.remote_port = u16::from_be(field::<R, u16>(sk, offset!(skc_dport)));
-    into.netns = field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode));
+    into.netns = netns::<R>(sk);
     into.uid = field::<R, u32>(sk, offset!(sk_uid));
 }
 
@@ -215,17 +215,29 @@ pub(crate) fn remote(sk: *const c_void) -> Remote {
     }
 }
 
-/// The same of a request that is not a full socket yet.
+/// The same of a request that is not a full socket yet. The listener is a `struct tcp_sock`.
 #[inline(always)]
 pub(crate) fn request_endpoints(into: &mut Endpoints, request: *const c_void, listener: *const c_void) {
-    common_endpoints(into, request);
-    into.netns = field::<Direct, u32>(pointer::<Direct>(listener, offset!(skc_net)), offset!(netns_inode));
+    common_ends(into, request);
+    into.netns = netns::<Direct>(listener);
     into.uid = field::<Direct, u32>(listener, offset!(sk_uid));
 }
 
 /// The same of what may be no full socket: all that a `struct sock_common` has. Its user is not there.
 #[inline(always)]
 pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
+    common_ends(into, sk_common);
+    into.netns = netns::<Direct>(sk_common);
+    into.uid = 0;
+}
+
+#[inline(always)]
+fn netns<R: Read>(sk: *const c_void) -> u32 {
+    field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode))
+}
+
+#[inline(always)]
+fn common_ends(into: &mut Endpoints, sk_common: *const c_void) {
     let family: u16 = field::<Direct, u16>(sk_common, offset!(skc_family));
     into.family = family;
     into.reserved = 0;
@@ -238,8 +250,6 @@ pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
     }
     into.local_port = field::<Direct, u16>(sk_common, offset!(skc_num));
     into.remote_port = u16::from_be(field::<Direct, u16>(sk_common, offset!(skc_dport)));
-    into.netns = field::<Direct, u32>(pointer::<Direct>(sk_common, offset!(skc_net)), offset!(netns_inode));
-    into.uid = 0;
 }
 
 /// The state of what is no full socket, of which the verifier knows a `struct sock_common`. `FIN_WAIT2` without a process is kept in the same

@@ -10,7 +10,7 @@ use zsock_common::wire::{ClockRecord, Control, HolderRecord, Kind, Past, Process
 
 use crate::by_address::Unnamed;
 use crate::looks::Row;
-use crate::looks::sockets::{WALKED_BYTES, fill};
+use crate::looks::sockets::{Seq, WALKED_BYTES};
 use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WANTED, WRITE_FUNCTION};
 use crate::read::{self, Direct, Probed, Read, Sock};
 use crate::rodata::{offset, setting};
@@ -39,7 +39,9 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     let is_seed = control.look == look::SEED;
     let number = read::field::<Direct, u64>(meta, SEQ_NUM);
     if number % WALKED == WALKED - 1 {
-        fill(meta.cast_mut(), WALKED_BYTES);
+        if let Some(seq) = Seq::of(meta) {
+            seq.fill(WALKED_BYTES);
+        }
     }
     if is_seed && number == 0 {
         tell_clock(&Row(row));
