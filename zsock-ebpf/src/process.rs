@@ -15,7 +15,7 @@ use crate::words;
 /// `PF_KTHREAD`: a kernel thread, such as the one that closes files late; nobody's process.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
-/// The process of the running task; [`Process::NONE`] for the kernel's own threads.
+/// Writes the process of the running task over [`Process::NONE`], which stays where it is one of the kernel's own threads.
 #[inline(always)]
 pub(crate) fn write_current(into: &mut Process) {
     if setting!(by_address) == 0 {
@@ -47,9 +47,10 @@ fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// The process of `task`; [`Process::NONE`] for the kernel's own threads.
+/// Writes the process of `task`; [`Process::NONE`] for the kernel's own threads.
 #[inline(always)]
 pub(crate) fn write<R: Read>(into: &mut Process, task: *const c_void) {
+    words::clear(into);
     write_with::<R>(into, task, || {
         let css = read::pointer::<R>(task, offset!(task_cgroups));
         let cgroup = read::pointer::<R>(css, offset!(css_set_cgroup));
@@ -61,15 +62,11 @@ pub(crate) fn write<R: Read>(into: &mut Process, task: *const c_void) {
 #[inline(always)]
 fn write_with<R: Read>(into: &mut Process, task: *const c_void, cgroup: impl FnOnce() -> u64) {
     if read::field::<R, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
-        words::clear(into);
         return;
     }
     let leader = read::pointer::<R>(task, offset!(task_group_leader));
-    into.cgroup = cgroup();
-    into.tgid = read::field::<R, u32>(task, offset!(task_tgid));
-    into.reserved = 0;
-    into.start_ns = read::field::<R, u64>(leader, offset!(task_start_boottime));
+    let start_ns = read::field::<R, u64>(leader, offset!(task_start_boottime));
+    let tgid = read::field::<R, u32>(task, offset!(task_tgid));
     let comm: [u64; 2] = read::field::<R, [u64; 2]>(leader, offset!(task_comm));
-    // SAFETY: same size, and every bit pattern is a byte.
-    into.comm = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) };
+    words::write(into, [tgid.into(), start_ns, cgroup(), comm[0], comm[1]]);
 }
