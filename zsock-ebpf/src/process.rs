@@ -47,10 +47,9 @@ fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Writes the process of `task`; [`Process::NONE`] for the kernel's own threads.
+/// Writes the process of `task` over [`Process::NONE`].
 #[inline(always)]
 pub(crate) fn write<R: Read>(into: &mut Process, task: *const c_void) {
-    words::clear(into);
     write_with::<R>(into, task, || {
         let css = read::pointer::<R>(task, offset!(task_cgroups));
         let cgroup = read::pointer::<R>(css, offset!(css_set_cgroup));

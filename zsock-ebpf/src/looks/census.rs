@@ -63,6 +63,7 @@ extern "C" fn census_holders(row: *const FileRow) -> i32 {
     holder.cookie = cookie;
     holder.fd = fd;
     holder.reserved = 0;
+    words::clear(&mut holder.process);
     process::write::<Direct>(&mut holder.process, task);
     write(meta.cast_mut(), holder);
     0
