@@ -40,9 +40,6 @@ pub(crate) static STALLED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 #[btf_map]
 pub(crate) static WANTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 
-/// The value of a key that says it all. Not on the stack, for what is said in [`arrays`].
-pub(crate) static NOTHING: u32 = 0;
-
 /// What cannot be handed over is counted.
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -124,6 +121,16 @@ pub(crate) struct TimerMark {
     pub(crate) pending: u8,
     /// The tracepoint of a retransmission was passed since.
     pub(crate) retransmitted: u8,
+}
+
+/// The value of a key that says it all. Not on the stack, for what is said in [`arrays`].
+static NOTHING: u32 = 0;
+
+/// Puts a socket into a set, by its cookie.
+#[inline(always)]
+pub(crate) fn include<const COUNT: usize>(set: &LruHashMap<u64, u32, COUNT>, cookie: u64) {
+    let nothing: &u32 = &NOTHING;
+    let _ = set.insert(cookie, nothing, 0);
 }
 
 /// How many sockets have memory of their own, beside the slots.

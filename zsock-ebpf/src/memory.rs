@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use zsock_common::wire::{Kind, MAX_TRANSITIONS, Past, PastRecord, past_flag, watch_flag};
 
 use crate::emit;
-use crate::maps::{self, NOTHING, TROUBLED};
+use crate::maps::{self, TROUBLED};
 use crate::read::Sock;
 use crate::rodata::setting;
 use crate::{by_address, slots, words};
@@ -144,7 +144,7 @@ pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64
     emit::submit(entry);
     if TROUBLED.get_ptr(cookie).is_none() {
         // A full map evicts its oldest entry: a hook without access to that socket's memory asks the agent then.
-        let _ = TROUBLED.insert(cookie, &NOTHING, 0);
+        maps::include(&TROUBLED, cookie);
     }
 }
 

@@ -38,10 +38,10 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     let Some(control) = maps::control() else { return 0 };
     let is_seed = control.look == look::SEED;
     let number = read::field::<Direct, u64>(meta, SEQ_NUM);
-    if number % WALKED == WALKED - 1 {
-        if let Some(seq) = Seq::of(meta) {
-            seq.fill(WALKED_BYTES);
-        }
+    if number % WALKED == WALKED - 1
+        && let Some(seq) = Seq::of(meta)
+    {
+        seq.fill(WALKED_BYTES);
     }
     if is_seed && number == 0 {
         tell_clock(&Row(row));
