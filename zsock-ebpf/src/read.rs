@@ -49,7 +49,7 @@ impl Read for Direct {
     #[inline(always)]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
         // SAFETY: the verifier checks this very access against the kernel's type of `base`.
-        unsafe { base.byte_add((offset & 0xffff) as usize).cast::<T>().read_volatile() }
+        unsafe { base.byte_add(offset as usize).cast::<T>().read_volatile() }
     }
 }
 
@@ -58,7 +58,7 @@ impl Read for Probed {
     #[expect(clippy::cast_possible_truncation, reason = "a field has a few bytes")]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
         let mut value = MaybeUninit::<T>::uninit();
-        let from = (base as usize).wrapping_add((offset & 0xffff) as usize) as *const c_void;
+        let from = (base as usize).wrapping_add(offset as usize) as *const c_void;
         // SAFETY: writes `size_of::<T>()` bytes into `value`, zeros where `from` cannot be read; `T` is an integer.
         unsafe {
             bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
@@ -67,10 +67,19 @@ impl Read for Probed {
     }
 }
 
+/// More than the largest [`bit_field`](zsock_common::offsets::bit_field). To compare with [`ABSENT`] takes two instructions.
+const BEYOND: u32 = 1 << 28;
+
+/// Whether this kernel lacks the field whose offset this is.
+#[inline(always)]
+fn is_absent(offset: u32) -> bool {
+    offset > BEYOND
+}
+
 /// The field at `offset`, its default where this kernel has none.
 #[inline(always)]
 pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32) -> T {
-    if offset == ABSENT || base.is_null() {
+    if is_absent(offset) || base.is_null() {
         return T::default();
     }
     // SAFETY: `base` comes from a hook's arguments or from a field of pointer type that was loaded from one.
@@ -80,7 +89,7 @@ pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32
 /// The pointer at `offset`, null where this kernel has none.
 #[inline(always)]
 pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_void {
-    if offset == ABSENT || base.is_null() {
+    if is_absent(offset) || base.is_null() {
         return ptr::null();
     }
     // SAFETY: as in `field`; the verifier knows the type of a pointer that is loaded directly.
@@ -90,9 +99,9 @@ pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_voi
 /// The bit field described by `offset`.
 #[inline(always)]
 pub(crate) fn bits<R: Read>(base: *const c_void, offset: u32) -> u8 {
-    let byte: u8 = field::<R, u8>(base, offset);
+    let byte: u8 = if is_absent(offset) { 0 } else { field::<R, u8>(base, offset & 0xffff) };
     let (shift, width) = (offset >> 16 & 0xff, offset >> 24);
-    if offset == ABSENT || width == 0 { byte } else { (byte >> shift) & (u8::MAX >> (8 - width)) }
+    if is_absent(offset) || width == 0 { byte } else { (byte >> shift) & (u8::MAX >> (8 - width)) }
 }
 
 impl Sock {
