@@ -298,7 +298,8 @@ impl Trace {
         self.count_runs(now_ns);
         self.report_self();
         let account = self.account()?;
-        self.output.end(self.clock.at(now_ns), duration, account)
+        self.output.end(self.clock.at(now_ns), duration, account)?;
+        self.kernel.check()
     }
 
     /// Says it once when sockets had to be let go.

@@ -68,7 +68,7 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     events: AsyncFd<Ring>,
-    /// The ring buffer held what cannot be: nothing more is read from it.
+    /// Why nothing more can be read from the ring buffer.
     broken: Option<Broken>,
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
@@ -249,6 +249,17 @@ impl Kernel {
         *broken = read.err();
     }
 
+    /// Whether [`Kernel::drain`] could read on.
+    ///
+    /// # Errors
+    /// When it could not; it is said once.
+    pub fn check(&mut self) -> Result<()> {
+        match self.broken.take() {
+            Some(broken) => Err(anyhow!(broken).context("read what the programs tell")),
+            None => Ok(()),
+        }
+    }
+
     /// Records handed to [`Kernel::drain`]'s callers so far.
     #[must_use]
     pub fn drained(&self) -> u64 {
@@ -265,9 +276,7 @@ impl Kernel {
     /// # Errors
     /// When the descriptor can no longer be waited for, or nothing more can be read.
     pub async fn readable(&mut self) -> Result<()> {
-        if let Some(broken) = self.broken {
-            return Err(anyhow!(broken).context("read what the programs tell"));
-        }
+        self.check()?;
         self.events.readable_mut().await.context("wait for the ring buffer")?.clear_ready();
         Ok(())
     }
