@@ -249,6 +249,11 @@ impl Kernel {
         *broken = read.err();
     }
 
+    /// Unmaps what of the ring buffer is not being read. To be called now and then, so that a storm does not leave it mapped.
+    pub fn unmap_spare(&mut self) {
+        self.events.get_mut().unmap_spare();
+    }
+
     /// Whether [`Kernel::drain`] could read on.
     ///
     /// # Errors

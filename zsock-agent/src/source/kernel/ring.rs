@@ -36,6 +36,8 @@ pub(super) struct Ring {
     given_back: usize,
     /// How far the kernel had written when that was last asked.
     written: usize,
+    /// How far it was read when that was last compared.
+    compared: usize,
     /// A record that was in two pieces.
     joined: Vec<u8>,
 }
@@ -80,7 +82,14 @@ impl Ring {
         let shared = Shared::map(fd, size_bytes).context("map the ring buffer")?;
         let position = shared.consumed().load(Ordering::Relaxed);
         ensure!(position.is_multiple_of(HEADER_BYTES), "{position} is no position in a ring buffer");
-        Ok(Self { shared, position, given_back: position, written: position, joined: Vec::new() })
+        Ok(Self {
+            shared,
+            position,
+            given_back: position,
+            written: position,
+            compared: position,
+            joined: Vec::new(),
+        })
     }
 
     /// Hands every record that is there to `each`, until one begins `most_bytes` after the first or later.
@@ -100,6 +109,15 @@ impl Ring {
         }
         self.give_back();
         was_one.map(|_| ())
+    }
+
+    /// Unmaps all but the piece that is being read, where less than one was read since the last time: while records come fast, to map it anew
+    /// would cost more than it saves.
+    pub(super) fn unmap_spare(&mut self) {
+        let compared = std::mem::replace(&mut self.compared, self.position);
+        if self.position.wrapping_sub(compared) < self.shared.piece_bytes {
+            self.shared.unmap_but(self.position);
+        }
     }
 
     /// Hands the next record to `each`, or passes one over that was thrown away. Returns whether there was one.

@@ -1,7 +1,7 @@
 //! The memory that the kernel and the reader of a ring buffer share: a page with how far was read, a page with how far is written, and the
 //! records.
 //!
-//! The records are mapped piece by piece, as they are read. The kernel maps all of a piece at once, and what is mapped counts as resident
+//! The records are mapped in pieces, those that are being read. The kernel maps all of a piece at once, and what is mapped counts as resident
 //! memory, written or not. Aya's reader maps the whole buffer twice, one copy behind the other, so that no record is ever in two parts.
 
 use std::io;
@@ -14,18 +14,18 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::HEADER_BYTES;
 
-/// The size of a piece: as much as waits when the reader is woken. To map one takes microseconds, and it holds more than a thousand records.
-pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// A buffer is mapped in so many pieces, where none is smaller than a page.
+pub(super) const PIECES: usize = 32;
 
 pub(super) struct Shared {
     fd: OwnedFd,
     consumed: MmapRaw,
     produced: MmapRaw,
-    /// The piece that is mapped, and where it begins in the buffer.
-    piece: MmapRaw,
-    begin: usize,
+    /// The records, as far as they are mapped.
+    pieces: Box<[Option<MmapRaw>]>,
     page_bytes: usize,
     pub(super) size_bytes: usize,
+    pub(super) piece_bytes: usize,
 }
 
 impl Shared {
@@ -41,8 +41,12 @@ impl Shared {
         );
         let consumed = MmapOptions::new().len(page_bytes).map_raw(&fd)?;
         let produced = read_only(fd.as_fd(), page_bytes, page_bytes)?;
-        let piece = read_only(fd.as_fd(), 2 * page_bytes, size_bytes.min(PIECE_BYTES))?;
-        Ok(Self { fd, consumed, produced, piece, begin: 0, page_bytes, size_bytes })
+        let piece_bytes = (size_bytes / PIECES).max(page_bytes);
+        let pieces = (0..size_bytes / piece_bytes).map(|_| None).collect();
+        let mut shared = Self { fd, consumed, produced, pieces, page_bytes, size_bytes, piece_bytes };
+        // That it can be mapped is known before it is needed.
+        shared.piece(shared.consumed().load(Ordering::Relaxed))?;
+        Ok(shared)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -68,10 +72,10 @@ impl Shared {
     /// # Errors
     /// When it cannot be mapped.
     pub(super) fn header(&mut self, position: usize) -> io::Result<u32> {
-        let at = self.turn_to(position)?;
+        let (piece, at) = self.piece(position)?;
         assert!(at.is_multiple_of(HEADER_BYTES), "no header can be at {position}");
         // SAFETY: as above, and headers fit in between any of their places and the end of the piece.
-        let header = unsafe { &*self.piece.as_ptr().add(at).cast::<AtomicU32>() }.load(Ordering::Relaxed);
+        let header = unsafe { &*piece.as_ptr().add(at).cast::<AtomicU32>() }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         Ok(header)
     }
@@ -82,21 +86,43 @@ impl Shared {
     /// # Errors
     /// When they cannot be mapped.
     pub(super) fn bytes(&mut self, position: usize, most: usize) -> io::Result<&[u8]> {
-        let at = self.turn_to(position)?;
-        let length = most.min(self.piece.len() - at);
+        let (piece, at) = self.piece(position)?;
+        let length = most.min(piece.len() - at);
         // SAFETY: they are in the piece, and the kernel leaves them alone until `consumed` says that they were read.
-        Ok(unsafe { std::slice::from_raw_parts(self.piece.as_ptr().add(at), length) })
+        Ok(unsafe { std::slice::from_raw_parts(piece.as_ptr().add(at), length) })
     }
 
-    /// Maps the piece that a position is in, unless it is. Returns where in the piece that is.
-    fn turn_to(&mut self, position: usize) -> io::Result<usize> {
-        let at = position & (self.piece.len() - 1);
-        let begin = (position & (self.size_bytes - 1)) - at;
-        if begin != self.begin {
-            self.piece = read_only(self.fd.as_fd(), 2 * self.page_bytes + begin, self.piece.len())?;
-            self.begin = begin;
+    /// Unmaps the records but for the piece that a position is in.
+    pub(super) fn unmap_but(&mut self, position: usize) {
+        let (kept, _) = self.place(position);
+        for (_, piece) in self.pieces.iter_mut().enumerate().filter(|(number, _)| *number != kept) {
+            *piece = None;
         }
-        Ok(at)
+    }
+
+    /// How much of the records is mapped.
+    #[cfg(test)]
+    pub(super) fn mapped_bytes(&self) -> usize {
+        self.pieces.iter().flatten().map(MmapRaw::len).sum()
+    }
+
+    /// The piece that a position is in, which is mapped where it is not, and where in it that is.
+    fn piece(&mut self, position: usize) -> io::Result<(&MmapRaw, usize)> {
+        let (number, at) = self.place(position);
+        let piece = match &mut self.pieces[number] {
+            Some(piece) => piece,
+            none => {
+                let offset = 2 * self.page_bytes + number * self.piece_bytes;
+                none.insert(read_only(self.fd.as_fd(), offset, self.piece_bytes)?)
+            }
+        };
+        Ok((piece, at))
+    }
+
+    /// The number of the piece that a position is in, and where in it that is.
+    fn place(&self, position: usize) -> (usize, usize) {
+        let at = position & (self.size_bytes - 1);
+        (at >> self.piece_bytes.trailing_zeros(), at & (self.piece_bytes - 1))
     }
 }
 

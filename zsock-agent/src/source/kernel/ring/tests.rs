@@ -7,7 +7,7 @@ use nix::unistd::{SysconfVar, ftruncate, sysconf};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::shared::PIECE_BYTES;
+use super::shared::PIECES;
 use super::*;
 
 /// The kernel's end of a ring buffer, in a file that is laid out as the kernel shares it.
@@ -19,8 +19,9 @@ struct Writer {
     written: usize,
 }
 
-/// More than one piece.
-const SIZE_BYTES: usize = 2 * PIECE_BYTES;
+/// Pieces are of 64 KiB then, which is a whole number of pages everywhere.
+const SIZE_BYTES: usize = 2 << 20;
+const PIECE_BYTES: usize = SIZE_BYTES / PIECES;
 
 impl Writer {
     /// Of a ring buffer in which all is read up to `position`.
@@ -137,6 +138,23 @@ fn a_record_of_many_pieces_comes_whole() {
 }
 
 #[test]
+fn what_is_not_being_read_is_unmapped_once_records_come_slowly() {
+    let mut writer = Writer::at(0);
+    let mut ring = writer.ring();
+    assert_eq!(ring.shared.mapped_bytes(), PIECE_BYTES);
+    for _ in 0..SIZE_BYTES / 1_024 {
+        writer.write(&record(1_016, 1), 0).unwrap();
+    }
+    read(&mut ring, SIZE_BYTES / 2);
+    ring.unmap_spare();
+    assert_eq!(ring.shared.mapped_bytes(), SIZE_BYTES / 2, "half of it was just read");
+    assert_eq!(read(&mut ring, PIECE_BYTES / 2).len(), PIECE_BYTES / 2_048);
+    ring.unmap_spare();
+    assert_eq!(ring.shared.mapped_bytes(), PIECE_BYTES);
+    assert_eq!(read(&mut ring, SIZE_BYTES).len(), (SIZE_BYTES - PIECE_BYTES) / 2_048);
+}
+
+#[test]
 fn a_record_that_was_thrown_away_is_passed_over() {
     let mut writer = Writer::at(SIZE_BYTES - 16);
     let mut ring = writer.ring();
@@ -214,7 +232,7 @@ fn more_than_the_buffer_holds_cannot_be_written() {
     writer.write_up_to(SIZE_BYTES + 8);
     let broken = ring.read(SIZE_BYTES, |_| panic!("a record")).unwrap_err();
     let told =
-        "at 0 of the ring buffer is a record of 8 bytes, written is all before 524296; please report this";
+        "at 0 of the ring buffer is a record of 8 bytes, written is all before 2097160; please report this";
     assert_eq!(broken.to_string(), told);
 }
 
@@ -224,7 +242,7 @@ fn what_is_no_ring_buffer_is_refused() {
     let map = |size_bytes| Ring::map(writer.file.try_clone().unwrap().into(), size_bytes).map(|_| ());
     let refused = |size_bytes| format!("{:#}", map(size_bytes).unwrap_err());
     assert_eq!(refused(SIZE_BYTES), "4 is no position in a ring buffer");
-    assert!(refused(SIZE_BYTES - 8).starts_with("map the ring buffer: it cannot be of 524280 bytes"));
+    assert!(refused(SIZE_BYTES - 8).starts_with("map the ring buffer: it cannot be of 2097144 bytes"));
     assert!(refused(8).starts_with("map the ring buffer: it cannot be of 8 bytes"));
 }
 
@@ -247,7 +265,7 @@ proptest! {
     #[test]
     fn whatever_is_written_is_read_in_order_once(
         begin in beginnings(),
-        steps in vec((prop_oneof![9 => 0..3_000_usize, 1 => 0..SIZE_BYTES], any::<u8>(), prop_oneof![5 => Just(0), 1 => Just(DISCARDED)], 0..9_000_usize), 1..60),
+        steps in vec((prop_oneof![9 => 0..3_000_usize, 1 => 0..4 * PIECE_BYTES], any::<u8>(), prop_oneof![5 => Just(0), 1 => Just(DISCARDED)], 0..9_000_usize), 1..60),
     ) {
         let mut writer = Writer::at(begin);
         let mut ring = writer.ring();
