@@ -60,6 +60,7 @@ impl Shared {
     }
 
     /// How far is written, and with it the headers until there.
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins with a page")]
     pub(super) fn produced(&self) -> usize {
         // SAFETY: as above; a word that is only mapped to be read can be loaded so.
         let produced = unsafe { &*self.produced.as_ptr().cast::<AtomicUsize>() }.load(Ordering::Relaxed);
@@ -71,6 +72,10 @@ impl Shared {
     ///
     /// # Errors
     /// When it cannot be mapped.
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "a mapping begins with a page, and where in it the header is was checked"
+    )]
     pub(super) fn header(&mut self, position: usize) -> io::Result<u32> {
         let (piece, at) = self.piece(position)?;
         assert!(at.is_multiple_of(HEADER_BYTES), "no header can be at {position}");
