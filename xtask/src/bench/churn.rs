@@ -19,6 +19,9 @@ const BPFTRACE: &str = "tracepoint:sock:inet_sock_set_state { printf(\"%llx %s:%
      ntop(args->family, args->saddr), args->sport, ntop(args->family, args->daddr), args->dport, \
      args->oldstate, args->newstate); }";
 
+/// The least that bpftrace can do at a state change: it tells nobody of it.
+const COUNTING: &str = "tracepoint:sock:inet_sock_set_state { @ = count(); }";
+
 /// A state change as zsock tells it; its addresses are those of the load.
 const TOOLS: &[Tool] = &[
     Tool {
@@ -50,6 +53,12 @@ const TOOLS: &[Tool] = &[
         command: &["bpftrace", "-e", BPFTRACE],
         count: Count::Lines(ADDRESSES),
         told_of_each: Some(CHANGES),
+    },
+    Tool {
+        name: "bpftrace, `inet_sock_set_state` counted in the kernel",
+        command: &["bpftrace", "-e", COUNTING],
+        count: Count::Lines(ADDRESSES),
+        told_of_each: None,
     },
     Tool {
         name: "bcc `tcplife`",
