@@ -12,6 +12,7 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_kern
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::Past;
 
+use crate::arrays;
 use crate::emit;
 use crate::maps::{self, WOKEN_NS};
 use crate::memory;
@@ -143,7 +144,7 @@ fn lodge(address: u64, at_most: u32) -> Option<&'static mut Lodger> {
         return None;
     }
     // SAFETY: nobody writes there.
-    let blank = BLANK.get_ptr(0).map(|blank| unsafe { &*blank })?;
+    let blank = arrays::at(&BLANK, 0).map(|blank| unsafe { &*blank })?;
     let is_ours = LODGERS.insert(address, blank, u64::from(BPF_NOEXIST)).is_ok();
     let lodger = lodger(address)?;
     // Where another CPU was first, its number counts; until that is there the socket has none.

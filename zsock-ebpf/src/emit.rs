@@ -59,14 +59,32 @@ pub(crate) fn jiffies() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// Sends `event` of the `struct tcp_sock` at `sk`.
+/// Sends `event` of the `struct tcp_sock` at `sk`, which is no trouble by itself.
 #[inline(always)]
 pub(crate) fn socket_event<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, event: &Event) {
-    let Some(mut entry) = reserve::<SocketRecord>(ctx, event.kind) else { return };
+    if let Some(entry) = filled::<R>(ctx, sk, event) {
+        submit(entry);
+    }
+}
+
+/// Sends trouble of the `struct tcp_sock` at `sk`.
+#[inline(always)]
+pub(crate) fn trouble<R: Read>(ctx: &impl EbpfContext, sk: *const c_void, event: &Event) {
+    if let Some(entry) = filled::<R>(ctx, sk, event) {
+        submit_trouble(entry, event.time_ns);
+    }
+}
+
+#[inline(always)]
+fn filled<R: Read>(
+    ctx: &impl EbpfContext,
+    sk: *const c_void,
+    event: &Event,
+) -> Option<RingBufEntry<SocketRecord>> {
+    let mut entry = reserve::<SocketRecord>(ctx, event.kind)?;
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    fill::<R>(record, sk, event);
-    submit(entry, event.kind, event.time_ns);
+    fill::<R>(unsafe { &mut *entry.as_mut_ptr() }, sk, event);
+    Some(entry)
 }
 
 /// Sends that a socket is gone. How it stood nobody asks any more, and where thousands go at once a short record leaves room for others.
@@ -76,7 +94,7 @@ pub(crate) fn destroyed(ctx: &impl EbpfContext, cookie: u64) {
     let Some(mut entry) = reserve::<Head>(ctx, Kind::Destroyed) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written.
     head(unsafe { &mut *entry.as_mut_ptr() }, Kind::Destroyed, cookie, time_ns, 0);
-    submit(entry, Kind::Destroyed, time_ns);
+    submit(entry);
 }
 
 /// Fills in an event of the `struct tcp_sock` at `sk`.
@@ -116,33 +134,38 @@ pub(crate) fn head(into: &mut Head, kind: Kind, cookie: u64, time_ns: u64, flags
     into.jiffies = jiffies() as u32;
 }
 
-/// Hands a record over, and wakes the reader where that is worth its price.
+/// Hands a record over, and wakes the reader where that is worth its price: where the buffer has just filled by another mark.
 #[inline(always)]
-pub(crate) fn submit<T>(entry: RingBufEntry<T>, kind: Kind, time_ns: u64) {
-    maps::count(|counters| &mut counters.produced);
-    let flags = if is_due::<T>(kind, time_ns) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    entry.submit(u64::from(flags));
+pub(crate) fn submit<T>(entry: RingBufEntry<T>) {
+    hand_over(entry, has_filled::<T>());
 }
 
-/// Whether the reader should be woken: the buffer has just filled by another mark, or there is trouble and the last wake-up is a while ago.
+/// The same with a record of trouble, which wakes the reader as well where the last wake-up is a while ago.
 #[inline(always)]
-fn is_due<T>(kind: Kind, time_ns: u64) -> bool {
+pub(crate) fn submit_trouble<T>(entry: RingBufEntry<T>, time_ns: u64) {
+    let is_due = has_filled::<T>()
+        || time_ns.wrapping_sub(WOKEN_NS.load()) >= WAKE_INTERVAL_NS && {
+            WOKEN_NS.store(time_ns);
+            true
+        };
+    hand_over(entry, is_due);
+}
+
+#[inline(always)]
+fn hand_over<T>(entry: RingBufEntry<T>, is_due: bool) {
+    maps::count(|counters| &mut counters.produced);
+    entry.submit(u64::from(if is_due { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+}
+
+/// Whether the buffer has filled by another mark.
+#[inline(always)]
+fn has_filled<T>() -> bool {
     let map = (&raw const EVENTS).cast_mut().cast::<c_void>();
     // SAFETY: `EVENTS` is a ring buffer.
     let available = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
     let before = available.wrapping_sub(size_of::<T>() as u64 + 8);
     let mark = !u64::from(setting!(wake_bytes)).wrapping_sub(1);
-    if (available ^ before) & mark != 0 {
-        return true;
-    }
-    if matches!(kind, Kind::State | Kind::Past | Kind::Look | Kind::Holder | Kind::Clock | Kind::Destroyed) {
-        return false;
-    }
-    if time_ns.wrapping_sub(WOKEN_NS.load()) < WAKE_INTERVAL_NS {
-        return false;
-    }
-    WOKEN_NS.store(time_ns);
-    true
+    (available ^ before) & mark != 0
 }
 
 /// Counts an event of a socket that has no cookie.

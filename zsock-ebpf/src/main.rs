@@ -14,6 +14,7 @@
 )]
 #![feature(asm_experimental_arch)]
 
+mod arrays;
 mod by_address;
 mod emit;
 mod filter;

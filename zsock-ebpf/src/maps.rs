@@ -11,9 +11,9 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use zsock_common::wire::{self, Control, Counters, Past, Remote, Rest, States};
 
-use crate::by_address;
 use crate::read::Sock;
 use crate::rodata::setting;
+use crate::{arrays, by_address};
 
 /// Records to user space; the agent sets its size.
 #[btf_map]
@@ -123,6 +123,16 @@ pub(crate) struct TimerMark {
     pub(crate) retransmitted: u8,
 }
 
+/// The value of a key that says it all. Not on the stack, for what is said in [`arrays`].
+static NOTHING: u32 = 0;
+
+/// Puts a socket into a set, by its cookie.
+#[inline(always)]
+pub(crate) fn include<const COUNT: usize>(set: &LruHashMap<u64, u32, COUNT>, cookie: u64) {
+    let nothing: &u32 = &NOTHING;
+    let _ = set.insert(cookie, nothing, 0);
+}
+
 /// How many sockets have memory of their own, beside the slots.
 static STORED: Shared = Shared::new(0);
 
@@ -177,6 +187,9 @@ pub(crate) fn storage(sk: Sock) -> Option<&'static mut Past> {
     if setting!(by_address) != 0 {
         return by_address::find(sk);
     }
+    if STORED.load() == 0 {
+        return None;
+    }
     storage_with(sk, 0)
 }
 
@@ -190,7 +203,7 @@ fn storage_with(sk: Sock, flags: u64) -> Option<&'static mut Past> {
 /// Counts one more in the counter of this CPU's that `pick` names.
 #[inline(always)]
 pub(crate) fn count(pick: impl FnOnce(&mut Counters) -> &mut u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+    if let Some(counters) = arrays::at(&COUNTERS, 0) {
         // SAFETY: a slot of this CPU's own. A program that interrupts this one counts as well, so it is done in one step.
         add(pick(unsafe { &mut *counters }), 1);
     }
@@ -202,7 +215,7 @@ pub(crate) fn count_state(state: u8, pick: impl FnOnce(&mut States) -> &mut [u64
     if setting!(count_states) == 0 {
         return;
     }
-    if let Some(states) = STATES.get_ptr_mut(0) {
+    if let Some(states) = arrays::at(&STATES, 0) {
         // Older verifiers follow a mask, and lose a comparison on the way from one register to another.
         let place = usize::from(state) & (wire::STATES - 1);
         // SAFETY: a slot of this CPU's own, as above.
@@ -222,20 +235,21 @@ pub(crate) fn add(place: *mut u64, more: u64) {
 #[inline(always)]
 pub(crate) fn timer_mark() -> Option<&'static mut TimerMark> {
     // SAFETY: a slot of this CPU's own, used between a timer's entry and exit, which do not nest.
-    TIMERS.get_ptr_mut(0).map(|mark| unsafe { &mut *mark })
+    arrays::at(&TIMERS, 0).map(|mark| unsafe { &mut *mark })
 }
 
 /// What the agent wants now.
 #[inline(always)]
 pub(crate) fn control() -> Option<&'static Control> {
-    CONTROL.get(0)
+    // SAFETY: the agent alone writes to it, whole numbers.
+    arrays::at(&CONTROL, 0).map(|control| unsafe { &*control })
 }
 
 /// Whether what is walked is at rest.
 #[inline(always)]
 pub(crate) fn rest() -> Option<&'static mut Rest> {
     // SAFETY: one walk at a time writes to it.
-    REST.get_ptr_mut(0).map(|rest| unsafe { &mut *rest })
+    arrays::at(&REST, 0).map(|rest| unsafe { &mut *rest })
 }
 
 /// Set once a timer has put a socket into [`TROUBLED`] whose memory it could not reach.

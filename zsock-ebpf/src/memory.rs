@@ -29,43 +29,29 @@ pub(crate) fn of_or_new(sk: Sock) -> Option<&'static mut Past> {
     }
 }
 
-/// The memory of `sk`, which has just been born; `None`, counted, where the kernel has no room for it.
+/// The memory of `sk`, whose state changes, made if it has none; `None`, counted, where the kernel has no room for it. That of a socket
+/// which is opened or was accepted is new, but for one that was opened before or heard of during its handshake.
 #[inline(always)]
-pub(crate) fn of_newborn(sk: Sock) -> Option<&'static mut Past> {
-    if setting!(by_address) != 0 {
-        return of_newborn_by_address(sk);
-    }
-    // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
-    match slots::claim(sk, sk.cookie()) {
-        Some(past) => Some(past),
-        None => storage_or_new(sk, false),
-    }
-}
-
-/// The same where the socket gets its number with its memory. One that connects again has both.
-#[inline(always)]
-fn of_newborn_by_address(sk: Sock) -> Option<&'static mut Past> {
-    if let Some(past) = of(sk) {
-        return Some(past);
-    }
-    match slots::claim(sk, by_address::new_cookie()) {
-        Some(past) => Some(past),
-        None => storage_or_new(sk, false),
-    }
-}
-
-/// The memory of `sk`, a connection that a listener has made: new, but for one that was heard of during its handshake.
-#[inline(always)]
-pub(crate) fn of_accepted(sk: Sock) -> Option<&'static mut Past> {
+pub(crate) fn of_changed(
+    sk: Sock,
+    is_opened: impl FnOnce() -> bool,
+    is_accepted: impl Fn() -> bool,
+) -> Option<&'static mut Past> {
+    let is_by_address = setting!(by_address) != 0;
     match of(sk) {
         // The end of a former socket at the same address went by unseen.
-        Some(past) if setting!(by_address) != 0 && past.flags & past_flag::ENDED != 0 => {
-            release(sk);
-            of_newborn(sk)
-        }
-        Some(past) => Some(past),
-        None => of_newborn(sk),
+        Some(past) if is_by_address && is_accepted() && past.flags & past_flag::ENDED != 0 => release(sk),
+        Some(past) => return Some(past),
+        None => {}
     }
+    if is_opened() || is_accepted() {
+        // The timers know a socket by its cookie alone, and the kernel makes one only when asked.
+        let cookie = if is_by_address { by_address::new_cookie() } else { sk.cookie() };
+        if let Some(past) = slots::claim(sk, cookie) {
+            return Some(past);
+        }
+    }
+    storage_or_new(sk, false)
 }
 
 /// Forgets `sk`, which is gone.
@@ -155,15 +141,16 @@ pub(crate) fn announce_past(ctx: &impl EbpfContext, past: &mut Past, cookie: u64
     let record = unsafe { &mut *entry.as_mut_ptr() };
     emit::head(&mut record.head, Kind::Past, cookie, time_ns, 0);
     words::copy(&mut record.past, past);
-    emit::submit(entry, Kind::Past, time_ns);
+    emit::submit(entry);
     if TROUBLED.get_ptr(cookie).is_none() {
         // A full map evicts its oldest entry: a hook without access to that socket's memory asks the agent then.
-        let _ = TROUBLED.insert(cookie, 0, 0);
+        maps::include(&TROUBLED, cookie);
     }
 }
 
 /// Whether the events of this socket go out.
 #[inline(always)]
 pub(crate) fn is_announced(past: &Past) -> bool {
-    past.flags & past_flag::ANNOUNCED != 0
+    // SAFETY: points into `past`; volatile so that it is read anew wherever it is asked for, as the verifier would remember the answer.
+    unsafe { (&raw const past.flags).read_volatile() & past_flag::ANNOUNCED != 0 }
 }

@@ -40,7 +40,7 @@ fn report_trouble(ctx: &BtfTracePointContext, sk: Sock, kind: Kind, detail: u32,
     }
     event.detail = detail;
     event.detail2 = detail2;
-    emit::socket_event::<Direct>(ctx, tp, &event);
+    emit::trouble::<Direct>(ctx, tp, &event);
 }
 
 /// Whether TCP is done with a socket that no process holds.

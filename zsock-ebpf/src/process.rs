@@ -2,7 +2,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+};
+use zsock_common::offsets::ABSENT;
 use zsock_common::wire::Process;
 
 use crate::read::{self, Direct, Probed, Read};
@@ -12,13 +15,13 @@ use crate::words;
 /// `PF_KTHREAD`: a kernel thread, such as the one that closes files late; nobody's process.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
-/// The process of the running task; [`Process::NONE`] for the kernel's own threads.
+/// Writes the process of the running task over [`Process::NONE`], which stays where it is one of the kernel's own threads.
 #[inline(always)]
 pub(crate) fn write_current(into: &mut Process) {
     if setting!(by_address) == 0 {
-        write::<Direct>(into, current());
+        write_with::<Direct>(into, current(), current_cgroup);
     } else {
-        write::<Probed>(into, current());
+        write_with::<Probed>(into, current(), current_cgroup);
     }
 }
 
@@ -34,22 +37,35 @@ pub(crate) fn current() -> *const c_void {
     }
 }
 
-/// The process of `task`; [`Process::NONE`] for the kernel's own threads.
+/// The control group of the running task. Newer verifiers look through all of the kernel's types for each pointer of a task's that is followed.
+#[inline(always)]
+fn current_cgroup() -> u64 {
+    if offset!(kernfs_id) == ABSENT {
+        return 0;
+    }
+    // SAFETY: the helper takes nothing and can always be called.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// Writes the process of `task` over [`Process::NONE`].
 #[inline(always)]
 pub(crate) fn write<R: Read>(into: &mut Process, task: *const c_void) {
+    write_with::<R>(into, task, || {
+        let css = read::pointer::<R>(task, offset!(task_cgroups));
+        let cgroup = read::pointer::<R>(css, offset!(css_set_cgroup));
+        let node = read::pointer::<R>(cgroup, offset!(cgroup_node));
+        read::field::<R, u64>(node, offset!(kernfs_id))
+    });
+}
+
+#[inline(always)]
+fn write_with<R: Read>(into: &mut Process, task: *const c_void, cgroup: impl FnOnce() -> u64) {
     if read::field::<R, u32>(task, offset!(task_flags)) & KERNEL_THREAD != 0 {
-        words::clear(into);
         return;
     }
     let leader = read::pointer::<R>(task, offset!(task_group_leader));
-    let css = read::pointer::<R>(task, offset!(task_cgroups));
-    let cgroup = read::pointer::<R>(css, offset!(css_set_cgroup));
-    let node = read::pointer::<R>(cgroup, offset!(cgroup_node));
-    into.cgroup = read::field::<R, u64>(node, offset!(kernfs_id));
-    into.tgid = read::field::<R, u32>(task, offset!(task_tgid));
-    into.reserved = 0;
-    into.start_ns = read::field::<R, u64>(leader, offset!(task_start_boottime));
+    let start_ns = read::field::<R, u64>(leader, offset!(task_start_boottime));
+    let tgid = read::field::<R, u32>(task, offset!(task_tgid));
     let comm: [u64; 2] = read::field::<R, [u64; 2]>(leader, offset!(task_comm));
-    // SAFETY: same size, and every bit pattern is a byte.
-    into.comm = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) };
+    words::write(into, [tgid.into(), start_ns, cgroup(), comm[0], comm[1]]);
 }

@@ -5,7 +5,8 @@
 //! same offsets.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
+use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use zsock_common::offsets::ABSENT;
@@ -48,7 +49,7 @@ impl Read for Direct {
     #[inline(always)]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
         // SAFETY: the verifier checks this very access against the kernel's type of `base`.
-        unsafe { base.byte_add((offset & 0xffff) as usize).cast::<T>().read_volatile() }
+        unsafe { base.byte_add(offset as usize).cast::<T>().read_volatile() }
     }
 }
 
@@ -56,8 +57,8 @@ impl Read for Probed {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a field has a few bytes")]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
-        let mut value = MaybeUninit::<T>::zeroed();
-        let from = (base as usize).wrapping_add((offset & 0xffff) as usize) as *const c_void;
+        let mut value = MaybeUninit::<T>::uninit();
+        let from = (base as usize).wrapping_add(offset as usize) as *const c_void;
         // SAFETY: writes `size_of::<T>()` bytes into `value`, zeros where `from` cannot be read; `T` is an integer.
         unsafe {
             bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
@@ -66,10 +67,19 @@ impl Read for Probed {
     }
 }
 
+/// More than the largest [`bit_field`](zsock_common::offsets::bit_field). To compare with [`ABSENT`] takes two instructions.
+const BEYOND: u32 = 1 << 28;
+
+/// Whether this kernel lacks the field whose offset this is.
+#[inline(always)]
+fn is_absent(offset: u32) -> bool {
+    offset > BEYOND
+}
+
 /// The field at `offset`, its default where this kernel has none.
 #[inline(always)]
 pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32) -> T {
-    if offset == ABSENT || base.is_null() {
+    if is_absent(offset) || base.is_null() {
         return T::default();
     }
     // SAFETY: `base` comes from a hook's arguments or from a field of pointer type that was loaded from one.
@@ -79,8 +89,8 @@ pub(crate) fn field<R: Read, T: Copy + Default>(base: *const c_void, offset: u32
 /// The pointer at `offset`, null where this kernel has none.
 #[inline(always)]
 pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_void {
-    if offset == ABSENT || base.is_null() {
-        return core::ptr::null();
+    if is_absent(offset) || base.is_null() {
+        return ptr::null();
     }
     // SAFETY: as in `field`; the verifier knows the type of a pointer that is loaded directly.
     unsafe { R::load(base, offset) }
@@ -89,9 +99,9 @@ pub(crate) fn pointer<R: Read>(base: *const c_void, offset: u32) -> *const c_voi
 /// The bit field described by `offset`.
 #[inline(always)]
 pub(crate) fn bits<R: Read>(base: *const c_void, offset: u32) -> u8 {
-    let byte: u8 = field::<R, u8>(base, offset);
+    let byte: u8 = if is_absent(offset) { 0 } else { field::<R, u8>(base, offset & 0xffff) };
     let (shift, width) = (offset >> 16 & 0xff, offset >> 24);
-    if offset == ABSENT || width == 0 { byte } else { (byte >> shift) & (u8::MAX >> (8 - width)) }
+    if is_absent(offset) || width == 0 { byte } else { (byte >> shift) & (u8::MAX >> (8 - width)) }
 }
 
 impl Sock {
@@ -172,7 +182,7 @@ pub(crate) fn is_stream<R: Read>(sk: *const c_void) -> bool {
 pub(crate) fn socket_of_file<R: Read>(file: *const c_void) -> *const c_void {
     let inode = pointer::<R>(file, offset!(file_inode));
     if field::<R, u16>(inode, offset!(inode_mode)) & FILE_TYPE != SOCKET {
-        return core::ptr::null();
+        return ptr::null();
     }
     pointer::<Probed>(pointer::<R>(file, offset!(file_private)), offset!(socket_sk))
 }
@@ -184,18 +194,18 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
     into.family = family;
     into.reserved = 0;
     if family == AF_INET6 {
-        into.local = field::<R, [u64; 2]>(sk, offset!(skc_v6_rcv_saddr)).bytes();
-        into.remote = field::<R, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes();
+        into.local = bytes(field::<R, [u64; 2]>(sk, offset!(skc_v6_rcv_saddr)));
+        into.remote = bytes(field::<R, [u64; 2]>(sk, offset!(skc_v6_daddr)));
     } else {
-        into.local = mapped(field::<R, u32>(sk, offset!(skc_rcv_saddr)));
-        into.remote = mapped(field::<R, u32>(sk, offset!(skc_daddr)));
+        into.local = bytes(mapped(field::<R, u32>(sk, offset!(skc_rcv_saddr))));
+        into.remote = bytes(mapped(field::<R, u32>(sk, offset!(skc_daddr))));
     }
     let number: u16 = field::<R, u16>(sk, offset!(skc_num));
     // At the change to CLOSE the port has been put back already; the inet_sock still has it.
     into.local_port =
         if number == 0 { u16::from_be(field::<R, u16>(sk, offset!(inet_sport))) } else { number };
     into.remote_port = u16::from_be(field::<R, u16>(sk, offset!(skc_dport)));
-    into.netns = field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode));
+    into.netns = netns::<R>(sk);
     into.uid = field::<R, u32>(sk, offset!(sk_uid));
 }
 
@@ -203,41 +213,52 @@ pub(crate) fn endpoints<R: Read>(into: &mut Endpoints, sk: *const c_void) {
 #[inline(always)]
 pub(crate) fn remote(sk: *const c_void) -> Remote {
     let is_ipv6 = field::<Direct, u16>(sk, offset!(skc_family)) == AF_INET6;
+    let address = if is_ipv6 {
+        field::<Direct, [u64; 2]>(sk, offset!(skc_v6_daddr))
+    } else {
+        mapped(field::<Direct, u32>(sk, offset!(skc_daddr)))
+    };
     Remote {
-        address: if is_ipv6 {
-            field::<Direct, [u64; 2]>(sk, offset!(skc_v6_daddr)).bytes()
-        } else {
-            mapped(field::<Direct, u32>(sk, offset!(skc_daddr)))
-        },
+        address: bytes(address),
         port: u32::from(u16::from_be(field::<Direct, u16>(sk, offset!(skc_dport)))),
     }
 }
 
-/// The same of a request that is not a full socket yet.
+/// The same of a request that is not a full socket yet. The listener is a `struct tcp_sock`.
 #[inline(always)]
 pub(crate) fn request_endpoints(into: &mut Endpoints, request: *const c_void, listener: *const c_void) {
-    common_endpoints(into, request);
-    into.netns = field::<Direct, u32>(pointer::<Direct>(listener, offset!(skc_net)), offset!(netns_inode));
+    common_ends(into, request);
+    into.netns = netns::<Direct>(listener);
     into.uid = field::<Direct, u32>(listener, offset!(sk_uid));
 }
 
 /// The same of what may be no full socket: all that a `struct sock_common` has. Its user is not there.
 #[inline(always)]
 pub(crate) fn common_endpoints(into: &mut Endpoints, sk_common: *const c_void) {
+    common_ends(into, sk_common);
+    into.netns = netns::<Direct>(sk_common);
+    into.uid = 0;
+}
+
+#[inline(always)]
+fn netns<R: Read>(sk: *const c_void) -> u32 {
+    field::<R, u32>(pointer::<R>(sk, offset!(skc_net)), offset!(netns_inode))
+}
+
+#[inline(always)]
+fn common_ends(into: &mut Endpoints, sk_common: *const c_void) {
     let family: u16 = field::<Direct, u16>(sk_common, offset!(skc_family));
     into.family = family;
     into.reserved = 0;
     if family == AF_INET6 {
-        into.local = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_rcv_saddr)).bytes();
-        into.remote = field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_daddr)).bytes();
+        into.local = bytes(field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_rcv_saddr)));
+        into.remote = bytes(field::<Direct, [u64; 2]>(sk_common, offset!(skc_v6_daddr)));
     } else {
-        into.local = mapped(field::<Direct, u32>(sk_common, offset!(skc_rcv_saddr)));
-        into.remote = mapped(field::<Direct, u32>(sk_common, offset!(skc_daddr)));
+        into.local = bytes(mapped(field::<Direct, u32>(sk_common, offset!(skc_rcv_saddr))));
+        into.remote = bytes(mapped(field::<Direct, u32>(sk_common, offset!(skc_daddr))));
     }
     into.local_port = field::<Direct, u16>(sk_common, offset!(skc_num));
     into.remote_port = u16::from_be(field::<Direct, u16>(sk_common, offset!(skc_dport)));
-    into.netns = field::<Direct, u32>(pointer::<Direct>(sk_common, offset!(skc_net)), offset!(netns_inode));
-    into.uid = 0;
 }
 
 /// The state of what is no full socket, of which the verifier knows a `struct sock_common`. `FIN_WAIT2` without a process is kept in the same
@@ -250,21 +271,15 @@ pub(crate) fn common_state(sk_common: *const c_void) -> u8 {
     if kept_as == 0 { state } else { kept_as }
 }
 
-trait Bytes {
-    fn bytes(self) -> [u8; 16];
-}
-
-impl Bytes for [u64; 2] {
-    #[inline(always)]
-    fn bytes(self) -> [u8; 16] {
-        // SAFETY: same size, and every bit pattern is a byte.
-        unsafe { core::mem::transmute(self) }
-    }
+#[inline(always)]
+fn bytes(address: [u64; 2]) -> [u8; 16] {
+    // SAFETY: same size, and every bit pattern is a byte.
+    unsafe { mem::transmute(address) }
 }
 
 #[inline(always)]
-fn mapped(address: u32) -> [u8; 16] {
-    [0, u64::from(IPV4_MAPPED) | u64::from(address) << 32].bytes()
+fn mapped(address: u32) -> [u64; 2] {
+    [0, u64::from(IPV4_MAPPED) | u64::from(address) << 32]
 }
 
 /// Fills in how TCP stands. `sk` is a `struct tcp_sock`.

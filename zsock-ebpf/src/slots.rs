@@ -12,7 +12,7 @@ use zsock_common::wire::Past;
 use crate::maps::{self, WOKEN_NS};
 use crate::read::Sock;
 use crate::rodata::setting;
-use crate::words;
+use crate::{arrays, words};
 
 /// Takes 9.75 MiB. Sockets beyond it cost more, and lose nothing.
 const COUNT: u32 = 32_768;
@@ -120,12 +120,11 @@ fn is_at(slot: &Slot, address: u64) -> bool {
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the number of slots has 15 bits")]
 fn at(address: u64) -> Option<&'static mut Slot> {
-    let index = ((address >> ADDRESS_SHIFT) & u64::from(COUNT - 1)) as u32;
+    let index = (address >> ADDRESS_SHIFT) & u64::from(COUNT - 1);
     // SAFETY: only the socket whose cookie it bears uses what a slot holds, and hooks see a socket one at a time but for the
     // counts, the flags and the opener that a look finds, of which one may be lost; all of it is integers.
-    SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
+    arrays::at(&SLOTS, index).map(|slot| unsafe { &mut *slot })
 }
 
 /// What is there now, whatever the compiler has read before.

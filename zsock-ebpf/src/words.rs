@@ -9,11 +9,16 @@ const WORD_BYTES: usize = size_of::<u64>();
 /// Fills `into` with zeros.
 #[inline(always)]
 pub(crate) fn clear<T: Copy>(into: &mut T) {
+    fill(into, 0);
+}
+
+#[inline(always)]
+fn fill<T: Copy>(into: &mut T, word: u64) {
     const { assert!(is_words::<T>(), "not a whole number of words") };
     let into = ptr::from_mut(into).cast::<u64>();
     for i in 0..size_of::<T>() / WORD_BYTES {
-        // SAFETY: inside of `into`, whose type is made of words and may hold zeros, being integers.
-        unsafe { into.add(i).write_volatile(0) };
+        // SAFETY: inside of `into`, whose type is made of words and may hold any, being integers.
+        unsafe { into.add(i).write_volatile(word) };
     }
 }
 
@@ -52,6 +57,43 @@ impl Hidden {
         unsafe { asm!("{value} ^= {by}", "{value} ^= {by}", value = inout(reg) value, by = in(reg) self.by) };
         value != 0
     }
+}
+
+/// Conditions, a bit each, of which the verifier never knows how they came out. What it knows of a number that one branch has compared
+/// and another compares again has it look at all that follows once for each outcome.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts(u64);
+
+impl Facts {
+    /// These bits, hidden by any number that the verifier does not know.
+    #[inline(always)]
+    pub(crate) fn new(bits: u64, by: u64) -> Self {
+        Self(hidden(bits, by))
+    }
+
+    /// Whether the condition of this bit holds.
+    #[inline(always)]
+    pub(crate) fn has(self, bit: u64) -> bool {
+        let mut value = bit;
+        // SAFETY: works on registers alone. The compiler would keep what it gives for the next to ask, and the verifier knows that.
+        unsafe { asm!("{value} &= {facts}", value = inout(reg) value, facts = in(reg) self.0) };
+        value != 0
+    }
+}
+
+/// `value`, of which the verifier knows nothing from here on. It does not know `by` either.
+#[inline(always)]
+fn hidden(mut value: u64, by: u64) -> u64 {
+    // SAFETY: works on registers alone, and leaves the value as it was.
+    unsafe { asm!("{value} ^= {by}", "{value} ^= {by}", value = inout(reg) value, by = in(reg) by) };
+    value
+}
+
+/// Fills `into` with zeros of which the verifier does not know that they are. It tells memory that holds zeros from memory that may hold
+/// something else, and looks at all that follows once for either.
+#[inline(always)]
+pub(crate) fn blank<T: Copy>(into: &mut T, by: u64) {
+    fill(into, hidden(0, by));
 }
 
 /// Makes `into` of these words.

@@ -298,7 +298,8 @@ impl Trace {
         self.count_runs(now_ns);
         self.report_self();
         let account = self.account()?;
-        self.output.end(self.clock.at(now_ns), duration, account)
+        self.output.end(self.clock.at(now_ns), duration, account)?;
+        self.kernel.check()
     }
 
     /// Says it once when sockets had to be let go.
@@ -351,6 +352,7 @@ impl Trace {
         let now_ns = self.clock.monotonic_ns();
         self.count_runs(now_ns);
         self.keep_within_limit(now_ns);
+        self.kernel.unmap_spare();
         self.warn_of_full_memory();
         self.tell_standing();
         let now = self.clock.at(now_ns);

@@ -1,13 +1,13 @@
 //! Loads the eBPF object, attaches the hooks, reads the ring buffer, runs the iterators. The only module that names `aya`.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{Iter, ProgramFd};
 use aya::{Ebpf, Pod};
 use aya_log::EbpfLogger;
@@ -22,6 +22,7 @@ use crate::privileges::capabilities;
 use crate::source::btf::{self, Types};
 use crate::source::kernel::hooks::Attachment;
 use crate::source::kernel::looks::Limits;
+use crate::source::kernel::ring::{Broken, Ring};
 
 mod ahead;
 mod attach;
@@ -32,6 +33,7 @@ mod loader;
 pub mod looks;
 pub mod optional;
 mod rest;
+mod ring;
 pub mod runs;
 pub mod states;
 mod tracefs;
@@ -65,7 +67,9 @@ pub struct Options {
 /// The running kernel side. Dropping it detaches everything.
 pub struct Kernel {
     ebpf: Ebpf,
-    events: AsyncFd<RingBuf<MapData>>,
+    events: AsyncFd<Ring>,
+    /// Why nothing more can be read from the ring buffer.
+    broken: Option<Broken>,
     buffer_bytes: usize,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     control: Array<MapData, Plain<Control>>,
@@ -156,7 +160,7 @@ impl Kernel {
         }
         let load::Loaded { mut ebpf, sockets, btf } =
             load::load(types, &offsets, options, load::Part::Hooks)?;
-        let events = ring(&mut ebpf)?;
+        let events = ring(&mut ebpf, options.buffer_bytes as usize)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
         let rest = Array::try_from(take_map(&mut ebpf, "REST")?)?;
@@ -173,6 +177,7 @@ impl Kernel {
         let mut kernel = Self {
             ebpf,
             events,
+            broken: None,
             buffer_bytes: options.buffer_bytes as usize,
             counters,
             control,
@@ -236,13 +241,27 @@ impl Kernel {
     /// Hands every record that has arrived to `each`, but no more than the ring buffer or [`READ_BYTES`] hold: where records come faster
     /// than they are taken, an end must come all the same.
     pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        let mut left_bytes = self.buffer_bytes.min(READ_BYTES as usize);
-        while left_bytes > 0
-            && let Some(record) = self.events.get_mut().next()
-        {
-            left_bytes = left_bytes.saturating_sub(record.len());
-            self.drained += 1;
-            each(&record);
+        let Self { events, drained, broken, .. } = self;
+        let read = events.get_mut().read(self.buffer_bytes.min(READ_BYTES as usize), |record| {
+            *drained += 1;
+            each(record);
+        });
+        *broken = read.err();
+    }
+
+    /// Unmaps what of the ring buffer is not being read. To be called now and then, so that a storm does not leave it mapped.
+    pub fn unmap_spare(&mut self) {
+        self.events.get_mut().unmap_spare();
+    }
+
+    /// Whether [`Kernel::drain`] could read on.
+    ///
+    /// # Errors
+    /// When it could not; it is said once.
+    pub fn check(&mut self) -> Result<()> {
+        match self.broken.take() {
+            Some(broken) => Err(anyhow!(broken).context("read what the programs tell")),
+            None => Ok(()),
         }
     }
 
@@ -260,8 +279,9 @@ impl Kernel {
     /// Waits until the kernel side says that there is something to read.
     ///
     /// # Errors
-    /// When the descriptor can no longer be waited for.
+    /// When the descriptor can no longer be waited for, or nothing more can be read.
     pub async fn readable(&mut self) -> Result<()> {
+        self.check()?;
         self.events.readable_mut().await.context("wait for the ring buffer")?.clear_ready();
         Ok(())
     }
@@ -296,12 +316,13 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
     Ok(ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
 }
 
-fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>> {
-    let ring = RingBuf::try_from(take_map(ebpf, "EVENTS")?)?;
+fn ring(ebpf: &mut Ebpf, size_bytes: usize) -> Result<AsyncFd<Ring>> {
+    let Map::RingBuf(map) = take_map(ebpf, "EVENTS")? else { bail!("EVENTS is no ring buffer") };
+    let ring = Ring::map(map.fd().as_fd().try_clone_to_owned()?, size_bytes)?;
     // SAFETY: the ring owns its descriptor and gives the same open one for as long as it lives.
     Ok(unsafe { AsyncFd::register(ring) }?)
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
 }

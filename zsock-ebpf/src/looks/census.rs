@@ -63,6 +63,7 @@ extern "C" fn census_holders(row: *const FileRow) -> i32 {
     holder.cookie = cookie;
     holder.fd = fd;
     holder.reserved = 0;
+    words::clear(&mut holder.process);
     process::write::<Direct>(&mut holder.process, task);
     write(meta.cast_mut(), holder);
     0
@@ -139,7 +140,6 @@ fn full(record: &mut CensusRecord, tp: *const c_void) {
     read::endpoints::<Direct>(&mut record.endpoints, tp);
     read::tcp_facts::<Direct>(&mut record.tcp, tp);
     let queue = Queue::of(tp);
-    let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
     record.queue = queue.length;
     record.backlog = read::field::<Direct, u32>(tp, offset!(sk_max_ack_backlog));
     record.oldest = queue.oldest;

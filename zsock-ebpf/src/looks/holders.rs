@@ -10,11 +10,11 @@ use zsock_common::wire::{ClockRecord, Control, HolderRecord, Kind, Past, Process
 
 use crate::by_address::Unnamed;
 use crate::looks::Row;
-use crate::looks::sockets::{WALKED_BYTES, fill};
+use crate::looks::sockets::{Seq, WALKED_BYTES};
 use crate::maps::{self, KEEPALIVE_FUNCTION, TROUBLED, WANTED, WRITE_FUNCTION};
 use crate::read::{self, Direct, Probed, Read, Sock};
 use crate::rodata::{offset, setting};
-use crate::{emit, memory, process};
+use crate::{emit, memory, process, words};
 
 #[repr(C)]
 pub(super) struct FileRow {
@@ -38,8 +38,10 @@ extern "C" fn look_at_holders(row: *const FileRow) -> i32 {
     let Some(control) = maps::control() else { return 0 };
     let is_seed = control.look == look::SEED;
     let number = read::field::<Direct, u64>(meta, SEQ_NUM);
-    if number % WALKED == WALKED - 1 {
-        fill(meta.cast_mut(), WALKED_BYTES);
+    if number % WALKED == WALKED - 1
+        && let Some(seq) = Seq::of(meta)
+    {
+        seq.fill(WALKED_BYTES);
     }
     if is_seed && number == 0 {
         tell_clock(&Row(row));
@@ -130,26 +132,48 @@ impl Held for Unnamed {
 }
 
 #[inline(always)]
-fn looked(ctx: &Row<FileRow>, sk: impl Held, task: *const c_void, control: &Control) {
-    if control.look == look::SEED {
+fn looked<H: Held>(ctx: &Row<FileRow>, sk: H, task: *const c_void, control: &Control) {
+    let cookie = sk.known_cookie();
+    if is_seed(control) {
         learn_timers(sk, control.timers);
-        found(sk, task);
-    } else {
-        held(ctx, sk, task);
+    } else if WANTED.get_ptr(cookie).is_none() {
+        return;
+    }
+    // Before the socket's memory is looked for: what follows is looked at by the verifier once for each place of that.
+    let mut holder = Process::NONE;
+    words::blank(&mut holder, cookie);
+    process::write::<Direct>(&mut holder, task);
+    let Some(past) = (if is_seed(control) { sk.memory_or_new() } else { sk.memory() }) else { return };
+    found(past, &holder, control);
+    if !is_seed(control) {
+        held(ctx, sk, cookie, past, &holder);
     }
 }
 
+/// Whether this is the look at the start. Read anew wherever it is asked for, as the verifier would remember the answer.
 #[inline(always)]
-fn held<H: Held>(ctx: &Row<FileRow>, sk: H, task: *const c_void) {
-    let cookie = sk.known_cookie();
-    if WANTED.get_ptr(cookie).is_none() {
-        return;
+fn is_seed(control: &Control) -> bool {
+    // SAFETY: points into `control`.
+    unsafe { (&raw const control.look).read_volatile() == look::SEED }
+}
+
+/// Remembers who holds a socket that is older than zsock. Of several that the look at the start finds, the one that started first: the
+/// others inherited it.
+#[inline(always)]
+fn found(past: &mut Past, holder: &Process, control: &Control) {
+    let is_earlier = past.flags & past_flag::OPENER_FOUND != 0
+        && holder.start_ns < past.opener.start_ns
+        && is_seed(control);
+    if past.opener.tgid == 0 || is_earlier {
+        words::copy(&mut past.opener, holder);
+        past.flags |= past_flag::OPENER_FOUND;
     }
-    let Some(past) = sk.memory() else { return };
+}
+
+/// Tells who holds a socket whose holders are wanted.
+#[inline(always)]
+fn held<H: Held>(ctx: &Row<FileRow>, sk: H, cookie: u64, past: &mut Past, holder: &Process) {
     let time_ns = emit::now_ns();
-    if past.opener.tgid == 0 {
-        found(sk, task);
-    }
     if !memory::is_announced(past) && TROUBLED.get_ptr(cookie).is_some() {
         memory::announce_past(ctx, past, cookie, time_ns);
     }
@@ -157,25 +181,9 @@ fn held<H: Held>(ctx: &Row<FileRow>, sk: H, task: *const c_void) {
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     emit::head(&mut record.head, Kind::Holder, cookie, time_ns, 0);
-    process::write::<Direct>(&mut record.holder, task);
+    words::copy(&mut record.holder, holder);
     record.inode = read::field::<H::Read, u64>(sk.tcp_sock(), offset!(sk_ino));
-    emit::submit(entry, Kind::Holder, time_ns);
-}
-
-/// Remembers who holds a socket that is older than zsock. Of several, the one that started first: the others inherited it.
-#[inline(always)]
-fn found(sk: impl Held, task: *const c_void) {
-    let Some(past) = sk.memory_or_new() else { return };
-    let is_known = past.opener.tgid != 0;
-    if is_known && past.flags & past_flag::OPENER_FOUND == 0 {
-        return;
-    }
-    let mut holder = Process::NONE;
-    process::write::<Direct>(&mut holder, task);
-    if !is_known || holder.start_ns < past.opener.start_ns {
-        past.opener = holder;
-        past.flags |= past_flag::OPENER_FOUND;
-    }
+    emit::submit(entry);
 }
 
 /// Every TCP socket's timers have the same functions, and reading them here needs neither kallsyms nor its permissions.
@@ -202,5 +210,5 @@ fn tell_clock(ctx: &Row<FileRow>) {
     let time_ns = emit::now_ns();
     emit::head(&mut record.head, Kind::Clock, 0, time_ns, 0);
     record.jiffies = emit::jiffies();
-    emit::submit(entry, Kind::Clock, time_ns);
+    emit::submit(entry);
 }

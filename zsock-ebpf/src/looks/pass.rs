@@ -12,6 +12,7 @@ use crate::emit;
 use crate::looks::{requests, survivals};
 use crate::read::{self, Direct, Probed};
 use crate::rodata::offset;
+use crate::words::Hidden;
 
 /// A stamp may be so many ticks ahead of the clock as it was read.
 const AHEAD: u32 = 1 << 16;
@@ -33,7 +34,7 @@ pub(super) fn state(tp: *const c_void) -> u8 {
 /// How a socket stands at this pass.
 pub(super) struct Now {
     pub(super) jiffies: u32,
-    pub(super) has_socket: bool,
+    pub(super) has_socket: Hidden,
     pub(super) snd_una: u32,
     pub(super) snd_wl1: u32,
     pub(super) rcv_nxt: u32,
@@ -65,14 +66,17 @@ impl Now {
     )]
     pub(super) fn of(tp: *const c_void) -> Self {
         let rcv_nxt = read::field::<Direct, u32>(tp, offset!(rcv_nxt));
+        let jiffies = emit::jiffies() as u32;
         let flags = read::field::<Direct, u32>(tp, offset!(skc_flags));
         let fin = u32::from(flags & sk_flag::DONE != 0);
         let copied_seq = read::field::<Direct, u32>(tp, offset!(copied_seq));
         let is_read_to_the_end = copied_seq == rcv_nxt;
         Self {
-            jiffies: emit::jiffies() as u32,
-            has_socket: flags & sk_flag::DEAD == 0
-                && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
+            jiffies,
+            has_socket: Hidden::new(
+                flags & sk_flag::DEAD == 0 && !read::pointer::<Direct>(tp, offset!(sk_socket)).is_null(),
+                jiffies,
+            ),
             snd_una: read::field::<Direct, u32>(tp, offset!(snd_una)),
             snd_wl1: read::field::<Direct, u32>(tp, offset!(snd_wl1)),
             rcv_nxt,
@@ -150,7 +154,7 @@ pub(super) fn note_connection(tp: *const c_void, past: &mut Past, control: &Cont
             requests::note_silence(&now, past, control);
         }
     }
-    if now.has_socket {
+    if now.has_socket.holds() {
         let watch = &mut past.watch;
         note_unread(tp, &now, watch, control);
         note_half_closed(tp, &now, watch, control);
@@ -208,7 +212,7 @@ fn trouble(tp: *const c_void, now: &Now, watch: &mut Watch) {
         && backoff >= 1;
     if is_in_trouble {
         holds(watch, condition::TROUBLE);
-        let standing = u32::from_le_bytes([retransmits, probes_out, backoff, now.has_socket.into()]);
+        let standing = u32::from_le_bytes([retransmits, probes_out, backoff, now.has_socket.holds().into()]);
         if watch.trouble != standing || watch.snd_una != now.snd_una {
             watch.trouble = standing;
             watch.flags |= watch_flag::RESTLESS;
@@ -296,11 +300,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// The queue of the listener at `tp`; `None` for a socket that is none.
+    /// Whether the socket at `tp` is a listener, and its queue can be told of.
     #[inline(always)]
-    pub(super) fn of(tp: *const c_void) -> Option<Self> {
-        if state(tp) != LISTEN || offset!(sk_ack_backlog) == ABSENT || offset!(sk_max_ack_backlog) == ABSENT {
-            return None;
+    pub(super) fn is_of(tp: *const c_void) -> bool {
+        state(tp) == LISTEN && offset!(sk_ack_backlog) != ABSENT && offset!(sk_max_ack_backlog) != ABSENT
+    }
+
+    /// The queue of the listener at `tp`; all zeros for a socket that is none.
+    #[inline(always)]
+    pub(super) fn of(tp: *const c_void) -> Self {
+        if !Self::is_of(tp) {
+            return Self { length: 0, backlog: 0, oldest: 0 };
         }
         // First come, first served: the head waits longest, and has sent nothing since it was made.
         let head = read::pointer::<Direct>(tp, offset!(accept_queue_head));
@@ -310,11 +320,11 @@ impl Queue {
             let connection = read::pointer::<Probed>(head, offset!(request_sk));
             read::field::<Probed, u32>(connection, offset!(lsndtime))
         };
-        Some(Self {
+        Self {
             length: read::field::<Direct, u32>(tp, offset!(sk_ack_backlog)),
             backlog: read::field::<Direct, u32>(tp, offset!(sk_max_ack_backlog)),
             oldest,
-        })
+        }
     }
 
     /// Notes whether it is full: `sk_acceptq_is_full`. A queue that is drained may be full at every look: it is told when

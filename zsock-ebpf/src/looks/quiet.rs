@@ -10,7 +10,7 @@ use zsock_common::wire::{Control, Watch, sk_flag, walk};
 
 use crate::emit;
 use crate::looks::pass::{self, later};
-use crate::maps::{STALLED, Shared};
+use crate::maps::{self, STALLED, Shared};
 use crate::read::{self, Direct};
 use crate::rodata::offset;
 
@@ -63,7 +63,7 @@ pub(super) fn note_unread(cookie: u64, is_stalled: bool, was_stalled: bool) {
         STALLED_IN.store(NUMBER.load());
     }
     if is_stalled && !was_stalled {
-        let _ = STALLED.insert(cookie, 0, 0);
+        maps::include(&STALLED, cookie);
     } else if was_stalled && !is_stalled {
         let _ = STALLED.remove(cookie);
     }

@@ -39,11 +39,12 @@ const WALKED: u64 = 256;
 extern "C" fn look_at_sockets(row: *const TcpRow) -> i32 {
     // SAFETY: the kernel passes its `struct bpf_iter__tcp`, which this mirrors.
     let (meta, sk_common) = unsafe { ((*row).meta, (*row).sk_common) };
+    let Some(seq) = Seq::of(meta) else { return 0 };
     if read::field::<Direct, u64>(meta, SEQ_NUM) % WALKED == WALKED - 1 {
-        fill(meta, WALKED_BYTES);
+        seq.fill(WALKED_BYTES);
     }
     if !sk_common.is_null() && looked(&Row(row), Sock::of_row(sk_common)) {
-        fill(meta, HANDED_OVER_BYTES);
+        seq.fill(HANDED_OVER_BYTES);
     }
     0
 }
@@ -59,16 +60,24 @@ extern "C" fn walk_sockets(_row: *const TcpRow) -> i32 {
 /// look at all that follows twice.
 static NOTHING: [u64; WALKED_BYTES as usize / 8] = [0; WALKED_BYTES as usize / 8];
 
-/// Fills the reader's buffer by so many bytes.
-#[inline(always)]
-pub(super) fn fill(meta: *mut c_void, bytes: u32) {
-    let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
-    // Older verifiers do not know that it never is.
-    if seq.is_null() {
-        return;
+/// The reader's buffer.
+pub(super) struct Seq(*mut c_void);
+
+impl Seq {
+    /// The buffer of a row. To be asked for once: newer verifiers look through all of the kernel's types for each pointer that is followed here.
+    #[inline(always)]
+    pub(super) fn of(meta: *const c_void) -> Option<Self> {
+        let seq = read::pointer::<Direct>(meta, SEQ).cast_mut();
+        // Older verifiers do not know that it never is.
+        (!seq.is_null()).then_some(Self(seq))
     }
-    // SAFETY: `seq` is the iterator's own, which the verifier knows, and `NOTHING` has so many bytes.
-    unsafe { bpf_seq_write(seq.cast(), (&raw const NOTHING).cast_mut().cast(), bytes) };
+
+    /// Fills it by so many bytes.
+    #[inline(always)]
+    pub(super) fn fill(&self, bytes: u32) {
+        // SAFETY: the iterator's own buffer, which the verifier knows, and `NOTHING` has so many bytes.
+        unsafe { bpf_seq_write(self.0.cast(), (&raw const NOTHING).cast_mut().cast(), bytes) };
+    }
 }
 
 /// Returns whether the socket was handed over.
@@ -126,9 +135,10 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     let queue = Queue::of(tp);
     let Some(past) = memory::of_or_new(sk) else { return false };
     past.watch.holds = 0;
-    match &queue {
-        Some(queue) => queue.note(&mut past.watch),
-        None => pass::note_connection(tp, past, control),
+    if Queue::is_of(tp) {
+        queue.note(&mut past.watch);
+    } else {
+        pass::note_connection(tp, past, control);
     }
     let (holds, told) = pass::conditions(&past.watch);
     quiet::note_unread(cookie, holds & condition::UNREAD != 0, told & condition::UNREAD != 0);
@@ -142,13 +152,13 @@ fn passed(ctx: &Row<TcpRow>, sk: Sock, tp: *const c_void, cookie: u64, control: 
     memory::announce_past(ctx, past, cookie, event.time_ns);
     event.detail = holds;
     event.detail2 = told;
-    hand_over(ctx, tp, &event, &mut past.watch, queue);
+    hand_over(ctx, tp, &event, &mut past.watch, &queue);
     true
 }
 
 /// Tells of the conditions that hold. Where there is no room for that, the next pass tells it.
 #[inline(always)]
-fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: Option<Queue>) {
+fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Watch, queue: &Queue) {
     let Some(mut entry) = emit::reserve::<LookRecord>(ctx, Kind::Look) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
@@ -157,10 +167,9 @@ fn hand_over(ctx: &Row<TcpRow>, tp: *const c_void, event: &Event, watch: &mut Wa
     watch.told = event.detail;
     watch.flags &= !watch_flag::RESTLESS;
     emit::fill::<Direct>(&mut record.event, tp, event);
-    let queue = queue.unwrap_or(Queue { length: 0, backlog: 0, oldest: 0 });
     record.queue = queue.length;
     record.backlog = queue.backlog;
     record.oldest = queue.oldest;
     record.reserved = 0;
-    emit::submit(entry, Kind::Look, event.time_ns);
+    emit::submit(entry);
 }

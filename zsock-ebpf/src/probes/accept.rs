@@ -152,7 +152,7 @@ fn failed(ctx: &Context, errno: u32, fd: u32) {
     event.detail2 = total;
     event.flags = flag::PAST_ELSEWHERE;
     event.actor = Some(&caller);
-    emit::socket_event::<Probed>(ctx, listener, &event);
+    emit::trouble::<Probed>(ctx, listener, &event);
 }
 
 /// Counts a failure; the low half of the total where it should be told.

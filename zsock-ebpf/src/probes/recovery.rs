@@ -41,5 +41,5 @@ fn opened(ctx: &BtfTracePointContext, sk: Sock) {
     }
     let mut event = Event::now(Kind::Recovered, sk.cookie());
     event.detail = u32::from(from);
-    emit::socket_event::<Direct>(ctx, tp, &event);
+    emit::trouble::<Direct>(ctx, tp, &event);
 }

@@ -49,7 +49,7 @@ fn retransmitted(ctx: &BtfTracePointContext, sk: Sock, skb: *const c_void, error
     event.detail = u32::from(of_segment::<u8>(skb, offset!(tcp_flags))) | failure(error) << 16;
     event.sent_before = sent_before;
     event.detail2 = of_segment::<u32>(skb, offset!(skb_seq));
-    emit::socket_event::<Direct>(ctx, tp, &event);
+    emit::trouble::<Direct>(ctx, tp, &event);
 }
 
 /// The errno with which the attempt failed; 0 for none. What is positive is no errno but the verdict of a queueing discipline.

@@ -13,7 +13,8 @@ use crate::emit::{self, Event};
 use crate::maps::{self, TROUBLED};
 use crate::read::{self, Direct, Sock};
 use crate::rodata::{offset, setting};
-use crate::{filter, memory, process, words};
+use crate::words::{self, Facts};
+use crate::{filter, memory, process};
 
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
@@ -27,6 +28,7 @@ const LISTEN: u8 = 10;
 const SHUTDOWN_MASK: u8 = 3;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
     let sk: *mut c_void = ctx.arg(0);
     if let Some(sk) = Sock::tcp(sk) {
@@ -38,21 +40,22 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> u32 {
 /// The state before. Read anew wherever it is asked for, and so is [`to`]: what the verifier knows of a state that it has seen compared
 /// has it look at all that follows once for each pair of states.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "states are small numbers")]
 fn from(ctx: &BtfTracePointContext) -> u8 {
-    argument(ctx, 1)
+    argument(ctx, 1) as u8
 }
 
 /// The state after.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "states are small numbers")]
 fn to(ctx: &BtfTracePointContext) -> u8 {
-    argument(ctx, 2)
+    argument(ctx, 2) as u8
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "states are small numbers")]
-fn argument(ctx: &BtfTracePointContext, place: usize) -> u8 {
+fn argument(ctx: &BtfTracePointContext, place: usize) -> u64 {
     // SAFETY: the tracepoint has three arguments, a word each.
-    unsafe { ctx.as_ptr().cast::<u64>().add(place).read_volatile() as u8 }
+    unsafe { ctx.as_ptr().cast::<u64>().add(place).read_volatile() }
 }
 
 #[inline(always)]
@@ -66,39 +69,33 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock) {
     if from(ctx) != to(ctx) {
         maps::count_state(to(ctx), |states| &mut states.entered);
     }
-    // Before the socket's memory is looked for, so that the verifier follows the task's pointers once, and not for each place of that.
+    // Before the socket's memory is looked for: what follows is looked at by the verifier once for each place of that.
+    let nature = nature(ctx, sk);
     let mut actor = Process::NONE;
-    if is_opened_by_caller(to(ctx)) || is_closed_by_caller(sk, from(ctx), to(ctx)) {
+    words::blank(&mut actor, argument(ctx, 2));
+    if nature.has(OPENED) || nature.has(CLOSED) {
         process::write_current(&mut actor);
     }
-    let past = if is_opened_by_caller(to(ctx)) {
-        memory::of_newborn(sk)
-    } else if from(ctx) == SYN_RECV {
-        memory::of_accepted(sk)
-    } else {
-        memory::of_or_new(sk)
-    };
-    let Some(past) = past else { return };
-    let is_accepted = from(ctx) == SYN_RECV && past.count == 0;
-    let in_trouble = to(ctx) == CLOSE && is_end_in_trouble(sk);
-    let is_troubled = memory::is_announced(past) || in_trouble;
-    let is_told = setting!(all_events) != 0 || is_troubled;
-    let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, from(ctx), to(ctx)) };
-    if is_accepted || is_opened_by_caller(to(ctx)) {
+    let Some(past) = memory::of_changed(sk, || nature.has(OPENED), || nature.has(ACCEPTED)) else { return };
+    let is_told = setting!(all_events) != 0 || is_troubled(past, nature);
+    let time_ns = if is_told { emit::now_ns() } else { time_of(past, sk, nature) };
+    let mut flags = if nature.has(UNBOUND) { flag::UNBOUND } else { 0 };
+    if nature.has(OPENED) {
         // A socket whose connection was refused may connect again.
         memory::restart(past, time_ns);
-        if is_accepted {
-            memory::remember(past, time_ns, LISTEN, SYN_RECV);
-        }
+    } else if nature.has(ACCEPTED) && past.count == 0 {
+        memory::restart(past, time_ns);
+        memory::remember(past, time_ns, LISTEN, SYN_RECV);
+        flags = flag::ACCEPTED;
     }
     memory::remember(past, time_ns, from(ctx), to(ctx));
-    if is_opened_by_caller(to(ctx)) {
+    if nature.has(OPENED) {
         words::copy(&mut past.opener, &actor);
-    } else if is_closed_by_caller(sk, from(ctx), to(ctx)) {
+    } else if nature.has(CLOSED) {
         words::copy(&mut past.closer, &actor);
     }
     // What is announced goes on to its end: the socket may be held by another process than the one that opened it.
-    if !is_told || !is_troubled && !filter::wants_process(past.opener.tgid) {
+    if !is_troubled(past, nature) && (setting!(all_events) == 0 || !filter::wants_process(past.opener.tgid)) {
         return;
     }
     let cookie = sk.cookie();
@@ -106,20 +103,55 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock) {
         emit::unnamed(ctx);
         return;
     }
-    if in_trouble {
+    if nature.has(IN_TROUBLE) {
         memory::announce_past(ctx, past, cookie, time_ns);
     }
-    let flags = if is_accepted {
-        flag::ACCEPTED
-    } else if to(ctx) == SYN_SENT && read::field::<Direct, u16>(sk.as_ptr(), offset!(skc_num)) == 0 {
-        flag::UNBOUND
-    } else {
-        0
-    };
     let tp = sk.tcp_sock();
     if !tp.is_null() {
         emit::socket_event::<Direct>(ctx, tp, &change(cookie, time_ns, from(ctx), to(ctx), flags, &actor));
     }
+}
+
+/// `connect` or `listen` made the change, in the task that calls it. An accepted connection is born in a softirq.
+const OPENED: u64 = 1;
+/// The first change that is seen of an accepted connection, unless it was heard of during its handshake.
+const ACCEPTED: u64 = 2;
+/// `close` or `shutdown` made it.
+const CLOSED: u64 = 4;
+/// Nothing but a segment makes it.
+const BY_SEGMENT: u64 = 8;
+/// A connection ends in trouble.
+const IN_TROUBLE: u64 = 16;
+/// A connection begins that has no port yet.
+const UNBOUND: u64 = 32;
+
+/// What sort of change it is.
+#[inline(always)]
+fn nature(ctx: &BtfTracePointContext, sk: Sock) -> Facts {
+    let (from, to) = (from(ctx), to(ctx));
+    let mut facts = if from == SYN_RECV { ACCEPTED } else { 0 };
+    if to == SYN_SENT || to == LISTEN {
+        facts |= OPENED;
+    }
+    if to == SYN_SENT && read::field::<Direct, u16>(sk.as_ptr(), offset!(skc_num)) == 0 {
+        facts |= UNBOUND;
+    }
+    if is_closed_by_caller(sk, from, to) {
+        facts |= CLOSED;
+    }
+    if is_by_segment(sk, from, to) {
+        facts |= BY_SEGMENT;
+    }
+    if to == CLOSE && is_end_in_trouble(sk) {
+        facts |= IN_TROUBLE;
+    }
+    Facts::new(facts, argument(ctx, 2))
+}
+
+/// Whether the socket is in trouble, as far as is known.
+#[inline(always)]
+fn is_troubled(past: &Past, nature: Facts) -> bool {
+    memory::is_announced(past) || nature.has(IN_TROUBLE)
 }
 
 #[inline(always)]
@@ -131,12 +163,8 @@ fn change(cookie: u64, time_ns: u64, from: u8, to: u8, flags: u16, actor: &Proce
 /// When a change is that nobody is told of yet. To read the clock costs more than all the rest of it, and TCP has just read
 /// it for the segment that makes the change, where it is one that nothing but a segment makes.
 #[inline(always)]
-fn time_of(past: &Past, sk: Sock, from: u8, to: u8) -> u64 {
-    let is_by_segment = (from == SYN_SENT || from == SYN_RECV) && to == ESTABLISHED
-        || to == FIN_WAIT2
-        || to == CLOSE_WAIT
-        || from == LAST_ACK && is_orphan(sk);
-    if is_by_segment {
+fn time_of(past: &Past, sk: Sock, nature: Facts) -> u64 {
+    if nature.has(BY_SEGMENT) {
         let time_ns = read::field::<Direct, u64>(sk.tcp_sock(), offset!(tcp_clock_cache));
         // A connection that is set up by `TCP_REPAIR` has no segment.
         if time_ns > memory::last_ns(past) {
@@ -146,16 +174,18 @@ fn time_of(past: &Past, sk: Sock, from: u8, to: u8) -> u64 {
     emit::now_ns()
 }
 
+#[inline(always)]
+fn is_by_segment(sk: Sock, from: u8, to: u8) -> bool {
+    (from == SYN_SENT || from == SYN_RECV) && to == ESTABLISHED
+        || to == FIN_WAIT2
+        || to == CLOSE_WAIT
+        || from == LAST_ACK && is_orphan(sk)
+}
+
 /// Whether no process holds it any more, so that only segments and timers move it.
 #[inline(always)]
 fn is_orphan(sk: Sock) -> bool {
     read::field::<Direct, u32>(sk.as_ptr(), offset!(skc_flags)) & sk_flag::DEAD != 0
-}
-
-/// `connect` and `listen` run in the task that calls them; an accepted connection is born in a softirq.
-#[inline(always)]
-fn is_opened_by_caller(to: u8) -> bool {
-    to == SYN_SENT || to == LISTEN
 }
 
 /// The changes that only `close` and `shutdown` make. `tcp_close` marks both directions shut down before it ends a connection at
@@ -174,5 +204,5 @@ fn is_closed_by_caller(sk: Sock, from: u8, to: u8) -> bool {
 #[inline(always)]
 fn is_end_in_trouble(sk: Sock) -> bool {
     read::field::<Direct, u32>(sk.as_ptr(), offset!(sk_err)) != 0
-        || maps::has_unannounced() && TROUBLED.get_ptr(sk.cookie()).is_some()
+        || maps::has_unannounced() && TROUBLED.get_ptr(sk.known_cookie()).is_some()
 }

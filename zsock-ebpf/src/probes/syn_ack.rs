@@ -23,16 +23,20 @@ fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn retransmitted(ctx: &BtfTracePointContext, listener: Sock, request: *const c_void) {
+    let tp = listener.tcp_sock();
+    if tp.is_null() {
+        return;
+    }
     let Some(mut entry) = emit::reserve::<SynAckRecord>(ctx, Kind::SynAckRetransmit) else { return };
     // SAFETY: the slot is ours until it is submitted, and every field is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     let time_ns = emit::now_ns();
     emit::head(&mut record.head, Kind::SynAckRetransmit, listener.cookie(), time_ns, 0);
-    read::request_endpoints(&mut record.endpoints, request, listener.as_ptr());
+    read::request_endpoints(&mut record.endpoints, request, tp);
     record.num_timeout = u32::from(read::bits::<Direct>(request, offset!(request_num_timeout)));
     record.timeout = read::field::<Direct, u32>(request, offset!(request_timeout));
     if filter::wants_endpoints(&record.endpoints) {
-        emit::submit(entry, Kind::SynAckRetransmit, time_ns);
+        emit::submit_trouble(entry, time_ns);
     } else {
         entry.discard(0);
     }

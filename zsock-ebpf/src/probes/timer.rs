@@ -134,15 +134,18 @@ fn conclude(ctx: &Context) {
         return;
     }
     let cookie = read::cookie_behind(sk);
-    if before.kind == KEEPALIVE {
-        kept_alive(ctx, sk, cookie, &before);
+    let told = if before.kind == KEEPALIVE {
+        kept_alive(ctx, sk, cookie, &before)
     } else {
-        wrote(ctx, sk, cookie, &before);
+        wrote(sk, cookie, &before)
+    };
+    if let Some((kind, detail)) = told {
+        report(ctx, sk, kind, cookie, detail);
     }
 }
 
 #[inline(always)]
-fn kept_alive(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark) {
+fn kept_alive(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark) -> Option<(Kind, u32)> {
     let probes_out = read::field::<Probed, u8>(sk, offset!(icsk_probes_out));
     // SAFETY: a value of the map; another CPU can only be at the same socket's timer after this one is done.
     let unanswered = TROUBLED.get_ptr_mut(cookie).map(|probes| unsafe { &mut *probes });
@@ -154,37 +157,37 @@ fn kept_alive(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark)
         *unanswered = 0;
     }
     if probes_out != before.probes_out.wrapping_add(1) {
-        return;
+        return None;
     }
     let is_known = TROUBLED.get_ptr(cookie).is_some();
     // One probe is no trouble: the first that finds its predecessor unanswered is.
     if probes_out >= 2 {
         suspect(sk, cookie, u32::from(probes_out), is_known);
     } else if setting!(all_events) == 0 && !is_known {
-        return;
+        return None;
     }
-    report(ctx, sk, Kind::Keepalive, cookie, u32::from(before.probes_out));
+    Some((Kind::Keepalive, u32::from(before.probes_out)))
 }
 
 #[inline(always)]
-fn wrote(ctx: &Context, sk: *const c_void, cookie: u64, before: &TimerMark) {
-    let (kind, detail) = if before.pending == PENDING_PROBE {
+fn wrote(sk: *const c_void, cookie: u64, before: &TimerMark) -> Option<(Kind, u32)> {
+    let told = if before.pending == PENDING_PROBE {
         let probes_out = read::field::<Probed, u8>(sk, offset!(icsk_probes_out));
         if probes_out != before.probes_out.wrapping_add(1) {
-            return;
+            return None;
         }
         (Kind::WindowProbe, u32::from(before.probes_out))
     } else if before.pending == PENDING_RETRANSMIT && before.retransmitted == 0 {
         let retransmits = read::field::<Probed, u8>(sk, offset!(icsk_retransmits));
         if retransmits != before.retransmits.wrapping_add(1) {
-            return;
+            return None;
         }
         (Kind::RetransmitFailed, 0)
     } else {
-        return;
+        return None;
     };
     suspect(sk, cookie, 0, TROUBLED.get_ptr(cookie).is_some());
-    report(ctx, sk, kind, cookie, detail);
+    Some(told)
 }
 
 /// Notes that a socket whose memory is out of reach has shown trouble.
@@ -213,5 +216,5 @@ fn report(ctx: &Context, sk: *const c_void, kind: Kind, cookie: u64, detail: u32
     let mut event = Event::now(kind, cookie);
     event.detail = detail;
     event.flags = flag::PAST_ELSEWHERE;
-    emit::socket_event::<Probed>(ctx, sk, &event);
+    emit::trouble::<Probed>(ctx, sk, &event);
 }
