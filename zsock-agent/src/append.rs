@@ -10,12 +10,6 @@ pub(crate) trait Append {
 
     /// Appends a character of ASCII.
     fn append_ascii(&mut self, character: u8);
-
-    /// Appends a number in decimal.
-    #[inline]
-    fn append_decimal(&mut self, number: u64) {
-        self.append(itoa::Buffer::new().format(number));
-    }
 }
 
 impl Append for String {
@@ -40,35 +34,6 @@ impl Append for Vec<u8> {
     fn append_ascii(&mut self, character: u8) {
         self.push(character);
     }
-
-    /// All digits at once, and then those are taken back that are too many: quicker than to see first how many there are.
-    #[expect(clippy::inline_always, reason = "a call takes as long as the rest")]
-    #[inline(always)]
-    fn append_decimal(&mut self, number: u64) {
-        if number >= NINE_DIGITS {
-            return self.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        }
-        let digits = eight_digits(number);
-        // The last one stands even where it is zero.
-        let zeros = ((digits & 0x000f_0f0f_0f0f_0f0f) | (1 << 56)).trailing_zeros() / u8::BITS;
-        self.extend_from_slice(&(digits >> (zeros * u8::BITS)).to_le_bytes());
-        self.truncate(self.len() - zeros as usize);
-    }
-}
-
-/// The first number that has more digits than eight.
-const NINE_DIGITS: u64 = 100_000_000;
-
-/// The digits of a number that has eight of them at most, after as many zeros as are missing; the first one is in the lowest byte. The
-/// halves of the number, then its quarters, then its digits are divided side by side in one word.
-#[inline]
-pub(crate) const fn eight_digits(number: u64) -> u64 {
-    let halves = (number / 10_000) | ((number % 10_000) << 32);
-    // Up to 9,999 the hundredth part is 10,486 / 2^20 of it, up to 99 the tenth part 103 / 2^10.
-    let hundreds = ((halves * 10_486) >> 20) & 0x7f_0000_007f;
-    let quarters = hundreds | ((halves - hundreds * 100) << 16);
-    let tens = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
-    u64::from_le_bytes([b'0'; 8]) + (tens | ((quarters - tens * 10) << 8))
 }
 
 /// A number in decimal.
@@ -78,7 +43,7 @@ pub(crate) fn number(to: &mut impl Append, value: impl Into<u64>) {
     match u8::try_from(value) {
         // Most counters of a healthy connection are zero.
         Ok(digit @ 0..10) => to.append_ascii(b'0' + digit),
-        Ok(_) | Err(_) => to.append_decimal(value),
+        Ok(_) | Err(_) => to.append(itoa::Buffer::new().format(value)),
     }
 }
 
@@ -196,8 +161,6 @@ mod tests {
                 super::number(&mut bytes, number);
                 prop_assert_eq!(&text, &number.to_string());
                 prop_assert_eq!(text.as_bytes(), bytes);
-                let few = number % NINE_DIGITS;
-                prop_assert_eq!(eight_digits(few).to_le_bytes().to_vec(), format!("{few:08}").into_bytes());
             }
         }
 

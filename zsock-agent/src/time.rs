@@ -10,8 +10,6 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::append::eight_digits;
-
 /// In a second.
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -65,8 +63,7 @@ impl Time {
             text = text_of_second(second);
             LAST_SECOND.set((second, text));
         }
-        text[20..28].copy_from_slice(&eight_digits(nanoseconds / 10).to_le_bytes());
-        text[28] = b'0' + (nanoseconds % 10) as u8;
+        write_digits(&mut text[20..29], nanoseconds);
         text
     }
 }
@@ -95,6 +92,7 @@ fn text_of_second(second: u64) -> [u8; 30] {
 }
 
 /// Writes the last digits of a number, as many as there is room for.
+#[inline]
 fn write_digits(room: &mut [u8], mut number: u64) {
     for digit in room.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
