@@ -4,6 +4,9 @@
 //! anew. What was left in the other half by one branch and not by another would have it look at all that follows twice: here an
 //! index fills its word.
 
+#[cfg(target_endian = "big")]
+compile_error!("the first half of a word is its lower one here");
+
 use core::ffi::c_void;
 use core::ptr;
 

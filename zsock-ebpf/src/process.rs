@@ -40,7 +40,8 @@ pub(crate) fn current() -> *const c_void {
 /// The control group of the running task. Newer verifiers look through all of the kernel's types for each pointer of a task's that is followed.
 #[inline(always)]
 fn current_cgroup() -> u64 {
-    if offset!(kernfs_id) == ABSENT {
+    // Without control groups the kernel has no such helper, and tasks no such field.
+    if offset!(task_cgroups) == ABSENT {
         return 0;
     }
     // SAFETY: the helper takes nothing and can always be called.

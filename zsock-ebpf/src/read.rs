@@ -9,7 +9,7 @@ use core::mem::{self, MaybeUninit};
 use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
-use zsock_common::offsets::ABSENT;
+use zsock_common::offsets::{ABSENT, bit_field};
 use zsock_common::wire::{Endpoints, Remote, TcpFacts};
 
 use crate::by_address;
@@ -69,6 +69,7 @@ impl Read for Probed {
 
 /// More than the largest [`bit_field`](zsock_common::offsets::bit_field). To compare with [`ABSENT`] takes two instructions.
 const BEYOND: u32 = 1 << 28;
+const _: () = assert!(bit_field(0xffff, 0xff, 8) < BEYOND);
 
 /// Whether this kernel lacks the field whose offset this is.
 #[inline(always)]

@@ -52,10 +52,7 @@ impl Hidden {
     /// Whether it holds.
     #[inline(always)]
     pub(crate) fn holds(self) -> bool {
-        let mut value = self.value;
-        // SAFETY: works on registers alone, and leaves the value as it was.
-        unsafe { asm!("{value} ^= {by}", "{value} ^= {by}", value = inout(reg) value, by = in(reg) self.by) };
-        value != 0
+        hidden(self.value, self.by) != 0
     }
 }
 

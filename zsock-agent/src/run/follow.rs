@@ -173,7 +173,7 @@ pub(super) async fn run(follow: &FollowArgs, outlet: Outlet<'_>) -> Result<()> {
     let mut chores = interval(CHORES);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    while !trace.kernel.is_broken() {
         tokio::select! {
             biased;
             () = signals.received() => break,
@@ -290,7 +290,7 @@ impl Trace {
         self.kernel.detach();
         // Looks at holders made for the last records write more.
         let mut read = None;
-        while read.replace(self.kernel.drained()) != Some(self.kernel.drained()) {
+        while read.replace(self.kernel.position()) != Some(self.kernel.position()) {
             self.advance(true);
         }
         let now_ns = self.clock.monotonic_ns();

@@ -160,7 +160,7 @@ impl Kernel {
         }
         let load::Loaded { mut ebpf, sockets, btf } =
             load::load(types, &offsets, options, load::Part::Hooks)?;
-        let events = ring(&mut ebpf, options.buffer_bytes as usize)?;
+        let events = ring(&ebpf, options.buffer_bytes as usize)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
         let rest = Array::try_from(take_map(&mut ebpf, "REST")?)?;
@@ -246,7 +246,21 @@ impl Kernel {
             *drained += 1;
             each(record);
         });
-        *broken = read.err();
+        let was_broken = std::mem::replace(broken, read.err()).is_some();
+        if let Some(Broken::Map(error)) = broken
+            && !was_broken
+        {
+            log::warn!(
+                "map the next piece of the ring buffer: {error}; it is tried again, and what finds no room meanwhile is counted as lost. \
+                 Leave zsock more memory (ulimit -v, the memory of its control group)"
+            );
+        }
+    }
+
+    /// Whether nothing more can ever be read.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.broken, Some(Broken::Record { .. }))
     }
 
     /// Unmaps what of the ring buffer is not being read. To be called now and then, so that a storm does not leave it mapped.
@@ -254,15 +268,21 @@ impl Kernel {
         self.events.get_mut().unmap_spare();
     }
 
-    /// Whether [`Kernel::drain`] could read on.
+    /// Whether [`Kernel::drain`] has read all that there was.
     ///
     /// # Errors
-    /// When it could not; it is said once.
+    /// When it could not.
     pub fn check(&mut self) -> Result<()> {
         match self.broken.take() {
-            Some(broken) => Err(anyhow!(broken).context("read what the programs tell")),
+            Some(broken) => Err(anyhow!(broken).context("read the rest of what the programs tell")),
             None => Ok(()),
         }
+    }
+
+    /// How far the ring buffer was read, records that were thrown away included.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.events.get_ref().position()
     }
 
     /// Records handed to [`Kernel::drain`]'s callers so far.
@@ -279,9 +299,8 @@ impl Kernel {
     /// Waits until the kernel side says that there is something to read.
     ///
     /// # Errors
-    /// When the descriptor can no longer be waited for, or nothing more can be read.
+    /// When the descriptor can no longer be waited for.
     pub async fn readable(&mut self) -> Result<()> {
-        self.check()?;
         self.events.readable_mut().await.context("wait for the ring buffer")?.clear_ready();
         Ok(())
     }
@@ -316,8 +335,9 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
     Ok(ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?)
 }
 
-fn ring(ebpf: &mut Ebpf, size_bytes: usize) -> Result<AsyncFd<Ring>> {
-    let Map::RingBuf(map) = take_map(ebpf, "EVENTS")? else { bail!("EVENTS is no ring buffer") };
+fn ring(ebpf: &Ebpf, size_bytes: usize) -> Result<AsyncFd<Ring>> {
+    // It stays in the object: programs that are loaded later are told its descriptor.
+    let Some(Map::RingBuf(map)) = ebpf.map("EVENTS") else { bail!("the object has no ring buffer EVENTS") };
     let ring = Ring::map(map.fd().as_fd().try_clone_to_owned()?, size_bytes)?;
     // SAFETY: the ring owns its descriptor and gives the same open one for as long as it lives.
     Ok(unsafe { AsyncFd::register(ring) }?)

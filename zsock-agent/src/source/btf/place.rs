@@ -9,7 +9,7 @@ const MAX_DEPTH: u32 = 32;
 /// Members that are looked at for one field. The largest structures of kernels have 300, those without a name in them included.
 const MAX_MEMBERS: usize = 1 << 14;
 
-/// Two offsets are added where a timer lies in a socket, and the kernel side has 16 bits for the sum.
+/// Two offsets are added where a timer lies in a socket, and a place has 16 bits for the sum.
 const MAX_OFFSET: u32 = 1 << 15;
 
 /// Where a structure keeps a member.

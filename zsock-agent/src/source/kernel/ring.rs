@@ -111,6 +111,11 @@ impl Ring {
         was_one.map(|_| ())
     }
 
+    /// How far it was read.
+    pub(super) const fn position(&self) -> usize {
+        self.position
+    }
+
     /// Unmaps all but the piece that is being read, where less than one was read since the last time: while records come fast, to map it anew
     /// would cost more than it saves.
     pub(super) fn unmap_spare(&mut self) {

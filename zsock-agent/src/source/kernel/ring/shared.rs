@@ -14,8 +14,11 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::HEADER_BYTES;
 
-/// A buffer is mapped in so many pieces, where none is smaller than a page.
+/// A buffer is mapped in so many pieces, where none is smaller than a page or larger than [`MAX_PIECE_BYTES`].
 pub(super) const PIECES: usize = 32;
+
+/// A piece of a large buffer has no more: 256 KiB, whatever a page has.
+const MAX_PIECE_BYTES: usize = 256 * 1024;
 
 pub(super) struct Shared {
     fd: OwnedFd,
@@ -41,7 +44,7 @@ impl Shared {
         );
         let consumed = MmapOptions::new().len(page_bytes).map_raw(&fd)?;
         let produced = read_only(fd.as_fd(), page_bytes, page_bytes)?;
-        let piece_bytes = (size_bytes / PIECES).max(page_bytes);
+        let piece_bytes = (size_bytes / PIECES).min(MAX_PIECE_BYTES).max(page_bytes);
         let pieces = (0..size_bytes / piece_bytes).map(|_| None).collect();
         let mut shared = Self { fd, consumed, produced, pieces, page_bytes, size_bytes, piece_bytes };
         // That it can be mapped is known before it is needed.
@@ -114,14 +117,20 @@ impl Shared {
     /// The piece that a position is in, which is mapped where it is not, and where in it that is.
     fn piece(&mut self, position: usize) -> io::Result<(&MmapRaw, usize)> {
         let (number, at) = self.place(position);
-        let piece = match &mut self.pieces[number] {
-            Some(piece) => piece,
-            none => {
-                let offset = 2 * self.page_bytes + number * self.piece_bytes;
-                none.insert(read_only(self.fd.as_fd(), offset, self.piece_bytes)?)
-            }
-        };
-        Ok((piece, at))
+        if self.pieces[number].is_none() {
+            let mapped = self.map_piece(number).or_else(|_| {
+                // Where memory is short one at a time has to do.
+                self.pieces.fill_with(|| None);
+                self.map_piece(number)
+            })?;
+            self.pieces[number] = Some(mapped);
+        }
+        let piece = self.pieces[number].as_ref();
+        Ok((piece.ok_or_else(|| io::Error::other("it is not mapped"))?, at))
+    }
+
+    fn map_piece(&self, number: usize) -> io::Result<MmapRaw> {
+        read_only(self.fd.as_fd(), 2 * self.page_bytes + number * self.piece_bytes, self.piece_bytes)
     }
 
     /// The number of the piece that a position is in, and where in it that is.

@@ -158,6 +158,9 @@ impl Stage {
         let (seen, said) = zsock.stop_and_hear()?;
         assert_said(held, &said);
         assert_kept(held, &threads?, &said);
+        let start = seen.of_type("start").next().expect("a recording has a start");
+        let accept_failed = start.text("hooks.accept_failed").expect("start tells its hooks");
+        assert!(!accept_failed.starts_with("no: "), "{accept_failed}\n{said}");
         let mut works = [false; FEATURES.len()];
         for (feature, works) in works.iter_mut().enumerate() {
             *works = seen_anywhere(&seen, |line| self.shows(line, feature, fresh));
