@@ -1,6 +1,6 @@
 //! Reads the ring buffer that the programs write to.
 //!
-//! They say themselves when they wake the reader, so that nothing here has to see to it that the kernel does.
+//! Nothing here sees to it that the reader is woken: the programs force or suppress each wake-up themselves, and the reader polls besides.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

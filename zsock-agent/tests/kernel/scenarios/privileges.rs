@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use caps::{CapSet, CapsHashSet};
+use nix::libc::{ENOENT, ESRCH};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use zsock_agent::privileges::capabilities::{NEEDS, Need, When};
@@ -120,14 +121,18 @@ struct Thread {
     is_filtered: bool,
 }
 
-/// Every thread of a process.
+/// Every thread of a process, but for one that ends meanwhile: a pass has one for each network namespace that it enters.
 fn threads(pid: u32) -> Vec<Thread> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let status = |task: std::io::Result<fs::DirEntry>| {
         let path = task.expect("a directory of /proc can be read").path().join("status");
-        fs::read_to_string(path).expect("the thread runs")
+        match fs::read_to_string(path) {
+            Ok(status) => Some(status),
+            Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ESRCH)) => None,
+            Err(error) => panic!("a thread's status can be read: {error}"),
+        }
     };
-    tasks.map(status).map(|status| thread(&status)).collect()
+    tasks.filter_map(status).map(|status| thread(&status)).collect()
 }
 
 fn thread(status: &str) -> Thread {

@@ -108,6 +108,12 @@ impl Shared {
         }
     }
 
+    /// Has what is mapped from now on come from another descriptor. Returns the one before.
+    #[cfg(test)]
+    pub(super) fn replace_fd(&mut self, fd: OwnedFd) -> OwnedFd {
+        std::mem::replace(&mut self.fd, fd)
+    }
+
     /// How much of the records is mapped.
     #[cfg(test)]
     pub(super) fn mapped_bytes(&self) -> usize {

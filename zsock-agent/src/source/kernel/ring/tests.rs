@@ -155,6 +155,26 @@ fn what_is_not_being_read_is_unmapped_once_records_come_slowly() {
 }
 
 #[test]
+fn what_cannot_be_mapped_is_read_once_it_can_be() {
+    let mut writer = Writer::at(0);
+    let mut ring = writer.ring();
+    let records = [1, 2, 3, 4].map(|seed| record(PIECE_BYTES / 2, seed));
+    for record in &records {
+        writer.write(record, 0).unwrap();
+    }
+    let fd = ring.shared.replace_fd(File::open("/dev/null").unwrap().into());
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let broken = ring.read(SIZE_BYTES, |record| seen.push(record.to_vec())).unwrap_err();
+        assert!(matches!(broken, Broken::Map(_)), "{broken}");
+    }
+    assert_eq!(seen, records[..1], "the next one goes on in a piece that is not mapped");
+    ring.shared.replace_fd(fd);
+    seen.extend(read(&mut ring, SIZE_BYTES));
+    assert_eq!(seen, records);
+}
+
+#[test]
 fn a_record_that_was_thrown_away_is_passed_over() {
     let mut writer = Writer::at(SIZE_BYTES - 16);
     let mut ring = writer.ring();
