@@ -181,13 +181,15 @@ impl Output {
         }
     }
 
-    /// Judges by what the kernel side could not hand over between `since` and `at`, to be told by [`Output::tell_losses`].
+    /// Judges by what the kernel side could not hand over between `since` and `at`, and tells it before anything else, so that whoever
+    /// reads the records judges as is judged here.
     pub(super) fn note_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
         let lost = Lost { count, since, place: Arc::from(place) };
         let record = Record::new(at, &self.host, Body::Lost(lost.clone()));
         self.engine.push(&record);
         self.metrics.note(&record);
         add(&mut self.untold, lost);
+        self.tell_losses(at);
     }
 
     /// Has written what was printed so far and waits for nothing else.

@@ -31,24 +31,24 @@ fn event(at_ns: u64) -> Record {
     Record::new(Time::from_unix_ns(at_ns), &"web-1".into(), Body::Event(Box::new(event)))
 }
 
-/// Gives out what is pushed to a writer whose queue has no room, as it is written.
-fn output_without_room() -> (Output, mpsc::Receiver<Vec<u8>>) {
+/// Gives out what is pushed to a writer whose queue has room for so many bytes, as it is written.
+fn output_with_room(bytes: usize) -> (Output, mpsc::Receiver<Vec<u8>>) {
     let (written, lines) = mpsc::channel();
     let work = move |intake: &crate::sink::writer::Intake| {
         let mut records = Vec::new();
         while intake.next(Duration::ZERO, &mut records) {
             intake.written(records.len());
-            written.send(records.clone()).map_err(std::io::Error::other)?;
+            written.send(std::mem::take(&mut records)).map_err(std::io::Error::other)?;
         }
         Ok(())
     };
-    let writer = Writer::spawn("zsock-test", 0, 1, work).expect("a thread can be started");
+    let writer = Writer::spawn("zsock-test", bytes, 1, work).expect("a thread can be started");
     (output_to(writer), lines)
 }
 
 #[test]
 fn that_zsock_does_without_something_is_told_where_there_is_no_room_for_anything() {
-    let (mut output, lines) = output_without_room();
+    let (mut output, lines) = output_with_room(0);
     let at = Time::from_unix_ns(1);
     let told = |body| Record::new(at, &"web-1".into(), body);
     let shed = told(Body::Shed(Box::new(Shed { what: "timers".into(), ..Shed::default() })));
@@ -63,7 +63,7 @@ fn that_zsock_does_without_something_is_told_where_there_is_no_room_for_anything
 
 #[test]
 fn events_are_not_even_rendered_while_there_is_no_room_and_are_again_once_there_is() {
-    let (mut output, _lines) = output_without_room();
+    let (mut output, _lines) = output_with_room(0);
     output.push(&event(1));
     assert!(!output.batch.is_empty(), "nobody knows yet that there is no room");
     output.hand_over();
@@ -75,6 +75,24 @@ fn events_are_not_even_rendered_while_there_is_no_room_and_are_again_once_there_
     output.tell_losses(Time::from_unix_ns(3));
     output.push(&event(4));
     assert!(!output.batch.is_empty());
+}
+
+/// Else a verdict in between would speak of a loss that is told after it.
+#[test]
+fn a_loss_is_told_before_whatever_is_judged_after_it() {
+    let (mut output, lines) = output_with_room(1 << 20);
+    output.push(&event(1));
+    output.note_kernel_loss("hook", 3, Time::from_unix_ns(2), Time::from_unix_ns(4));
+    output.push(&event(3));
+    output.hand_over();
+    drop(output.writer.finish(END_PATIENCE));
+    let written = lines.iter().collect::<Vec<_>>().concat();
+    let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let told = |line: &[u8]| match serde_json::from_slice::<Record>(line).unwrap().body {
+        Body::Lost(lost) => format!("{} lost", lost.count),
+        _ => "event".to_owned(),
+    };
+    assert_eq!(written.map(told).collect::<Vec<_>>(), ["event", "3 lost", "event"]);
 }
 
 /// Else nothing would be tried, and nobody would learn that a disk has room again.
