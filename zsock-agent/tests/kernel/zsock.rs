@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
+use crate::kernel;
 use crate::net::{Namespace, Net};
 use crate::story::{Line, Recording};
 use crate::{await_some, now, patience, unseen};
@@ -325,9 +326,11 @@ impl Running {
             .changed
             .wait_timeout_while(state, patience(LIMIT), waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        let started = state.lines.first().is_some_and(|line| line.text("type") == Some("start"));
+        let start = state.lines.first().filter(|line| line.text("type") == Some("start"));
+        start.into_iter().for_each(kernel::note);
+        let has_started = start.is_some();
         drop(state);
-        if started {
+        if has_started {
             return Ok(());
         }
         self.end();

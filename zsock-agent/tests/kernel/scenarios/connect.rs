@@ -5,6 +5,7 @@ use std::time::Duration;
 use zsock_agent::time::Time;
 
 use super::{assert_foretold, assert_owner, assert_prompt, echo_server};
+use crate::kernel;
 use crate::net::{Ip, Net};
 use crate::peer::Peer;
 use crate::proc::await_timeouts;
@@ -55,6 +56,12 @@ pub(super) fn a_connection_that_times_out() {
     let mut client = Dialler::start(&net, server_port);
     let end = client.peer.ask("finish-connect");
     assert_eq!(end.expect("error"), "ETIMEDOUT");
+    // The kernel wakes the process before it reports the error.
+    if kernel::tells("error ETIMEDOUT") {
+        zsock.wait_for("the error", |line| {
+            line.text("type") == Some("error") && line.number("socket.netns") == Some(net.client.inode())
+        });
+    }
 
     let Some(seen) = zsock.stop() else { return };
     let seen = seen.complete();
