@@ -10,7 +10,7 @@ use zsock_common::wire::{
     Head, HolderRecord, Kind, LookRecord, PastRecord, Process, SocketRecord, SynAckRecord, flag, past_flag,
 };
 
-use crate::record::{Body, Cause, Event, Record, Retransmit, SocketId, State, Tcp, What};
+use crate::record::{Body, Cause, Event, Record, Retransmit, Socket, SocketId, State, Tcp, What};
 use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::{Cgroups, Processes};
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
@@ -265,7 +265,7 @@ impl Assembler {
 
     /// A SYN-ACK has no socket yet: the handshake is known by its ends.
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
-        let ends = Ends::of(&record.endpoints, &self.units.known);
+        let Ends { family, v4mapped, local, remote } = Ends::of(&record.endpoints, &self.units.known);
         let known = &self.units.known;
         let attempt = record.num_timeout.saturating_add(1);
         let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
@@ -278,9 +278,15 @@ impl Assembler {
             failed: false,
             errno: None,
         };
-        let mut socket = bare_socket(handshake_id(record), &ends);
-        socket.netns = (record.endpoints.netns != 0).then_some(record.endpoints.netns);
-        socket.listener = Some(SocketId(record.head.cookie));
+        let socket = Socket {
+            family,
+            v4mapped,
+            local,
+            remote,
+            netns: (record.endpoints.netns != 0).then_some(record.endpoints.netns),
+            listener: Some(SocketId(record.head.cookie)),
+            ..bare_socket(handshake_id(record))
+        };
         let tcp = Tcp { state: Some(State::NEW_SYN_RECV), ..Tcp::default() };
         let event = Event {
             what: What::Retransmit(what),

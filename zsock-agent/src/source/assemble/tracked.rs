@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use zsock_common::wire::{Kind, PastRecord, SocketRecord, flag};
+use zsock_common::wire::{Endpoints, Kind, PastRecord, SocketRecord, flag};
 
-use crate::record::{Socket, SocketId, State};
+use crate::record::{Family, Socket, SocketId, State};
 use crate::source::assemble::facts::{Ends, is_orphan};
 use crate::source::assemble::known::Known;
 use crate::source::assemble::owner::{Cgroups, Owners};
@@ -18,6 +18,8 @@ use crate::time::Time;
 pub(super) struct Tracked {
     /// Who it is, as records name it; absent before the first of them.
     socket: Option<Arc<Socket>>,
+    /// Between whom it is, as the kernel side said last; absent where more is to be learnt from the same words.
+    endpoints: Option<Endpoints>,
     pub(super) inode: Option<u64>,
     pub(super) birth: Option<Time>,
     /// The last state before CLOSE: it says whether a sequence number is of a SYN or FIN.
@@ -45,6 +47,7 @@ impl Tracked {
     pub(super) fn unseen() -> Self {
         Self {
             socket: None,
+            endpoints: None,
             inode: None,
             birth: None,
             last_state: None,
@@ -70,30 +73,34 @@ impl Tracked {
 
     /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
     pub(super) fn identify(&mut self, record: &SocketRecord, known: &Known) {
-        let mut ends = Ends::of(&record.endpoints, known);
-        if record.head.flags & flag::UNBOUND != 0 {
-            ends.local = None;
-        }
-        let given = |number: u32| (number != 0).then_some(number);
         if record.tcp.inode != 0 {
             self.inode = Some(record.tcp.inode);
         }
-        let new = || Arc::new(bare_socket(SocketId(record.head.cookie), &ends));
-        let socket = self.socket.get_or_insert_with(new);
-        let local = match (ends.local, socket.local) {
+        let is_bound = record.head.flags & flag::UNBOUND == 0;
+        let endpoints = is_bound.then_some(record.endpoints);
+        let socket = self.socket.get_or_insert_with(|| Arc::new(bare_socket(SocketId(record.head.cookie))));
+        // Most events tell nothing new.
+        if is_bound && endpoints == self.endpoints && socket.inode == self.inode {
+            return;
+        }
+        self.endpoints = endpoints;
+        let Ends { family, v4mapped, local, remote } = Ends::of(&record.endpoints, known);
+        let local = match (local.filter(|_| is_bound), socket.local) {
             (Some(now), Some(before)) if now.ip().is_unspecified() && now.port() == before.port() => {
                 Some(before)
             }
             (now, before) => now.or(before),
         };
-        let ends = Ends { local, remote: ends.remote.or(socket.remote), ..ends };
+        let given = |number: u32| (number != 0).then_some(number);
         let netns = given(record.endpoints.netns).or(socket.netns);
         let uid = known.uid.then_some(record.endpoints.uid);
+        let ends = (family, v4mapped, local, remote.or(socket.remote));
         let rest = (netns, uid, self.inode);
-        if ends != ends_of(socket) || rest != (socket.netns, socket.uid, socket.inode) {
-            let Ends { family, v4mapped, local, remote } = ends;
+        if ends != (socket.family, socket.v4mapped, socket.local, socket.remote)
+            || rest != (socket.netns, socket.uid, socket.inode)
+        {
             let socket = Arc::make_mut(socket);
-            (socket.family, socket.v4mapped, socket.local, socket.remote) = (family, v4mapped, local, remote);
+            (socket.family, socket.v4mapped, socket.local, socket.remote) = ends;
             (socket.netns, socket.uid, socket.inode) = rest;
         }
     }
@@ -173,6 +180,7 @@ impl Tracked {
             // The port of the life before is put back, though the socket still shows it until it gets another.
             if let Some(socket) = &mut self.socket {
                 Arc::make_mut(socket).local = None;
+                self.endpoints = None;
             }
             self.was_reset = false;
             self.has_failed_sends = false;
@@ -185,14 +193,14 @@ impl Tracked {
     }
 }
 
-/// A socket of which only its id and its ends are known.
-pub(super) fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
+/// A socket of which only its id is known.
+pub(super) fn bare_socket(id: SocketId) -> Socket {
     Socket {
         id,
-        family: ends.family,
-        local: ends.local,
-        remote: ends.remote,
-        v4mapped: ends.v4mapped,
+        family: Family::Ipv4,
+        local: None,
+        remote: None,
+        v4mapped: false,
         netns: None,
         pid: None,
         comm: None,
@@ -205,11 +213,6 @@ pub(super) fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
         owner_exited: None,
         listener: None,
     }
-}
-
-fn ends_of(socket: &Socket) -> Ends {
-    let &Socket { family, v4mapped, local, remote, .. } = socket;
-    Ends { family, v4mapped, local, remote }
 }
 
 /// Whether a socket names this very process as its owner: each has a name of its own.
