@@ -3,6 +3,8 @@
 //! Reads no clock and does no I/O: its only time is the records' own, so a recording is judged as the live stream was.
 //! Its memory is bounded, by the number of sockets that it follows or by what they take.
 
+use std::sync::Arc;
+
 use crate::detect::{Peer, Scene, Thresholds, is_final, opposite};
 use crate::record::{
     Body, Cause, Destination, Event, Outcome, Phase, Record, Socket, SocketId, State, Tcp, VerdictName, What,
@@ -185,7 +187,7 @@ impl Engine {
     }
 
     /// The sockets that live with these ends, as they were told last, and what happened to them.
-    pub(crate) fn sockets_at(&self, ends: Ends) -> impl Iterator<Item = (&Socket, &Tcp, &Timeline)> {
+    pub(crate) fn sockets_at(&self, ends: Ends) -> impl Iterator<Item = (&Arc<Socket>, &Tcp, &Timeline)> {
         self.table.at(ends).map(|entry| (&entry.facts.socket, &entry.facts.tcp, &entry.timeline))
     }
 
@@ -257,7 +259,7 @@ impl Engine {
         // How TCP stands there at this moment was not told.
         let tcp = Tcp { state: facts.state, ..Tcp::default() };
         let what = What::Sample(Box::default());
-        let event = Event { what, socket: facts.socket.clone(), tcp, replayed: false, inferred: false };
+        let event = Event { what, socket: Arc::clone(&facts.socket), tcp, replayed: false, inferred: false };
         let scene = Scene {
             at: record.at,
             event: &event,

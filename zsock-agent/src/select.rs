@@ -177,7 +177,13 @@ mod tests {
 
     fn event(socket: Socket, what: What, state: Option<State>) -> Record {
         let tcp = Tcp { state, ..Tcp::default() };
-        record(Body::Event(Box::new(Event { what, socket, tcp, replayed: false, inferred: false })))
+        record(Body::Event(Box::new(Event {
+            what,
+            socket: Arc::new(socket),
+            tcp,
+            replayed: false,
+            inferred: false,
+        })))
     }
 
     fn progress(socket: Socket) -> Record {
@@ -192,7 +198,7 @@ mod tests {
             outcome: None,
             severity: Severity::Critical,
             subject: Subject::Socket {
-                socket: Box::new(nginx()),
+                socket: Arc::new(nginx()),
                 tcp: Box::new(Tcp { state: Some(State::ESTABLISHED), ..Tcp::default() }),
             },
             since: Time::from_unix_ns(0),

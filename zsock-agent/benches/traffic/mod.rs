@@ -63,7 +63,13 @@ impl Iterator for Traffic {
         let mut connection = self.live.pop_front()?;
         self.now = self.now.after(PACE);
         let (what, tcp, is_last) = connection.event();
-        let event = Event { what, socket: self.socket(connection.id), tcp, replayed: false, inferred: false };
+        let event = Event {
+            what,
+            socket: Arc::new(self.socket(connection.id)),
+            tcp,
+            replayed: false,
+            inferred: false,
+        };
         connection.step += 1;
         if is_last {
             connection = Connection { id: self.next_id, step: 0 };

@@ -91,9 +91,9 @@ mod tests {
 
     fn listening(event: Event) -> Event {
         let mut event = with(event, |tcp| tcp.state = Some(State::LISTEN));
-        event.socket.local = Some("0.0.0.0:443".parse().unwrap());
-        event.socket.remote = None;
-        event.socket.comm = Some("nginx".into());
+        event.socket_mut().local = Some("0.0.0.0:443".parse().unwrap());
+        event.socket_mut().remote = None;
+        event.socket_mut().comm = Some("nginx".into());
         event
     }
 

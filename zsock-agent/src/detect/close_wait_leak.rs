@@ -114,7 +114,7 @@ mod tests {
     fn only_a_process_can_leak() {
         assert_eq!(verdicts(&[on(61_000, orphaned(half_closed(60_000)))]), expected([]));
         let mut in_the_accept_queue = half_closed(60_000);
-        in_the_accept_queue.socket.inode = None;
+        in_the_accept_queue.socket_mut().inode = None;
         assert_eq!(verdicts(&[on(61_000, in_the_accept_queue)]), expected([]));
         let closing = with(half_closed(60_000), |tcp| tcp.state = Some(State::LAST_ACK));
         assert_eq!(verdicts(&[on(61_000, closing)]), expected([]));

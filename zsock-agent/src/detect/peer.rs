@@ -65,22 +65,19 @@ mod tests {
     /// The event at the other end: the socket of nginx, which curl is connected to.
     fn at_the_server(event: Event) -> Event {
         let mut event = event;
-        event.socket = Socket {
-            id: SocketId(0x1f),
-            local: event.socket.remote,
-            remote: event.socket.local,
-            pid: Some(900),
-            comm: Some("nginx".into()),
-            ..event.socket
-        };
+        let socket = event.socket_mut();
+        socket.id = SocketId(0x1f);
+        std::mem::swap(&mut socket.local, &mut socket.remote);
+        socket.pid = Some(900);
+        socket.comm = Some("nginx".into());
         event
     }
 
     /// The same in another network namespace.
     fn in_netns(netns: u32, id: u64, event: Event) -> Event {
         let mut event = event;
-        event.socket.netns = Some(netns);
-        event.socket.id = SocketId(id);
+        event.socket_mut().netns = Some(netns);
+        event.socket_mut().id = SocketId(id);
         event
     }
 
@@ -199,9 +196,9 @@ mod tests {
     fn on_loopback_the_other_end_is_in_the_same_network_namespace() {
         let on_loopback = |netns, event: Event| {
             let mut event = event;
-            event.socket.netns = Some(netns);
-            event.socket.local = event.socket.local.map(|end| ([127, 0, 0, 1], end.port()).into());
-            event.socket.remote = event.socket.remote.map(|end| ([127, 0, 0, 1], end.port()).into());
+            event.socket_mut().netns = Some(netns);
+            event.socket_mut().local = event.socket.local.map(|end| ([127, 0, 0, 1], end.port()).into());
+            event.socket_mut().remote = event.socket.remote.map(|end| ([127, 0, 0, 1], end.port()).into());
             event
         };
         let stalls = |server_netns| {
@@ -216,7 +213,7 @@ mod tests {
     #[test]
     fn a_name_that_a_process_chose_cannot_move_the_cursor() {
         let mut evil = unread(30_000);
-        evil.socket.comm = Some("a\u{1b}[2J".into());
+        evil.socket_mut().comm = Some("a\u{1b}[2J".into());
         let findings = findings(&[vec![on(500, evil)], sender_stalls()].concat());
         assert_eq!(verdict(&findings[1]).evidence["peer_process"], "a\\u{1b}[2J (pid 900)");
         assert!(!verdict(&findings[1]).summary.contains('\u{1b}'));
@@ -225,8 +222,8 @@ mod tests {
     #[test]
     fn a_process_that_is_not_known_is_no_evidence() {
         let mut unknown = unread(30_000);
-        unknown.socket.pid = None;
-        unknown.socket.comm = None;
+        unknown.socket_mut().pid = None;
+        unknown.socket_mut().comm = None;
         let findings = findings(&[vec![on(500, unknown)], sender_stalls()].concat());
         let evidence = &verdict(&findings[1]).evidence;
         assert_eq!((evidence.get("peer_process"), evidence.get("peer_socket")), (None, Some(&"1f".into())));

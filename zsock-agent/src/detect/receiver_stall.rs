@@ -125,7 +125,7 @@ mod tests {
     fn it_is_about_a_process_that_holds_a_connection_which_the_peer_has_not_closed() {
         assert_eq!(verdicts(&[on(40_000, orphaned(unread(30_000)))]), expected([]));
         let mut in_the_accept_queue = unread(30_000);
-        in_the_accept_queue.socket.inode = None;
+        in_the_accept_queue.socket_mut().inode = None;
         assert_eq!(verdicts(&[on(40_000, in_the_accept_queue)]), expected([]));
         let in_state = |state| verdicts(&[on(40_000, with(unread(30_000), |tcp| tcp.state = Some(state)))]);
         for state in [State::FIN_WAIT1, State::FIN_WAIT2] {

@@ -54,8 +54,15 @@ pub(crate) fn tcp() -> Tcp {
     }
 }
 
+impl Event {
+    /// The socket, to tell something else of it.
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+        Arc::make_mut(&mut self.socket)
+    }
+}
+
 pub(crate) fn event(what: What) -> Event {
-    Event { what, socket: socket(), tcp: tcp(), replayed: false, inferred: false }
+    Event { what, socket: Arc::new(socket()), tcp: tcp(), replayed: false, inferred: false }
 }
 
 /// The event with other TCP facts.
@@ -66,8 +73,8 @@ pub(crate) fn with(mut event: Event, change: impl FnOnce(&mut Tcp)) -> Event {
 
 /// The event on a socket that its process has let go.
 pub(crate) fn orphaned(mut event: Event) -> Event {
-    event.socket.orphan = true;
-    event.socket.owner_exited = Some(true);
+    event.socket_mut().orphan = true;
+    event.socket_mut().owner_exited = Some(true);
     event
 }
 

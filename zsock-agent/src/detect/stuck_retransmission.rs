@@ -170,8 +170,8 @@ mod tests {
             *tcp = Tcp { state: Some(State::ESTABLISHED), retransmits: Some(4), ..Tcp::default() }
         };
         let mut look = with(look(), bare);
-        look.socket.pid = None;
-        look.socket.comm = None;
+        look.socket_mut().pid = None;
+        look.socket_mut().comm = None;
         assert_eq!(
             details(&findings(&[on(500, look)])[0]),
             (

@@ -367,8 +367,8 @@ mod tests {
     #[test]
     fn on_loopback_no_path_forgets_anything() {
         let mut idle = idle(300_000);
-        idle.socket.local = Some("127.0.0.1:50000".parse().unwrap());
-        idle.socket.remote = Some("127.0.0.1:443".parse().unwrap());
+        idle.socket_mut().local = Some("127.0.0.1:50000".parse().unwrap());
+        idle.socket_mut().remote = Some("127.0.0.1:443".parse().unwrap());
         let findings = findings(&[on(300_000, idle)]);
         assert_eq!(
             details(&findings[0]).2,

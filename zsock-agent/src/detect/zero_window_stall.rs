@@ -262,7 +262,7 @@ mod tests {
     fn an_orphan_has_nobody_to_change_its_settings() {
         let orphaned = stalled_at_2_4_s().into_iter().map(|mut record| {
             if let crate::record::Body::Event(event) = &mut record.body {
-                event.socket.orphan = true;
+                event.socket_mut().orphan = true;
                 event.tcp.state = Some(State::FIN_WAIT1);
             }
             record

@@ -1,5 +1,6 @@
 //! What the records so far say of one socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::window::WindowProbes;
@@ -11,7 +12,7 @@ use crate::time::Time;
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Facts {
     /// Who it is; owner facts once known are kept.
-    pub(crate) socket: Socket,
+    pub(crate) socket: Arc<Socket>,
     /// That was told anew since the table last looked for it by its ends.
     pub(crate) is_renamed: bool,
     /// How TCP stood when it was last told.
@@ -63,7 +64,7 @@ impl Facts {
     /// Nothing yet but who it is. `lost` counts the records lost so far.
     pub(crate) fn new(event: &Event, lost: u64) -> Self {
         Self {
-            socket: event.socket.clone(),
+            socket: Arc::clone(&event.socket),
             is_renamed: true,
             tcp: Tcp::default(),
             tcp_at: Time::from_unix_ns(0),
@@ -118,7 +119,7 @@ impl Facts {
 
     /// The memory that they take beside their own size.
     pub(crate) fn bytes_elsewhere(&self) -> usize {
-        self.reset_received.as_ref().map_or(0, |reset| size_of_val(&**reset))
+        size_of_val(&*self.socket) + self.reset_received.as_ref().map_or(0, |reset| size_of_val(&**reset))
     }
 
     /// Until the kernel gives up, counted from `at`; absent where it never will or it cannot be told.
@@ -135,22 +136,25 @@ impl Facts {
         }
     }
 
-    fn note_socket(&mut self, socket: &Socket) {
+    fn note_socket(&mut self, socket: &Arc<Socket>) {
         // Most events tell nothing new of it.
         if *socket == self.socket {
             return;
         }
-        self.is_renamed = true;
-        let before = std::mem::replace(&mut self.socket, socket.clone());
-        let now = &mut self.socket;
-        now.local = now.local.or(before.local);
-        now.remote = now.remote.or(before.remote);
-        if now.pid.is_none() && now.comm.is_none() {
+        let before = std::mem::replace(&mut self.socket, Arc::clone(socket));
+        let (local, remote) = (socket.local.or(before.local), socket.remote.or(before.remote));
+        self.is_renamed |= (local, remote) != (before.local, before.remote);
+        if (local, remote) != (socket.local, socket.remote) {
+            let now = Arc::make_mut(&mut self.socket);
+            (now.local, now.remote) = (local, remote);
+        }
+        if socket.pid.is_none() && socket.comm.is_none() {
+            let now = Arc::make_mut(&mut self.socket);
             now.pid = before.pid;
-            now.comm = before.comm;
-            now.comm_hex = before.comm_hex;
-            now.cgroup = now.cgroup.take().or(before.cgroup);
-            now.container = now.container.take().or(before.container);
+            now.comm.clone_from(&before.comm);
+            now.comm_hex.clone_from(&before.comm_hex);
+            now.cgroup = now.cgroup.take().or_else(|| before.cgroup.clone());
+            now.container = now.container.take().or_else(|| before.container.clone());
         }
     }
 

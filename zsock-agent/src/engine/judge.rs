@@ -1,5 +1,7 @@
 //! What an event says of one socket: verdicts that open, go on, end.
 
+use std::sync::Arc;
+
 use super::Finding;
 use super::timeline::Timeline;
 use crate::detect::{CONDITIONS, Claim, Condition, FINALS, Open, Scene, by_name};
@@ -102,7 +104,7 @@ pub(super) fn finding(
         outcome,
         severity,
         subject: Subject::Socket {
-            socket: Box::new(scene.facts.socket.clone()),
+            socket: Arc::clone(&scene.facts.socket),
             tcp: Box::new(scene.event.tcp.clone()),
         },
         since,

@@ -119,11 +119,12 @@ fn records() -> impl Strategy<Value = Record> {
         |(id, ms, happening, tcp, [orphan, replayed, inferred, rarely])| {
             let mut event = event(happening.what);
             event.tcp = tcp.unwrap_or(happening.tcp);
-            event.socket.id = SocketId(id);
+            event.socket_mut().id = SocketId(id);
             if id % 2 == 1 {
-                std::mem::swap(&mut event.socket.local, &mut event.socket.remote);
+                let socket = event.socket_mut();
+                std::mem::swap(&mut socket.local, &mut socket.remote);
             }
-            event.socket.orphan = orphan && rarely;
+            event.socket_mut().orphan = orphan && rarely;
             event.replayed = replayed && rarely;
             event.inferred = happening.inferred || (inferred && rarely);
             on(ms, event)
@@ -201,7 +202,7 @@ proptest! {
         let mut followed = Followed::default();
         for (ms, (id, turning)) in (0..).zip(happenings) {
             let mut event = turning.event();
-            event.socket.id = SocketId(id);
+            event.socket_mut().id = SocketId(id);
             engine.push(&on(ms, event));
             followed.push(id, turning, capacity);
             let kept: Vec<u64> = (0..9).filter(|id| engine.timeline_of(SocketId(*id)).is_some()).collect();

@@ -60,7 +60,7 @@ pub(crate) struct Room {
 const TABLES_BYTES: usize = 288;
 
 /// What one more takes, and takes at least.
-const ONE_MORE: Room = Room { sockets: 1, bytes: size_of::<Entry>() + TABLES_BYTES };
+const ONE_MORE: Room = Room { sockets: 1, bytes: size_of::<Entry>() + size_of::<Socket>() + TABLES_BYTES };
 
 /// The local and the remote address of a connection.
 pub(crate) type Ends = (SocketAddr, SocketAddr);
@@ -150,7 +150,7 @@ impl Table {
         let in_reach = |there: &&Socket| {
             there.id != socket.id && (!local.ip().is_loopback() || there.netns == socket.netns)
         };
-        let mut found = self.at((remote, local)).map(|entry| &entry.facts.socket).filter(in_reach);
+        let mut found = self.at((remote, local)).map(|entry| &*entry.facts.socket).filter(in_reach);
         found.next().filter(|_| found.next().is_none()).map(|there| there.id)
     }
 

@@ -9,7 +9,7 @@ use crate::record::{Errno, Errored, Fact, SocketId, State, Tcp};
 
 fn of(id: u64, event: Event) -> Event {
     let mut event = event;
-    event.socket.id = SocketId(id);
+    event.socket_mut().id = SocketId(id);
     event
 }
 
@@ -141,8 +141,8 @@ fn what_was_known_earlier_is_used_with_the_time_that_has_passed() {
         tcp.gives_up_in_ms = Some(10_000);
     });
     let mut bare = with(resent(4), |tcp| *tcp = Tcp::default());
-    bare.socket.pid = None;
-    bare.socket.comm = None;
+    bare.socket_mut().pid = None;
+    bare.socket_mut().comm = None;
     let findings = push_all(&mut engine, &[on(4_400, earlier), on(6_000, bare)]);
     assert_eq!(
         details(&findings[0]),

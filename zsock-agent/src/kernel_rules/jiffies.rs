@@ -40,9 +40,15 @@ impl Jiffies {
     /// 2³² ticks, 49 days at 1000 a second.
     #[must_use]
     pub fn since(self, now: u32, then: u32) -> Duration {
+        self.duration(self.ticks_since(now, then).into())
+    }
+
+    /// The same in ticks.
+    #[must_use]
+    pub fn ticks_since(self, now: u32, then: u32) -> u32 {
         let ticks = now.wrapping_sub(then);
         let ahead = self.hz.get().saturating_mul(STAMP_AHEAD_SECONDS);
-        if ticks > u32::MAX.saturating_sub(ahead) { Duration::ZERO } else { self.duration(u64::from(ticks)) }
+        if ticks > u32::MAX.saturating_sub(ahead) { 0 } else { ticks }
     }
 
     /// So many ticks take `duration` at least.
@@ -54,8 +60,19 @@ impl Jiffies {
     /// How long after `now` the tick `then` comes; zero where it has passed.
     #[must_use]
     pub fn until(self, now: u32, then: u32) -> Duration {
-        let ticks = then.wrapping_sub(now).cast_signed();
-        self.duration(u64::try_from(ticks).unwrap_or(0))
+        self.duration(Self::ticks_until(now, then).into())
+    }
+
+    /// The same in ticks.
+    #[must_use]
+    pub fn ticks_until(now: u32, then: u32) -> u32 {
+        u32::try_from(then.wrapping_sub(now).cast_signed()).unwrap_or(0)
+    }
+
+    /// The whole milliseconds of so many ticks: those of [`Jiffies::duration`], which takes three divisions more.
+    #[must_use]
+    pub fn milliseconds(self, ticks: u32) -> u64 {
+        u64::from(ticks) * 1_000 / u64::from(self.hz.get())
     }
 
     /// How long after `now` an armed timer really fires.
@@ -86,7 +103,8 @@ impl Jiffies {
     }
 
     /// This many ticks.
-    pub(super) fn duration(self, ticks: u64) -> Duration {
+    #[must_use]
+    pub fn duration(self, ticks: u64) -> Duration {
         let hz = u64::from(self.hz.get());
         let rest_ns = ticks % hz * 1_000_000_000 / hz;
         Duration::from_secs(ticks / hz) + Duration::from_nanos(rest_ns)
@@ -161,6 +179,7 @@ mod tests {
     use proptest::sample;
 
     use super::*;
+    use crate::time::milliseconds;
 
     proptest! {
         #[test]
@@ -172,6 +191,9 @@ mod tests {
             let jiffies = at_hz(hz);
             let duration = (jiffies.duration(ticks) + Duration::from_nanos(off_ns)).saturating_sub(Duration::from_nanos(1));
             prop_assert_eq!(jiffies.reach(ticks, duration), jiffies.duration(ticks) >= duration);
+            if let Ok(ticks) = u32::try_from(ticks) {
+                prop_assert_eq!(jiffies.milliseconds(ticks), milliseconds(jiffies.duration(ticks.into())));
+            }
             let full = duration.as_nanos() * u128::from(hz) / 1_000_000_000;
             prop_assert_eq!(u128::from(jiffies.full_ticks(duration)), full.min(u32::MAX.into()));
         }

@@ -161,8 +161,8 @@ pub struct Event {
     /// What happened; its `type` is flattened into the line.
     #[serde(flatten)]
     pub what: What,
-    /// To whom.
-    pub socket: Socket,
+    /// To whom: one and the same from one event to the next, until something else is known of it.
+    pub socket: Arc<Socket>,
     /// How TCP stood after it. Empty for replayed records: the kernel keeps the times of the past, not its counters.
     #[serde(default)]
     pub tcp: Tcp,

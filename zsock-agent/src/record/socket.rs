@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Family, Process, SocketId, State};
 
 /// Who a socket is and whose.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// Stable for the socket's life.
     pub id: SocketId,

@@ -18,7 +18,7 @@ pub enum Subject {
     /// A socket.
     Socket {
         /// Which.
-        socket: Box<Socket>,
+        socket: Arc<Socket>,
         /// How TCP stood with it.
         #[serde(default)]
         tcp: Box<Tcp>,

@@ -1,6 +1,7 @@
 //! Sockets without a verdict that may be the other ends of those that have one.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::Story;
 use super::runs::Runs;
@@ -57,13 +58,13 @@ impl Others {
     }
 }
 
-fn story(run: usize, socket: &Socket, tcp: &Tcp, timeline: Timeline) -> Story {
+fn story(run: usize, socket: &Arc<Socket>, tcp: &Tcp, timeline: Timeline) -> Story {
     let (first, _, last) = timeline.parts();
     let begun = first.first().map_or(Time::from_unix_ns(0), |entry| entry.at);
     let ended = last.last().or(first.last()).map_or(begun, |entry| entry.at);
     Story {
         run,
-        subject: Subject::Socket { socket: Box::new(socket.clone()), tcp: Box::new(tcp.clone()) },
+        subject: Subject::Socket { socket: Arc::clone(socket), tcp: Box::new(tcp.clone()) },
         verdicts: Vec::new(),
         order: Vec::new(),
         timeline,

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use serde_json::Value;
@@ -119,8 +120,7 @@ impl Stories {
 
     /// Begins the story of a socket that has no verdict; `timeline` is what happened to it before.
     pub(super) fn begin(&mut self, run: usize, at: Time, event: &Event, timeline: Timeline) {
-        let subject =
-            Subject::Socket { socket: Box::new(event.socket.clone()), tcp: Box::new(event.tcp.clone()) };
+        let subject = Subject::Socket { socket: Arc::clone(&event.socket), tcp: Box::new(event.tcp.clone()) };
         let Some(story) = self.admit(run, &subject, at, Severity::Info) else { return };
         if let Some(kept) = self.kept.get_mut(story).and_then(Option::as_mut) {
             kept.story.span.0 = first_of(&timeline).map_or(at, |first| first.min(at));
@@ -279,7 +279,7 @@ fn bytes_of(verdict: &Verdict) -> usize {
 const EVIDENCE_BYTES: usize = 96;
 
 /// Who a socket is and how it stands, by its latest event. An owner that is known stays known.
-fn note_socket(socket: &mut Socket, tcp: &mut Tcp, event: &Event) {
+fn note_socket(socket: &mut Arc<Socket>, tcp: &mut Tcp, event: &Event) {
     if event.replayed {
         return;
     }
@@ -287,7 +287,7 @@ fn note_socket(socket: &mut Socket, tcp: &mut Tcp, event: &Event) {
         *tcp = event.tcp.clone();
     }
     if event.socket.pid.is_some() || socket.pid.is_none() {
-        *socket = event.socket.clone();
+        *socket = Arc::clone(&event.socket);
     }
 }
 

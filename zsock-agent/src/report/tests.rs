@@ -39,9 +39,9 @@ pub(crate) fn happened(ms: u64, event: Event) -> Record {
 
 /// The event on another of curl's connections to the same service.
 pub(crate) fn on(number: u16, mut event: Event) -> Event {
-    event.socket.id = SocketId(u64::from(number));
-    event.socket.inode = Some(u64::from(number));
-    event.socket.local = Some(format!("10.0.0.2:{}", 50_000 + number).parse().unwrap());
+    event.socket_mut().id = SocketId(u64::from(number));
+    event.socket_mut().inode = Some(u64::from(number));
+    event.socket_mut().local = Some(format!("10.0.0.2:{}", 50_000 + number).parse().unwrap());
     event
 }
 
@@ -186,7 +186,7 @@ fn what_comes_later_or_goes_elsewhere_is_another_incident() {
     let mut elsewhere = death(3, 400_000, 360_000);
     for record in &mut elsewhere {
         if let Body::Event(event) = &mut record.body {
-            event.socket.remote = Some("10.0.9.9:443".parse().unwrap());
+            event.socket_mut().remote = Some("10.0.9.9:443".parse().unwrap());
         }
     }
     let deaths = [death(1, 400_000, 360_000), death(2, 411_000, 360_000), elsewhere];

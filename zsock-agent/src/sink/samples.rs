@@ -260,7 +260,7 @@ fn findings() -> Vec<Body> {
 }
 
 pub(super) fn about(socket: Socket, tcp: Tcp) -> Subject {
-    Subject::Socket { socket: Box::new(socket), tcp: Box::new(tcp) }
+    Subject::Socket { socket: Arc::new(socket), tcp: Box::new(tcp) }
 }
 
 pub(super) fn verdict(
@@ -392,7 +392,7 @@ pub(crate) fn all() -> Vec<Record> {
         // Replayed and inferred records are those without TCP's counters.
         let (replayed, inferred) =
             (tcp == Tcp::default(), matches!(&what, What::Sample(sample) if sample.fact.is_some()));
-        Body::Event(Box::new(Event { what, socket, tcp, replayed, inferred }))
+        Body::Event(Box::new(Event { what, socket: Arc::new(socket), tcp, replayed, inferred }))
     });
     let host = Arc::from("web-1");
     [Body::Start(Box::new(start))]
@@ -412,7 +412,7 @@ pub(crate) fn timeline() -> Timeline {
     let heard = What::Sample(Box::new(Sample { fact: Some(Fact::LastReceived), ..Sample::default() }));
     let mut timeline = Timeline::default();
     let mut add = |at, what, tcp, replayed, inferred| {
-        timeline.add(at, &Event { what, socket: nginx(), tcp, replayed, inferred });
+        timeline.add(at, &Event { what, socket: Arc::new(nginx()), tcp, replayed, inferred });
     };
     add(birth, state(State::SYN_SENT, State::ESTABLISHED), Tcp::default(), true, false);
     add(at(16_900), heard, Tcp::default(), true, true);

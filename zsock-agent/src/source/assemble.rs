@@ -15,7 +15,7 @@ use crate::source::assemble::facts::{Ends, Units, is_orphan};
 use crate::source::assemble::owner::{Cgroups, Processes};
 use crate::source::assemble::past::{Story, tell_inferred, tell_past};
 use crate::source::assemble::sockets::Sockets;
-use crate::source::assemble::tracked::{Tracked, is_opening, state_after};
+use crate::source::assemble::tracked::{bare_socket, is_opening, state_after};
 use crate::source::clock::Clock;
 use crate::source::decode::Raw;
 use crate::time::milliseconds;
@@ -214,7 +214,7 @@ impl Assembler {
         let actor = if kind == Kind::State { processes.of(&record.actor) } else { None };
         let tracked = sockets.track(record, &units.known);
         tracked.apply(kind, record, actor, at);
-        let socket = socket(id, tracked, record, cgroups);
+        let Some(socket) = tracked.name(record, cgroups) else { return };
         let first = told.len();
         let mut story = Story { host, socket, records: told };
         // A timer's hook cannot reach the past; it may come later, with a look.
@@ -265,7 +265,7 @@ impl Assembler {
 
     /// A SYN-ACK has no socket yet: the handshake is known by its ends.
     fn syn_ack(&self, record: &SynAckRecord) -> Record {
-        let ends = Ends::of(&record.endpoints, &self.units.known);
+        let Ends { family, v4mapped, local, remote } = Ends::of(&record.endpoints, &self.units.known);
         let known = &self.units.known;
         let attempt = record.num_timeout.saturating_add(1);
         let delay = record.timeout.saturating_mul(2u32.saturating_pow(attempt));
@@ -278,56 +278,24 @@ impl Assembler {
             failed: false,
             errno: None,
         };
-        let mut socket = bare_socket(handshake_id(record), &ends);
-        socket.netns = (record.endpoints.netns != 0).then_some(record.endpoints.netns);
-        socket.listener = Some(SocketId(record.head.cookie));
+        let socket = Socket {
+            family,
+            v4mapped,
+            local,
+            remote,
+            netns: (record.endpoints.netns != 0).then_some(record.endpoints.netns),
+            listener: Some(SocketId(record.head.cookie)),
+            ..bare_socket(handshake_id(record))
+        };
         let tcp = Tcp { state: Some(State::NEW_SYN_RECV), ..Tcp::default() };
-        let event = Event { what: What::Retransmit(what), socket, tcp, replayed: false, inferred: false };
+        let event = Event {
+            what: What::Retransmit(what),
+            socket: Arc::new(socket),
+            tcp,
+            replayed: false,
+            inferred: false,
+        };
         Record::new(self.clock.at(record.head.time_ns), &self.host, Body::Event(Box::new(event)))
-    }
-}
-
-/// The socket, as the records of one event name it.
-fn socket(id: SocketId, tracked: &mut Tracked, record: &SocketRecord, cgroups: &mut Cgroups) -> Socket {
-    let orphan = is_orphan(&record.tcp);
-    let mut socket = bare_socket(id, &tracked.ends);
-    socket.netns = tracked.netns;
-    socket.uid = tracked.uid;
-    socket.inode = tracked.inode;
-    socket.orphan = orphan;
-    if let Some(owner) = tracked.owners.decide(orphan, record.tcp.has_socket != 0) {
-        socket.pid = Some(owner.pid);
-        socket.comm = Some(Arc::clone(&owner.comm));
-        socket.comm_hex.clone_from(&owner.comm_hex);
-        if let Some(cgroup) = cgroups.of(owner) {
-            socket.cgroup = Some(Arc::clone(&cgroup.path));
-            socket.container.clone_from(&cgroup.container);
-        }
-        // To ask costs more than all the rest of a record: only of an orphan that lingers.
-        let lingers = orphan && (record.tcp.retransmits > 0 || record.tcp.probes_out > 0);
-        socket.owner_exited = if lingers { owner.has_exited() } else { None };
-    }
-    socket
-}
-
-fn bare_socket(id: SocketId, ends: &Ends) -> Socket {
-    Socket {
-        id,
-        family: ends.family,
-        local: ends.local,
-        remote: ends.remote,
-        v4mapped: ends.v4mapped,
-        netns: None,
-        pid: None,
-        comm: None,
-        comm_hex: None,
-        uid: None,
-        inode: None,
-        cgroup: None,
-        container: None,
-        orphan: false,
-        owner_exited: None,
-        listener: None,
     }
 }
 

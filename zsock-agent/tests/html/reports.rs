@@ -66,8 +66,9 @@ fn in_a_week(number: u16, of: u16) -> Vec<Record> {
         let names = ["checkout", "search", "mailer", "billing"];
         let place = ["10.0.5.7:5432", "10.0.5.8:6379", "[2001:db8::7]:443"];
         if let Body::Event(event) = &mut record.body {
-            event.socket.comm = Some(Arc::from(names[usize::from(number) % names.len()]));
-            event.socket.remote = place[usize::from(number) % place.len()].parse().ok();
+            let socket = Arc::make_mut(&mut event.socket);
+            socket.comm = Some(Arc::from(names[usize::from(number) % names.len()]));
+            socket.remote = place[usize::from(number) % place.len()].parse().ok();
         }
     }
     records
@@ -79,8 +80,9 @@ pub(crate) fn hostile(names: &[&str]) -> Report {
     for (number, name) in (0..).zip(names) {
         records.extend(forgotten(number, Duration::ZERO).into_iter().map(|mut record| {
             if let Body::Event(event) = &mut record.body {
-                event.socket.comm = Some(Arc::from(*name));
-                event.socket.cgroup = Some(format!("/{name}").into());
+                let socket = Arc::make_mut(&mut event.socket);
+                socket.comm = Some(Arc::from(*name));
+                socket.cgroup = Some(format!("/{name}").into());
             }
             record
         }));
@@ -111,6 +113,7 @@ pub(crate) fn both_ends() -> Report {
     story.run = 1;
     story.other_end = Some(0);
     if let Subject::Socket { socket, .. } = &mut story.subject {
+        let socket = Arc::make_mut(socket);
         (socket.local, socket.remote) = (socket.remote, socket.local);
         (socket.comm, socket.pid, socket.id) = (Some("postgres".into()), Some(411), SocketId(77));
     }
@@ -295,9 +298,10 @@ fn forgotten(number: u16, longer: Duration) -> Vec<Record> {
 }
 
 fn rename(event: &mut Event, number: u16) {
-    event.socket.id = SocketId(0x1000 + u64::from(number));
-    event.socket.pid = Some(20_000 + u32::from(number));
-    event.socket.local = Some(SocketAddr::from(([10, 0, 1, 4], 30_000 + number)));
+    let socket = Arc::make_mut(&mut event.socket);
+    socket.id = SocketId(0x1000 + u64::from(number));
+    socket.pid = Some(20_000 + u32::from(number));
+    socket.local = Some(SocketAddr::from(([10, 0, 1, 4], 30_000 + number)));
 }
 
 /// What `zsock report` makes of records of one run: of several beginnings the first one counts, of several ends the last.

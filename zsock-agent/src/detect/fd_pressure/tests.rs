@@ -7,8 +7,8 @@ use crate::detect::story::{
 };
 use crate::engine::Finding;
 use crate::record::{
-    AcceptFailed, Body, Errno, Event, PeerSockets, Process, ProcessSample, Record, Severity, Socket,
-    SocketId, State, Subject, What,
+    AcceptFailed, Body, Errno, Event, PeerSockets, Process, ProcessSample, Record, Severity, SocketId, State,
+    Subject, What,
 };
 
 fn nginx() -> Process {
@@ -42,15 +42,15 @@ fn failed(ms: u64, errno: &'static str, caller: Option<Process>) -> Record {
     let process = caller.map(Box::new);
     let mut failed =
         event(What::AcceptFailed(AcceptFailed { errno: Errno::named(errno), count: 1, process }));
-    failed.socket.comm = Some("nginx".into());
-    failed.socket.remote = None;
+    failed.socket_mut().comm = Some("nginx".into());
+    failed.socket_mut().remote = None;
     failed.tcp.state = Some(State::LISTEN);
     on(ms, failed)
 }
 
 fn socket_of(id: u64, pid: u32, mut event: Event) -> Event {
-    event.socket.id = SocketId(id);
-    event.socket.pid = Some(pid);
+    event.socket_mut().id = SocketId(id);
+    event.socket_mut().pid = Some(pid);
     event
 }
 
@@ -100,7 +100,8 @@ fn it_is_relieved_five_points_below_the_threshold() {
 fn it_says_so_when_many_of_its_sockets_come_under_a_verdict() {
     let stuck = |ms: u64, id: u64| {
         let mut event = with(resent(4), |tcp| tcp.state = Some(State::ESTABLISHED));
-        event.socket = Socket { id: SocketId(id), comm: Some("nginx".into()), ..event.socket };
+        event.socket_mut().id = SocketId(id);
+        event.socket_mut().comm = Some("nginx".into());
         on(ms, event)
     };
     let sockets = (1..=100).map(|id| stuck(1_000 + id, id));

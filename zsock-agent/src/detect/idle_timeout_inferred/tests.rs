@@ -35,8 +35,8 @@ fn reset(to: &str, heard: u64, sent: u64) -> [Record; 2] {
 
 /// An event of the connection to `to` that has this number.
 fn of(to: &str, number: u64, mut event: Event) -> Event {
-    event.socket.id = SocketId(number);
-    event.socket.remote = Some(to.parse::<SocketAddr>().unwrap());
+    event.socket_mut().id = SocketId(number);
+    event.socket_mut().remote = Some(to.parse::<SocketAddr>().unwrap());
     event
 }
 

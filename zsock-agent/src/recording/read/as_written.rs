@@ -3,6 +3,8 @@
 //! The form is JSON without spaces and escapes, its fields in the order of the types in [`crate::record`]. Whatever differs is left to
 //! the way that reads any JSON, so this one says nothing of what is wrong: it need not know all that is right.
 
+use std::sync::Arc;
+
 use super::cursor::Cursor;
 use super::names::Names;
 use crate::record::{
@@ -33,7 +35,7 @@ pub(super) fn event(line: &[u8], names: &mut Names) -> Option<Record> {
     line.key(key!("tcp"))?;
     let event = Box::new(Event {
         what,
-        socket,
+        socket: Arc::new(socket),
         tcp: tcp(&mut line)?,
         replayed: line.flag(key!("replayed"))?,
         inferred: line.flag(key!("inferred"))?,

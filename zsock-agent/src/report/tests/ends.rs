@@ -9,16 +9,13 @@ const AHEAD_MS: u64 = 90_000;
 
 /// The event at the server's end of the same connection.
 fn there(event: Event) -> Event {
-    let (local, remote) = (event.socket.remote, event.socket.local);
-    let socket = Socket {
-        id: SocketId(event.socket.id.0 + 1_000),
-        local,
-        remote,
-        comm: Some("postgres".into()),
-        pid: Some(5),
-        ..event.socket
-    };
-    Event { socket, ..event }
+    let mut event = event;
+    let socket = event.socket_mut();
+    socket.id.0 += 1_000;
+    std::mem::swap(&mut socket.local, &mut socket.remote);
+    socket.comm = Some("postgres".into());
+    socket.pid = Some(5);
+    event
 }
 
 /// What db-1 recorded, by its own clock.
@@ -102,7 +99,7 @@ fn a_port_that_was_used_again_is_joined_with_the_connection_of_its_time() {
         let shifted = records.into_iter().map(move |mut record| {
             record.at = record.at.after(std::time::Duration::from_secs(1_000));
             if let Body::Event(event) = &mut record.body {
-                event.socket.id = SocketId(id);
+                event.socket_mut().id = SocketId(id);
             }
             record
         });
@@ -125,7 +122,7 @@ fn a_port_that_was_used_again_is_joined_with_the_connection_of_its_time() {
 fn through_a_nat_they_cannot_be_joined_and_that_is_said() {
     let translated = |mut record: Record| {
         if let Body::Event(event) = &mut record.body {
-            event.socket.remote = Some("192.0.2.1:1025".parse().unwrap());
+            event.socket_mut().remote = Some("192.0.2.1:1025".parse().unwrap());
         }
         record
     };
@@ -146,7 +143,7 @@ fn ends_in_two_network_namespaces_of_one_host_need_no_clock() {
             record.host = host();
             record.at = record.at.before(std::time::Duration::from_millis(ahead_ms));
             if let Body::Event(event) = &mut record.body {
-                event.socket.netns = Some(netns);
+                event.socket_mut().netns = Some(netns);
             }
             record
         })
@@ -164,7 +161,8 @@ fn ends_in_two_network_namespaces_of_one_host_need_no_clock() {
 fn loopback_of_another_host_is_another_loopback() {
     let on_loopback = |mut record: Record| {
         if let Body::Event(event) = &mut record.body {
-            for end in [&mut event.socket.local, &mut event.socket.remote].into_iter().flatten() {
+            let socket = event.socket_mut();
+            for end in [&mut socket.local, &mut socket.remote].into_iter().flatten() {
                 end.set_ip("127.0.0.1".parse().unwrap());
             }
         }
@@ -201,7 +199,7 @@ fn clocks_are_compared_once_whatever_runs_there_are() {
     let again = |mut record: Record, id: u64| {
         record.at = record.at.after(std::time::Duration::from_secs(1_000));
         if let Body::Event(event) = &mut record.body {
-            event.socket.id = SocketId(id);
+            event.socket_mut().id = SocketId(id);
         }
         record
     };
@@ -230,7 +228,7 @@ fn of_two_connections_that_used_a_port_the_one_is_joined_whose_beginning_is_near
     let later = |mut record: Record, id: u64| {
         record.at = record.at.after(std::time::Duration::from_secs(1_000));
         if let Body::Event(event) = &mut record.body {
-            event.socket.id = SocketId(id);
+            event.socket_mut().id = SocketId(id);
         }
         record
     };

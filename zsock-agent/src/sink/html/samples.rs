@@ -141,7 +141,8 @@ fn long() -> Timeline {
     let mut timeline = timeline();
     for ms in 0..100 {
         let what = What::Sample(Box::default());
-        let event = Event { what, socket: nginx(), tcp: Tcp::default(), replayed: false, inferred: false };
+        let event =
+            Event { what, socket: Arc::new(nginx()), tcp: Tcp::default(), replayed: false, inferred: false };
         timeline.add(at(40_000 + ms), &event);
     }
     timeline

@@ -1,5 +1,7 @@
 //! The page as a browser that runs nothing would read it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::samples::{birth, report};
@@ -136,7 +138,8 @@ fn drawn(events: &[(u64, What, Option<State>)]) -> Vec<(u64, u64, State)> {
     let mut timeline = Timeline::default();
     for (ms, what, state) in events {
         let tcp = Tcp { state: *state, ..Tcp::default() };
-        let event = Event { what: what.clone(), socket: nginx(), tcp, replayed: false, inferred: false };
+        let event =
+            Event { what: what.clone(), socket: Arc::new(nginx()), tcp, replayed: false, inferred: false };
         timeline.add(at(*ms), &event);
     }
     let subject = about(nginx(), Tcp::default());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::line::Line;
-use crate::record::KeepaliveSettings;
+use crate::record::{KeepaliveSettings, Socket, SocketId};
 
 /// How a value was written last.
 #[derive(Debug)]
@@ -32,10 +32,30 @@ impl<T: PartialEq + Clone> Again<T> {
     }
 }
 
-/// What is the same in the lines of most connections of a host.
+/// How the sockets were written that were told of last, each in a place by its id: the kernel counts them up, so those of the same time
+/// have different ones.
+#[derive(Debug)]
+pub(super) struct Sockets(Vec<Again<Arc<Socket>>>);
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self((0..=u8::MAX).map(|_| Again::default()).collect())
+    }
+}
+
+impl Sockets {
+    #[inline]
+    pub(super) fn at(&mut self, id: SocketId) -> &mut Again<Arc<Socket>> {
+        let [place, ..] = id.0.to_le_bytes();
+        &mut self.0[usize::from(place)]
+    }
+}
+
+/// What is the same in most lines of a socket, or of a host.
 #[derive(Debug, Default)]
 pub(super) struct Repeated {
     pub(super) host: Again<Arc<str>>,
+    pub(super) sockets: Sockets,
     pub(super) netns: Again<u32>,
     pub(super) troubles: Again<Troubles>,
     pub(super) keepalive: Again<KeepaliveSettings>,

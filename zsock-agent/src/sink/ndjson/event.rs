@@ -1,6 +1,8 @@
 //! Events, which are nearly all that is written: the very bytes that the way for every record gives, several times as fast.
 
-use super::again::Repeated;
+use std::sync::Arc;
+
+use super::again::{Again, Repeated};
 use super::line::{Line, key};
 use crate::record::{
     Closed, Event, Fact, Family, Keepalive, KeepaliveSettings, Record, Retransmit, Sample, Socket, Tcp, What,
@@ -17,8 +19,7 @@ pub(super) fn append(record: &Record, event: &Event, repeated: &mut Repeated, li
         repeated.host.append(line, host, |line| line.text(key!("host"), host));
         line.word(key!("type"), what.name());
         append_what(what, line);
-        line.key(key!("socket"));
-        line.object(|line| append_socket(socket, repeated, line));
+        append_socket(socket, repeated, line);
         line.key(key!("tcp"));
         line.object(|line| append_tcp(tcp, repeated, line));
         line.flag(key!("replayed"), *replayed);
@@ -133,7 +134,14 @@ fn append_sample(sample: &Sample, line: &mut Line<'_>) {
     }
 }
 
-pub(super) fn append_socket(socket: &Socket, repeated: &mut Repeated, line: &mut Line<'_>) {
+pub(super) fn append_socket(socket: &Arc<Socket>, repeated: &mut Repeated, line: &mut Line<'_>) {
+    repeated.sockets.at(socket.id).append(line, socket, |line| {
+        line.key(key!("socket"));
+        line.object(|line| append_facts(socket, &mut repeated.netns, line));
+    });
+}
+
+fn append_facts(socket: &Socket, same_netns: &mut Again<u32>, line: &mut Line<'_>) {
     let Socket {
         id,
         family,
@@ -164,7 +172,7 @@ pub(super) fn append_socket(socket: &Socket, repeated: &mut Repeated, line: &mut
     line.address(key!("remote"), *remote);
     line.flag(key!("v4mapped"), *v4mapped);
     if let Some(netns) = netns {
-        repeated.netns.append(line, netns, |line| line.number(key!("netns"), *netns));
+        same_netns.append(line, netns, |line| line.number(key!("netns"), *netns));
     }
     line.known_number(key!("pid"), *pid);
     line.known_text(key!("comm"), comm.as_deref());

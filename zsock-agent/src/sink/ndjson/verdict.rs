@@ -32,8 +32,7 @@ pub(super) fn append(record: &Record, verdict: &Verdict, repeated: &mut Repeated
 fn append_subject(subject: &Subject, repeated: &mut Repeated, line: &mut Line<'_>) {
     match subject {
         Subject::Socket { socket, tcp } => {
-            line.key(key!("socket"));
-            line.object(|line| append_socket(socket, repeated, line));
+            append_socket(socket, repeated, line);
             line.key(key!("tcp"));
             line.object(|line| append_tcp(tcp, repeated, line));
         }

@@ -135,8 +135,8 @@ fn names_cannot_move_the_cursor() {
     for record in &mut records {
         record.host = Arc::from(hostile);
         if let Body::Event(event) = &mut record.body {
-            event.socket.comm = Some(hostile.into());
-            event.socket.cgroup = Some(hostile.into());
+            event.socket_mut().comm = Some(hostile.into());
+            event.socket_mut().cgroup = Some(hostile.into());
         }
     }
     let report = report_with(Options::default(), records);

@@ -138,18 +138,26 @@ impl Units {
     /// Since any segment came from the peer. `None` before the first.
     #[must_use]
     pub fn since_received(&self, head: &Head, tcp: &TcpFacts, state: State) -> Option<Duration> {
+        self.ticks_since_received(head, tcp, state).map(|ticks| self.jiffies.duration(ticks.into()))
+    }
+
+    fn ticks_since_received(&self, head: &Head, tcp: &TcpFacts, state: State) -> Option<u32> {
         if state == State::SYN_SENT || state == State::LISTEN || !self.known.last_received {
             return None;
         }
         let stamps = [tcp.rcv_tstamp, tcp.lrcvtime].into_iter().filter(|stamp| *stamp != 0);
-        stamps.map(|stamp| self.jiffies.since(head.jiffies, stamp)).min()
+        stamps.map(|stamp| self.jiffies.ticks_since(head.jiffies, stamp)).min()
     }
 
     /// Since payload was last sent, for the first time or again. `None` before the first.
     #[must_use]
     pub fn since_sent(&self, head: &Head, tcp: &TcpFacts) -> Option<Duration> {
+        self.ticks_since_sent(head, tcp).map(|ticks| self.jiffies.duration(ticks.into()))
+    }
+
+    fn ticks_since_sent(&self, head: &Head, tcp: &TcpFacts) -> Option<u32> {
         let has_sent = self.known.last_sent && tcp.bytes_sent > 0;
-        has_sent.then(|| self.jiffies.since(head.jiffies, tcp.lsndtime))
+        has_sent.then(|| self.jiffies.ticks_since(head.jiffies, tcp.lsndtime))
     }
 
     /// Since the first retransmission of the episode that goes on (`retrans_stamp`); of a SYN, since the first one was sent.
@@ -179,14 +187,18 @@ impl Units {
         self.jiffies.until(0, ticks)
     }
 
+    fn ticks_in_ms(&self, ticks: u32) -> u64 {
+        self.jiffies.milliseconds(Jiffies::ticks_until(0, ticks))
+    }
+
     /// Keepalive as it holds for the socket.
     #[must_use]
     pub fn keepalive(&self, tcp: &TcpFacts) -> KeepaliveSettings {
         let own_or = |own: u32, namespace: u32| if own == 0 { namespace } else { own };
         KeepaliveSettings {
             enabled: tcp.sk_flags & sk_flag::KEEPOPEN != 0,
-            idle_ms: milliseconds(self.ticks(own_or(tcp.keepalive_time, tcp.sysctl_keepalive_time))),
-            interval_ms: milliseconds(self.ticks(own_or(tcp.keepalive_intvl, tcp.sysctl_keepalive_intvl))),
+            idle_ms: self.ticks_in_ms(own_or(tcp.keepalive_time, tcp.sysctl_keepalive_time)),
+            interval_ms: self.ticks_in_ms(own_or(tcp.keepalive_intvl, tcp.sysctl_keepalive_intvl)),
             probes: own_or(tcp.keepalive_probes.into(), tcp.sysctl_keepalive_probes.into()),
         }
     }
@@ -308,12 +320,12 @@ impl Units {
         let known = &self.known;
         let queues = Queues::of(tcp, live_state);
         let got_data = known.last_data_received && bytes_received(tcp) > 0;
-        let since_data = self.jiffies.since(head.jiffies, tcp.lrcvtime);
-        let ms = |duration: Option<Duration>| duration.map(milliseconds);
+        let since_data = got_data.then(|| self.jiffies.ticks_since(head.jiffies, tcp.lrcvtime));
+        let ms = |ticks: Option<u32>| ticks.map(|ticks| self.jiffies.milliseconds(ticks));
         let user_timeout_ms = u64::from(tcp.user_timeout);
         Tcp {
             state: Some(state),
-            rto_ms: known.rto.then(|| milliseconds(self.rto(tcp))),
+            rto_ms: known.rto.then(|| self.ticks_in_ms(tcp.icsk_rto)),
             srtt_us: known.srtt.then_some(u64::from(tcp.srtt_us >> 3)).filter(|us| *us != 0),
             retransmits: known.retransmits.then_some(tcp.retransmits.into()),
             backoff: known.backoff.then_some(tcp.backoff.into()),
@@ -324,9 +336,9 @@ impl Units {
             unread_bytes: known.unread.then_some(queues.unread_bytes.into()),
             send_window_bytes: known.window.then_some(tcp.snd_wnd.into()),
             cwnd: known.cwnd.then_some(tcp.snd_cwnd),
-            last_sent_ms: ms(self.since_sent(head, tcp)),
-            last_received_ms: ms(self.since_received(head, tcp, live_state)),
-            last_data_received_ms: got_data.then(|| milliseconds(since_data)),
+            last_sent_ms: ms(self.ticks_since_sent(head, tcp)),
+            last_received_ms: ms(self.ticks_since_received(head, tcp, live_state)),
+            last_data_received_ms: ms(since_data),
             keepalive: known.keepalive.then(|| self.keepalive(tcp)),
             user_timeout_ms: known.user_timeout.then_some(user_timeout_ms).filter(|ms| *ms != 0),
             gives_up_in_ms: None,

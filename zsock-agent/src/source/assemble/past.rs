@@ -14,7 +14,7 @@ use crate::time::Time;
 /// Records of one event in the making.
 pub(super) struct Story<'a> {
     pub(super) host: &'a Arc<str>,
-    pub(super) socket: Socket,
+    pub(super) socket: Arc<Socket>,
     pub(super) records: &'a mut Vec<Record>,
 }
 
@@ -24,9 +24,10 @@ impl Story<'_> {
     }
 
     fn add(&mut self, at: Time, what: What, tcp: Tcp, replayed: bool, inferred: bool) {
-        let mut socket = self.socket.clone();
-        if replayed || inferred {
+        let mut socket = Arc::clone(&self.socket);
+        if (replayed || inferred) && socket.orphan {
             // It was not one yet.
+            let socket = Arc::make_mut(&mut socket);
             socket.orphan = false;
             socket.owner_exited = None;
         }

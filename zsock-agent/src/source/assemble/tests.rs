@@ -368,9 +368,19 @@ fn what_arrives_late_of_a_socket_that_is_gone_makes_no_new_one_of_it() {
 }
 
 #[test]
+fn events_share_their_socket_until_something_else_is_known_of_it() {
+    let mut assembler = assembler();
+    let [first, second, third] = [(0, 0), (1, 0), (2, sk_flag::DEAD)]
+        .map(|(ms, sk_flags)| happens(ms, Kind::ResetReceived, |record| record.tcp.sk_flags = sk_flags))
+        .map(|raw| last_event(&mut assembler, &[raw]).socket);
+    assert!(Arc::ptr_eq(&first, &second));
+    assert!(!second.orphan && third.orphan);
+}
+
+#[test]
 fn the_owner_is_whoever_connected_then_whoever_holds_it_and_an_orphan_keeps_its_last() {
     let mut assembler = assembler();
-    let name = |event: Event| event.socket.comm.map(|comm| comm.to_string());
+    let name = |event: Event| event.socket.comm.as_deref().map(str::to_owned);
     let connect = turns(0, State::CLOSE, State::SYN_SENT, |record| record.actor = NGINX);
     assert_eq!(name(last_event(&mut assembler, &[connect])).as_deref(), Some("nginx"));
 

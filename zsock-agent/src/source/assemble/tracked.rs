@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use zsock_common::wire::{Kind, PastRecord, SocketRecord, flag};
+use zsock_common::wire::{Endpoints, Kind, PastRecord, SocketRecord, flag};
 
-use crate::record::{Family, State};
-use crate::source::assemble::facts::Ends;
+use crate::record::{Family, Socket, SocketId, State};
+use crate::source::assemble::facts::{Ends, is_orphan};
 use crate::source::assemble::known::Known;
-use crate::source::assemble::owner::Owners;
+use crate::source::assemble::owner::{Cgroups, Owners};
 use crate::source::assemble::stall::Stall;
 use crate::source::assemble::what::Ending;
 use crate::source::process::Process;
@@ -16,9 +16,10 @@ use crate::time::Time;
 /// What is remembered of a socket between its events.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Tracked {
-    pub(super) ends: Ends,
-    pub(super) netns: Option<u32>,
-    pub(super) uid: Option<u32>,
+    /// Who it is, as records name it; absent before the first of them.
+    socket: Option<Arc<Socket>>,
+    /// Between whom it is, as the kernel side said last; absent where more is to be learnt from the same words.
+    endpoints: Option<Endpoints>,
     pub(super) inode: Option<u64>,
     pub(super) birth: Option<Time>,
     /// The last state before CLOSE: it says whether a sequence number is of a SYN or FIN.
@@ -45,9 +46,8 @@ pub(super) struct Tracked {
 impl Tracked {
     pub(super) fn unseen() -> Self {
         Self {
-            ends: Ends { family: Family::Ipv4, v4mapped: false, local: None, remote: None },
-            netns: None,
-            uid: None,
+            socket: None,
+            endpoints: None,
             inode: None,
             birth: None,
             last_state: None,
@@ -73,23 +73,61 @@ impl Tracked {
 
     /// Takes in between whom it is. What was known once stays: a socket at its end has forgotten, its address before its port.
     pub(super) fn identify(&mut self, record: &SocketRecord, known: &Known) {
-        let mut ends = Ends::of(&record.endpoints, known);
-        if record.head.flags & flag::UNBOUND != 0 {
-            ends.local = None;
+        if record.tcp.inode != 0 {
+            self.inode = Some(record.tcp.inode);
         }
-        let local = match (ends.local, self.ends.local) {
+        let is_bound = record.head.flags & flag::UNBOUND == 0;
+        let endpoints = is_bound.then_some(record.endpoints);
+        let socket = self.socket.get_or_insert_with(|| Arc::new(bare_socket(SocketId(record.head.cookie))));
+        // Most events tell nothing new.
+        if is_bound && endpoints == self.endpoints && socket.inode == self.inode {
+            return;
+        }
+        self.endpoints = endpoints;
+        let Ends { family, v4mapped, local, remote } = Ends::of(&record.endpoints, known);
+        let local = match (local.filter(|_| is_bound), socket.local) {
             (Some(now), Some(before)) if now.ip().is_unspecified() && now.port() == before.port() => {
                 Some(before)
             }
             (now, before) => now.or(before),
         };
-        self.ends = Ends { local, remote: ends.remote.or(self.ends.remote), ..ends };
         let given = |number: u32| (number != 0).then_some(number);
-        self.netns = given(record.endpoints.netns).or(self.netns);
-        self.uid = known.uid.then_some(record.endpoints.uid);
-        if record.tcp.inode != 0 {
-            self.inode = Some(record.tcp.inode);
+        let netns = given(record.endpoints.netns).or(socket.netns);
+        let uid = known.uid.then_some(record.endpoints.uid);
+        let ends = (family, v4mapped, local, remote.or(socket.remote));
+        let rest = (netns, uid, self.inode);
+        if ends != (socket.family, socket.v4mapped, socket.local, socket.remote)
+            || rest != (socket.netns, socket.uid, socket.inode)
+        {
+            let socket = Arc::make_mut(socket);
+            (socket.family, socket.v4mapped, socket.local, socket.remote) = ends;
+            (socket.netns, socket.uid, socket.inode) = rest;
         }
+    }
+
+    /// The socket, as the records of one event name it: the same as before, unless something else is known of it. `None` before it was
+    /// identified.
+    pub(super) fn name(&mut self, record: &SocketRecord, cgroups: &mut Cgroups) -> Option<Arc<Socket>> {
+        let socket = self.socket.as_mut()?;
+        let orphan = is_orphan(&record.tcp);
+        let owner = self.owners.decide(orphan, record.tcp.has_socket != 0);
+        // To ask costs more than all the rest of a record: only of an orphan that lingers.
+        let lingers = orphan && (record.tcp.retransmits > 0 || record.tcp.probes_out > 0);
+        let owner_exited = owner.filter(|_| lingers).and_then(Process::has_exited);
+        if let Some(owner) = owner.filter(|owner| !is_named(socket, owner)) {
+            let socket = Arc::make_mut(socket);
+            socket.pid = Some(owner.pid);
+            socket.comm = Some(Arc::clone(&owner.comm));
+            socket.comm_hex.clone_from(&owner.comm_hex);
+            let cgroup = cgroups.of(owner);
+            socket.cgroup = cgroup.map(|cgroup| Arc::clone(&cgroup.path));
+            socket.container = cgroup.and_then(|cgroup| cgroup.container.clone());
+        }
+        if (socket.orphan, socket.owner_exited) != (orphan, owner_exited) {
+            let socket = Arc::make_mut(socket);
+            (socket.orphan, socket.owner_exited) = (orphan, owner_exited);
+        }
+        Some(Arc::clone(socket))
     }
 
     /// Takes in what an event says of the socket's life, and who caused it.
@@ -140,7 +178,10 @@ impl Tracked {
         self.is_gone = false;
         if std::mem::take(&mut self.is_closed) {
             // The port of the life before is put back, though the socket still shows it until it gets another.
-            self.ends.local = None;
+            if let Some(socket) = &mut self.socket {
+                Arc::make_mut(socket).local = None;
+                self.endpoints = None;
+            }
             self.was_reset = false;
             self.has_failed_sends = false;
             self.was_orphan = false;
@@ -150,6 +191,33 @@ impl Tracked {
         self.stall = Stall::default();
         self.stall.begins_seen();
     }
+}
+
+/// A socket of which only its id is known.
+pub(super) fn bare_socket(id: SocketId) -> Socket {
+    Socket {
+        id,
+        family: Family::Ipv4,
+        local: None,
+        remote: None,
+        v4mapped: false,
+        netns: None,
+        pid: None,
+        comm: None,
+        comm_hex: None,
+        uid: None,
+        inode: None,
+        cgroup: None,
+        container: None,
+        orphan: false,
+        owner_exited: None,
+        listener: None,
+    }
+}
+
+/// Whether a socket names this very process as its owner: each has a name of its own.
+fn is_named(socket: &Socket, owner: &Process) -> bool {
+    socket.comm.as_ref().is_some_and(|comm| Arc::ptr_eq(comm, &owner.comm))
 }
 
 /// The state that a state change comes from.

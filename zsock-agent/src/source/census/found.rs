@@ -212,9 +212,10 @@ pub(super) fn judge(at: Time, mut found: Found, clues: &Clues, thresholds: &Thre
         ..Sample::default()
     };
     let Found { socket, tcp, .. } = found;
-    let event = Event { what: What::Sample(Box::new(sample)), socket, tcp, replayed: false, inferred: false };
+    let (what, socket) = (What::Sample(Box::new(sample)), Arc::new(socket));
+    let event = Event { what, socket, tcp, replayed: false, inferred: false };
     found.verdict = at_a_glance(at, &event, thresholds);
-    (found.socket, found.tcp) = (event.socket, event.tcp);
+    (found.socket, found.tcp) = (Arc::unwrap_or_clone(event.socket), event.tcp);
     found
 }
 

@@ -1,6 +1,7 @@
 //! Stories of verdicts that come in crowds. Every connection is one that nginx accepted on 10.0.1.4:443, unless told otherwise.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::*;
 use crate::record::{Body, Destination, Process, Record, Sample, StateChange, Subject, Tcp};
@@ -32,7 +33,8 @@ fn record(ms: u64, body: Body) -> Record {
 }
 
 fn event(ms: u64, number: u64, what: What, replayed: bool) -> Record {
-    let event = Event { what, socket: client(number), tcp: Tcp::default(), replayed, inferred: false };
+    let event =
+        Event { what, socket: Arc::new(client(number)), tcp: Tcp::default(), replayed, inferred: false };
     record(ms, Body::Event(Box::new(event)))
 }
 
@@ -166,8 +168,13 @@ fn the_service_is_the_listeners_or_the_peers() {
         let mut timeline = Timeline::default();
         if let Some(to) = began {
             let what = What::State(StateChange { from: State::CLOSE, to });
-            let event =
-                Event { what, socket: socket.clone(), tcp: Tcp::default(), replayed: true, inferred: false };
+            let event = Event {
+                what,
+                socket: Arc::new(socket.clone()),
+                tcp: Tcp::default(),
+                replayed: true,
+                inferred: false,
+            };
             timeline.add(at(0), &event);
         }
         service(&socket, Some(&timeline)).unwrap().port()
