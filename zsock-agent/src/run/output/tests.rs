@@ -88,11 +88,10 @@ fn a_loss_is_told_before_whatever_is_judged_after_it() {
     drop(output.writer.finish(END_PATIENCE));
     let written = lines.iter().collect::<Vec<_>>().concat();
     let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let told = |line: &[u8]| match serde_json::from_slice::<Record>(line).unwrap().body {
-        Body::Lost(lost) => format!("{} lost", lost.count),
-        _ => "event".to_owned(),
-    };
-    assert_eq!(written.map(told).collect::<Vec<_>>(), ["event", "3 lost", "event"]);
+    let told: Vec<Record> = written.map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let lost = Lost { count: 3, since: Time::from_unix_ns(2), place: "hook".into() };
+    let lost = Record::new(Time::from_unix_ns(4), &"web-1".into(), Body::Lost(lost));
+    assert_eq!(told, [event(1), lost, event(3)]);
 }
 
 /// Else nothing would be tried, and nobody would learn that a disk has room again.
