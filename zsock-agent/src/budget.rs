@@ -40,7 +40,7 @@ const QUEUE_SHARE: u64 = 16;
 const STORAGE_BYTES: u64 = 768;
 
 /// What the assembler keeps of one socket in trouble, its past and its places in the tables included.
-const TRACKED_BYTES: u64 = 896;
+const TRACKED_BYTES: u64 = 1_088;
 
 /// Of five parts of what is left for sockets, one is the kernel's, one the assembler's, three the engine's.
 const PARTS: u64 = 5;
