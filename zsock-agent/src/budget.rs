@@ -39,8 +39,8 @@ const QUEUE_SHARE: u64 = 16;
 /// The kernel's storage of one socket, with the allocator's rounding: 200,000 sockets took 144 MB.
 const STORAGE_BYTES: u64 = 768;
 
-/// What the assembler keeps of one socket in trouble, its past and its places in the tables included.
-const TRACKED_BYTES: u64 = 1_088;
+/// What the assembler keeps of one socket in trouble, its name, its past and its places in the tables included.
+const TRACKED_BYTES: u64 = 960;
 
 /// Of five parts of what is left for sockets, one is the kernel's, one the assembler's, three the engine's.
 const PARTS: u64 = 5;
