@@ -173,6 +173,7 @@ impl Output {
         }
         for mut finding in findings {
             if self.selectors.matches(&finding.record) {
+                self.tell_kernel_losses(record.at);
                 note_blocked(&mut finding.record, &mut self.blocked);
                 self.count(&finding.record);
                 self.metrics.note(&finding.record);
@@ -181,15 +182,34 @@ impl Output {
         }
     }
 
-    /// Judges by what the kernel side could not hand over between `since` and `at`, and tells it before anything else, so that whoever
-    /// reads the records judges as is judged here.
+    /// Judges by what the kernel side could not hand over between `since` and `at`, and tells it before a verdict can speak of it, so that
+    /// whoever reads the records judges as is judged here.
     pub(super) fn note_kernel_loss(&mut self, place: &str, count: u64, since: Time, at: Time) {
         let lost = Lost { count, since, place: Arc::from(place) };
         let record = Record::new(at, &self.host, Body::Lost(lost.clone()));
         self.engine.push(&record);
         self.metrics.note(&record);
         add(&mut self.untold, lost);
-        self.tell_losses(at);
+        self.tell_kernel_losses(at);
+    }
+
+    /// Tells what the kernel side could not hand over wherever there is room for the verdicts that speak of it.
+    fn tell_kernel_losses(&mut self, at: Time) {
+        if self.untold.is_empty() {
+            return;
+        }
+        self.flush(at);
+        if self.writer.has_room_for_verdicts() && !self.writer.is_failing() {
+            for lost in std::mem::take(&mut self.untold) {
+                self.tell_loss(at, lost);
+            }
+        }
+    }
+
+    fn tell_loss(&mut self, at: Time, lost: Lost) {
+        self.counted.lost_events += lost.count;
+        // What tells of loss must not be lost itself.
+        self.print_past_limit(&Record::new(at, &self.host, Body::Lost(lost)));
     }
 
     /// Has written what was printed so far and waits for nothing else.
@@ -218,9 +238,7 @@ impl Output {
         let by_reader =
             dropped.map(|Dropped { count, since }| Lost { count, since, place: Arc::from(self.loss) });
         for lost in std::mem::take(&mut self.untold).into_iter().chain(by_reader) {
-            self.counted.lost_events += lost.count;
-            // What tells of loss must not be lost itself.
-            self.print_past_limit(&Record::new(at, &self.host, Body::Lost(lost)));
+            self.tell_loss(at, lost);
         }
     }
 

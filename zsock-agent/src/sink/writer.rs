@@ -162,6 +162,12 @@ impl Writer {
         self.shared.lock().unwritten_bytes <= self.capacity_bytes / 2
     }
 
+    /// Whether a verdict may find room.
+    #[must_use]
+    pub fn has_room_for_verdicts(&self) -> bool {
+        self.shared.lock().unwritten_bytes < self.capacity_bytes
+    }
+
     /// Whether what the thread does with records failed the last time. It tries again with the next.
     #[must_use]
     pub fn is_failing(&self) -> bool {

@@ -122,7 +122,8 @@ impl Assembler {
     pub fn end_look(&mut self, raw: &Raw) {
         let Some((_, record)) = raw.socket() else { return };
         let look = self.looks;
-        let tracked = self.sockets.track(record, &self.units.known);
+        // The record's turn to say between whom the socket is comes after those before it.
+        let tracked = self.sockets.tracked(SocketId(record.head.cookie));
         tracked.looked_ns = Some(record.head.time_ns);
         if tracked.look != look && tracked.is_announced {
             tracked.look = look;
@@ -212,7 +213,9 @@ impl Assembler {
         let Self { host, units, sockets, processes, cgroups, reset_reasons, .. } = self;
         // Who happens to run while something else is told need not have to do with it.
         let actor = if kind == Kind::State { processes.of(&record.actor) } else { None };
-        let tracked = sockets.track(record, &units.known);
+        let tracked = sockets.tracked(id);
+        tracked.forget_former_life(kind, record);
+        tracked.identify(record, &units.known);
         tracked.apply(kind, record, actor, at);
         let Some(socket) = tracked.name(record, cgroups) else { return };
         let first = told.len();

@@ -94,6 +94,33 @@ fn a_loss_is_told_before_whatever_is_judged_after_it() {
     assert_eq!(told, [event(1), lost, event(3)]);
 }
 
+/// Verdicts find room there, which may speak of the loss.
+#[test]
+fn a_loss_is_told_where_a_verdict_finds_room_and_waits_where_none_does() {
+    const CAPACITY_BYTES: usize = 16 << 10;
+    let (stop, stopped) = mpsc::channel::<()>();
+    // A reader that takes nothing.
+    let work = move |_: &crate::sink::writer::Intake| {
+        let _ = stopped.recv();
+        Ok(())
+    };
+    let writer = Writer::spawn("zsock-test", CAPACITY_BYTES, 1, work).expect("a thread can be started");
+    let mut output = output_to(writer);
+    let at = Time::from_unix_ns(1);
+    while output.writer.has_room() {
+        output.push(&event(1));
+        output.hand_over();
+    }
+    output.note_kernel_loss("kernel", 3, at, at);
+    assert_eq!((output.untold.len(), output.counted.lost_events), (0, 3));
+    while output.writer.has_room_for_verdicts() {
+        output.print_past_limit(&event(1));
+    }
+    output.note_kernel_loss("kernel", 4, at, at);
+    assert_eq!((output.untold.len(), output.counted.lost_events), (1, 3));
+    drop(stop);
+}
+
 /// Else nothing would be tried, and nobody would learn that a disk has room again.
 #[test]
 fn what_fails_is_tried_again_with_the_next_event_once_the_queue_has_room() {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::line::Line;
 use crate::record::{KeepaliveSettings, Socket, SocketId};
 
+/// What is longer is not kept: a control group's path may have thousands of bytes, each of them escaped.
+const MOST_KEPT_BYTES: usize = 4096;
+
 /// How a value was written last.
 #[derive(Debug)]
 pub(super) struct Again<T> {
@@ -28,7 +31,11 @@ impl<T: PartialEq + Clone> Again<T> {
         self.written.clear();
         write(&mut Line::at_the_end_of(&mut self.written));
         line.fields(&self.written);
-        self.last = Some(value.clone());
+        if self.written.len() > MOST_KEPT_BYTES {
+            *self = Self::default();
+        } else {
+            self.last = Some(value.clone());
+        }
     }
 }
 
@@ -81,5 +88,18 @@ mod tests {
             });
         }
         assert_eq!((str::from_utf8(&lines), times), (Ok(r#","n":1,"n":1,"n":2,"n":1,"n":1"#), 3));
+    }
+
+    #[test]
+    fn what_is_long_is_not_kept() {
+        let (mut lines, mut again) = (Vec::new(), Again::default());
+        let path = "p".repeat(MOST_KEPT_BYTES);
+        for _ in 0..2 {
+            again
+                .append(&mut Line::at_the_end_of(&mut lines), &path, |line| line.text(key!("cgroup"), &path));
+            assert_eq!((&again.last, again.written.capacity()), (&None, 0));
+        }
+        let once = format!(r#","cgroup":"{path}""#);
+        assert_eq!(str::from_utf8(&lines), Ok(once.repeat(2).as_str()));
     }
 }

@@ -4,10 +4,8 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 
 use rustc_hash::FxHashMap;
-use zsock_common::wire::SocketRecord;
 
 use crate::record::SocketId;
-use crate::source::assemble::known::Known;
 use crate::source::assemble::tracked::Tracked;
 use crate::spare::Spare;
 
@@ -59,13 +57,6 @@ impl Sockets {
     /// What is remembered of one.
     pub(super) fn get(&self, id: SocketId) -> Option<&Tracked> {
         self.tracked.get(&id).map(Box::as_ref)
-    }
-
-    /// What is remembered of one, as a record tells it.
-    pub(super) fn track(&mut self, record: &SocketRecord, known: &Known) -> &mut Tracked {
-        let tracked = self.tracked(SocketId(record.head.cookie));
-        tracked.identify(record, known);
-        tracked
     }
 
     /// What is remembered of one, from now on.

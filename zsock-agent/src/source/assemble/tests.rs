@@ -12,6 +12,7 @@ use crate::record::{Closed, Errno};
 use crate::source::decode::Raw;
 
 mod absent;
+mod lives;
 mod looks;
 
 const MS: u64 = 1_000_000;

@@ -130,7 +130,8 @@ impl Tracked {
         Some(Arc::clone(socket))
     }
 
-    /// Takes in what an event says of the socket's life, and who caused it.
+    /// Takes in what an event says of the socket's life, and who caused it. [`Tracked::forget_former_life`] and [`Tracked::identify`] come
+    /// before.
     pub(super) fn apply(
         &mut self,
         kind: Kind,
@@ -142,8 +143,11 @@ impl Tracked {
         if state != State::CLOSE {
             self.last_state = Some(state);
         }
-        if kind == Kind::State && is_birth(state_before(record), state_after(record)) {
-            self.begin_life(at);
+        if begins_life(kind, record) {
+            self.birth = Some(at);
+            self.last_state = None;
+            self.stall = Stall::default();
+            self.stall.begins_seen();
         }
         self.is_announced |= record.head.flags & flag::PAST_ELSEWHERE != 0 || kind == Kind::Look;
         self.was_reset |= kind == Kind::ResetReceived || kind == Kind::ResetSent;
@@ -173,23 +177,26 @@ impl Tracked {
         }
     }
 
-    /// Begins a connection. The socket may have had one before: one that was refused may connect again.
-    fn begin_life(&mut self, at: Time) {
-        self.is_gone = false;
-        if std::mem::take(&mut self.is_closed) {
-            // The port of the life before is put back, though the socket still shows it until it gets another.
-            if let Some(socket) = &mut self.socket {
-                Arc::make_mut(socket).local = None;
-                self.endpoints = None;
-            }
-            self.was_reset = false;
-            self.has_failed_sends = false;
-            self.was_orphan = false;
+    /// Where an event begins a connection forgets what was known of the one before: a socket that was refused may connect again, to another
+    /// peer, by another process, or listen.
+    pub(super) fn forget_former_life(&mut self, kind: Kind, record: &SocketRecord) {
+        if !begins_life(kind, record) {
+            return;
         }
-        self.birth = Some(at);
-        self.last_state = None;
-        self.stall = Stall::default();
-        self.stall.begins_seen();
+        self.is_gone = false;
+        if !std::mem::take(&mut self.is_closed) {
+            return;
+        }
+        if let Some(socket) = &mut self.socket {
+            let socket = Arc::make_mut(socket);
+            *socket = Socket { netns: socket.netns, ..bare_socket(socket.id) };
+        }
+        self.endpoints = None;
+        self.owners = Owners::default();
+        self.looked_ns = None;
+        self.was_reset = false;
+        self.has_failed_sends = false;
+        self.was_orphan = false;
     }
 }
 
@@ -218,6 +225,11 @@ pub(super) fn bare_socket(id: SocketId) -> Socket {
 /// Whether a socket names this very process as its owner: each has a name of its own.
 fn is_named(socket: &Socket, owner: &Process) -> bool {
     socket.comm.as_ref().is_some_and(|comm| Arc::ptr_eq(comm, &owner.comm))
+}
+
+/// Whether a connection, or a listener's life, begins with an event.
+fn begins_life(kind: Kind, record: &SocketRecord) -> bool {
+    kind == Kind::State && is_birth(state_before(record), state_after(record))
 }
 
 /// The state that a state change comes from.

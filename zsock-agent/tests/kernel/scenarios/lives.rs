@@ -8,7 +8,7 @@ use crate::net::{Ip, Net};
 use crate::peer::Peer;
 use crate::proc::await_only_listener;
 use crate::slowness;
-use crate::story::Connection;
+use crate::story::{Connection, Line};
 use crate::zsock::Zsock;
 
 pub(super) fn a_refused_socket_connects_again() {
@@ -33,6 +33,14 @@ pub(super) fn a_refused_socket_connects_again() {
     let both = seen.of_local_port(&net.client, port);
     let second = both.lines.iter().rposition(|line| line.text("to") == Some("SYN_SENT"));
     let (first, second) = both.lines.split_at(second.expect("the second life begins"));
+    let second_port = format!(":{port}");
+    let has_next =
+        |line: &&&Line| line.text("socket.local").is_some_and(|local| local.ends_with(&second_port));
+    assert_eq!(
+        first.iter().filter(has_next).count(),
+        0,
+        "lines of the first life with the second one's port"
+    );
     Connection { lines: first.to_vec() }.assert_story(&[
         "state CLOSE SYN_SENT replayed",
         "reset_received",
