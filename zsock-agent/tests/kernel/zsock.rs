@@ -6,12 +6,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio, id};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use zsock_agent::time::Time;
 
 use crate::cgroup::Cgroup;
 use crate::kernel;
@@ -130,10 +131,13 @@ impl Zsock {
         };
         let waited = running.lines.changed.wait_timeout_while(running.lines.state(), CROWD_LIMIT, missing);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let lost = state.lines.iter().filter(|line| line.text("type") == Some("lost"));
+        let lost: Vec<String> = lost.map(|line| line.record.to_string()).collect();
         assert!(
             !timeout.timed_out() && !state.ended,
-            "waited in vain for {what} in {} lines",
-            state.lines.len()
+            "waited in vain for {what} in {} lines; lost:\n{}",
+            state.lines.len(),
+            lost.join("\n")
         );
     }
 
@@ -380,15 +384,42 @@ impl Lines {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes in what is written, by a thread that does nothing else: to make lines of JSON of it takes longer than zsock has room for.
     fn read(&self, output: ChildStdout) {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let mut state = self.state();
-            state.lines.push(Line::new(&line, now()));
-            self.changed.notify_all();
-            let resumed = self.changed.wait_while(state, |state| state.paused);
+        let (taken, pieces) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || self.take(output, &taken));
+            let mut begun = Vec::new();
+            for (piece, at) in pieces {
+                begun.extend_from_slice(&piece);
+                while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = begun.drain(..=end).collect();
+                    self.push(Line::new(String::from_utf8_lossy(&line).trim_end(), at));
+                }
+            }
+            // One that a kill has cut.
+            if !begun.is_empty() {
+                self.push(Line::new(&String::from_utf8_lossy(&begun), now()));
+            }
+        });
+        self.state().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Passes on what is written, unless it is paused.
+    fn take(&self, mut output: ChildStdout, taken: &mpsc::Sender<(Vec<u8>, Time)>) {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = output.read(&mut piece) {
+            if taken.send((piece[..length].to_vec(), now())).is_err() {
+                return;
+            }
+            let resumed = self.changed.wait_while(self.state(), |state| state.paused);
             drop(resumed.unwrap_or_else(PoisonError::into_inner));
         }
-        self.state().ended = true;
+    }
+
+    fn push(&self, line: Line) {
+        self.state().lines.push(line);
         self.changed.notify_all();
     }
 }
