@@ -195,14 +195,12 @@ impl Output {
 
     /// Tells what the kernel side could not hand over wherever there is room for the verdicts that speak of it.
     fn tell_kernel_losses(&mut self, at: Time) {
-        if self.untold.is_empty() {
+        if self.untold.is_empty() || !self.writer.has_room_for_verdicts() || self.writer.is_failing() {
             return;
         }
         self.flush(at);
-        if self.writer.has_room_for_verdicts() && !self.writer.is_failing() {
-            for lost in std::mem::take(&mut self.untold) {
-                self.tell_loss(at, lost);
-            }
+        for lost in std::mem::take(&mut self.untold) {
+            self.tell_loss(at, lost);
         }
     }
 

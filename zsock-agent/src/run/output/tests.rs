@@ -46,6 +46,13 @@ fn output_with_room(bytes: usize) -> (Output, mpsc::Receiver<Vec<u8>>) {
     (output_to(writer), lines)
 }
 
+/// The records that were written.
+fn told(lines: &mpsc::Receiver<Vec<u8>>) -> Vec<Record> {
+    let written = lines.iter().collect::<Vec<_>>().concat();
+    let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    written.map(|line| serde_json::from_slice(line).expect("a record")).collect()
+}
+
 #[test]
 fn that_zsock_does_without_something_is_told_where_there_is_no_room_for_anything() {
     let (mut output, lines) = output_with_room(0);
@@ -86,12 +93,24 @@ fn a_loss_is_told_before_whatever_is_judged_after_it() {
     output.push(&event(3));
     output.hand_over();
     drop(output.writer.finish(END_PATIENCE));
-    let written = lines.iter().collect::<Vec<_>>().concat();
-    let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let told: Vec<Record> = written.map(|line| serde_json::from_slice(line).unwrap()).collect();
     let lost = Lost { count: 3, since: Time::from_unix_ns(2), place: "hook".into() };
     let lost = Record::new(Time::from_unix_ns(4), &"web-1".into(), Body::Lost(lost));
-    assert_eq!(told, [event(1), lost, event(3)]);
+    assert_eq!(told(&lines), [event(1), lost, event(3)]);
+}
+
+#[test]
+fn a_loss_that_found_no_room_is_told_before_the_next_verdict() {
+    let (mut output, lines) = output_with_room(1 << 20);
+    let lost = Lost { count: 3, since: Time::from_unix_ns(2), place: "kernel".into() };
+    output.untold.push(lost.clone());
+    let at = Time::from_unix_ns(4);
+    let stuck = Body::Event(Box::new(crate::detect::story::resent(4)));
+    output.push(&Record::new(at, &"web-1".into(), stuck));
+    output.hand_over();
+    drop(output.writer.finish(END_PATIENCE));
+    let told = told(&lines);
+    assert_eq!(told[1], Record::new(at, &"web-1".into(), Body::Lost(lost)));
+    assert!(matches!(told[2].body, Body::Verdict(_)), "{told:#?}");
 }
 
 /// Verdicts find room there, which may speak of the loss.

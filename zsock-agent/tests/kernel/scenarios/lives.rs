@@ -34,10 +34,10 @@ pub(super) fn a_refused_socket_connects_again() {
     let second = both.lines.iter().rposition(|line| line.text("to") == Some("SYN_SENT"));
     let (first, second) = both.lines.split_at(second.expect("the second life begins"));
     let second_port = format!(":{port}");
-    let has_next =
+    let has_second =
         |line: &&&Line| line.text("socket.local").is_some_and(|local| local.ends_with(&second_port));
     assert_eq!(
-        first.iter().filter(has_next).count(),
+        first.iter().filter(has_second).count(),
         0,
         "lines of the first life with the second one's port"
     );
